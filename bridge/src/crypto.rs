@@ -1,0 +1,1 @@
+//! Crypto by aws-lc-rs.

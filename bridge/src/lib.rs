@@ -1,0 +1,10 @@
+//! What Starling does: sockets, disks, HTTP. Thin shells around `starling-core`.
+
+pub mod account;
+pub mod api;
+pub mod conversation;
+pub mod crypto;
+pub mod dht;
+pub mod peer;
+pub mod serve;
+pub mod store;

@@ -1,0 +1,17 @@
+//! What Starling decides: pure logic for native and WASM.
+//!
+//! No room in here opens a socket or a file, reads a clock, starts a thread or
+//! draws a random number: what it needs comes in as an argument, what it wants
+//! done goes out as a value.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+pub mod account;
+pub mod api;
+pub mod crypto;
+pub mod dht;
+pub mod git;
+pub mod id;
+pub mod identity;
+pub mod msgpack;
+pub mod peer;
+pub mod swarm;
