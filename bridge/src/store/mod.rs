@@ -1,1 +1,3 @@
-//! (skeleton)
+//! Disks.
+
+pub mod state;
