@@ -1,3 +1,4 @@
 //! Disks.
 
+pub mod index;
 pub mod state;
