@@ -1,1 +1,3 @@
-//! (skeleton)
+//! Conversations: one actor each, and what travels between members.
+
+pub mod wire;
