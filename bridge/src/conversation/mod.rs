@@ -1,3 +1,2 @@
 //! Conversations: one actor each, and what travels between members.
 
-pub mod wire;
