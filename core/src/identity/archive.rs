@@ -156,7 +156,7 @@ pub fn stretch(password: &[u8], salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, Arch
     argon2
         .hash_password_into(password, salt, &mut *raw)
         .map_err(|_| CryptoError::Failed)?;
-    Ok(Zeroizing::new(Sha256::digest(&*raw).into()))
+    Ok(Zeroizing::new(Sha256::digest(*raw).into()))
 }
 
 /// An account, complete.
