@@ -1,1 +1,4 @@
-//! (skeleton)
+//! Disks.
+
+pub mod index;
+pub mod state;

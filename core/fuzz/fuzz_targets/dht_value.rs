@@ -1,0 +1,13 @@
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use starling_core::dht::{Value, envelope};
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(value) = Value::unpack_bytes(data) {
+        let packed = value.pack();
+        assert_eq!(Value::unpack_bytes(&packed), Ok(value.clone()));
+        let _ = envelope::certificate_key(&value);
+    }
+    let _ = envelope::spki_of_certificate(data);
+    let _ = envelope::rsa_len(data);
+});

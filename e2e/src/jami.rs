@@ -1,0 +1,441 @@
+//! A real Jami daemon of today, driven through its Node.js add-on by `jami/daemon.js`.
+
+use crate::{Host, Lab, wait};
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// A running daemon with at most one account.
+pub struct Jami {
+    host: Host,
+    child: Child,
+    socket: UnixStream,
+    inbox: Arc<(Mutex<Inbox>, Condvar)>,
+    next: u64,
+    account: Option<String>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    answers: VecDeque<Value>,
+    events: Vec<Value>,
+    closed: bool,
+}
+
+/// Where the daemon was installed by `e2e/jami/setup`.
+fn home() -> PathBuf {
+    std::env::var_os("STARLING_JAMI_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into()));
+            cache
+                .unwrap_or_else(|| home.join(".cache"))
+                .join("starling/jami")
+        })
+}
+
+/// Why no daemon can run here, or `None`.
+pub fn missing() -> Option<String> {
+    crate::missing().or_else(|| {
+        let ready = home().join("version");
+        (!ready.is_file())
+            .then(|| format!("no Jami daemon in {}: run e2e/jami/setup", home().display()))
+    })
+}
+
+// The daemon wants a newer C library than this machine may have: it gets the
+// /usr and /etc of its own Debian root, in a mount namespace of its own.
+const INNER: &str = "mount --bind \"$0/root/usr\" /usr && mount --bind \"$0/root/etc\" /etc && \
+                     mount --bind \"$1\" /etc/hosts && shift && exec /usr/bin/node \"$@\"";
+
+impl Jami {
+    /// Starts a daemon on a machine; its data stays in the machine's directory.
+    pub fn start(host: &Host, bootstrap: &Host) -> Self {
+        let home = home();
+        let dir = &host.dir;
+        for sub in ["data", "config", "cache", "run"] {
+            std::fs::create_dir_all(dir.join(sub)).expect("a directory");
+        }
+        let socket_path = dir.join("jami.sock");
+        let _ = std::fs::remove_file(&socket_path);
+        let hosts = dir.join("hosts");
+        std::fs::write(
+            &hosts,
+            format!(
+                "127.0.0.1 localhost\n{} bootstrap.sfl.io bootstrap.jami.net\n",
+                bootstrap.addr
+            ),
+        )
+        .expect("written");
+        let etc_hosts = home.join("root/etc/hosts");
+        if !etc_hosts.exists() {
+            std::fs::write(etc_hosts, "").expect("written");
+        }
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(dir.join("jami.log"))
+            .expect("a log");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/jami/daemon.js");
+        let child = host
+            .command("unshare")
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "/bin/sh",
+                "-c",
+                INNER,
+            ])
+            .arg(&home)
+            .arg(&hosts)
+            .arg(script)
+            .arg(home.join("jamid.node"))
+            .arg(&socket_path)
+            .arg(dir.join("jami-events.jsonl"))
+            .env("XDG_DATA_HOME", dir.join("data"))
+            .env("XDG_CONFIG_HOME", dir.join("config"))
+            .env("XDG_CACHE_HOME", dir.join("cache"))
+            .env("XDG_RUNTIME_DIR", dir.join("run"))
+            .envs([
+                ("NO_COLOR", "1"),
+                ("JAMI_DISABLE_SHM", "1"),
+                ("JAMI_LOG_DHTNET", "1"),
+                ("JAMI_LOG_DHT", "0"),
+                ("JAMI_LOG_SIP", "0"),
+                ("JAMI_LOG_TLS", "0"),
+            ])
+            .current_dir("/")
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(Stdio::from(log))
+            .spawn()
+            .expect("the daemon starts");
+        let socket = wait::until("the daemon's socket", || {
+            UnixStream::connect(&socket_path).ok()
+        });
+        let inbox = Arc::new((Mutex::new(Inbox::default()), Condvar::new()));
+        let (reader, shared) = (socket.try_clone().expect("a second handle"), inbox.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines() {
+                let Ok(Ok(m)) = line.map(|l| serde_json::from_str::<Value>(&l)) else {
+                    break;
+                };
+                let mut inbox = shared.0.lock().expect("not poisoned");
+                if m.get("signal").is_some() {
+                    inbox.events.push(m)
+                } else {
+                    inbox.answers.push_back(m)
+                }
+                shared.1.notify_all();
+            }
+            shared.0.lock().expect("not poisoned").closed = true;
+            shared.1.notify_all();
+        });
+        let mut jami = Self {
+            host: host.clone(),
+            child,
+            socket,
+            inbox,
+            next: 0,
+            account: None,
+        };
+        jami.account = jami
+            .call("getAccountList", json!([]))
+            .as_array()
+            .and_then(|l| l.first()?.as_str().map(String::from));
+        jami
+    }
+
+    /// Calls a function of the add-on.
+    pub fn call(&mut self, function: &str, args: Value) -> Value {
+        self.next += 1;
+        let id = self.next;
+        let line = json!({"id": id, "call": function, "args": args}).to_string() + "\n";
+        self.socket
+            .write_all(line.as_bytes())
+            .expect("the daemon listens");
+        let end = Instant::now() + wait::PATIENCE;
+        let mut inbox = self.inbox.0.lock().expect("not poisoned");
+        loop {
+            if let Some(i) = inbox.answers.iter().position(|a| a["id"] == id) {
+                let answer = inbox.answers.remove(i).expect("just found");
+                assert!(
+                    answer.get("error").is_none(),
+                    "{}: {function}: {answer}",
+                    self.host.name
+                );
+                return answer["ok"].clone();
+            }
+            assert!(
+                !inbox.closed,
+                "{}: the daemon is gone, see its jami.log",
+                self.host.name
+            );
+            assert!(
+                Instant::now() < end,
+                "{}: no answer to {function}",
+                self.host.name
+            );
+            inbox = self
+                .inbox
+                .1
+                .wait_timeout(inbox, Duration::from_millis(500))
+                .expect("not poisoned")
+                .0;
+        }
+    }
+
+    /// How many events there were so far: a mark to wait from.
+    pub fn mark(&self) -> usize {
+        self.inbox.0.lock().expect("not poisoned").events.len()
+    }
+
+    /// Waits for an event after `since` for which `pick` has an answer.
+    pub fn wait<T>(
+        &self,
+        what: &str,
+        since: usize,
+        mut pick: impl FnMut(&str, &Value) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + wait::PATIENCE;
+        let mut seen = since;
+        let mut inbox = self.inbox.0.lock().expect("not poisoned");
+        loop {
+            while let Some(e) = inbox.events.get(seen) {
+                if let Some(t) = pick(e["signal"].as_str().unwrap_or_default(), &e["args"]) {
+                    return t;
+                }
+                seen += 1;
+            }
+            assert!(
+                !inbox.closed,
+                "{}: the daemon is gone, see its jami.log",
+                self.host.name
+            );
+            assert!(
+                Instant::now() < end,
+                "{}: waited {:?} for {what}",
+                self.host.name,
+                wait::PATIENCE
+            );
+            inbox = self
+                .inbox
+                .1
+                .wait_timeout(inbox, Duration::from_millis(500))
+                .expect("not poisoned")
+                .0;
+        }
+    }
+
+    /// Every event so far of that name.
+    pub fn events(&self, name: &str) -> Vec<Value> {
+        let inbox = self.inbox.0.lock().expect("not poisoned");
+        inbox
+            .events
+            .iter()
+            .filter(|e| e["signal"] == name)
+            .map(|e| e["args"].clone())
+            .collect()
+    }
+
+    /// The daemon's own id of its account.
+    pub fn account(&self) -> String {
+        self.account.clone().expect("an account was made")
+    }
+
+    /// Makes an account on the lab's DHT and waits until others can find it. Gives its Jami ID.
+    pub fn create_account(&mut self, name: &str, bootstrap: &str) -> String {
+        let template = self.call("getAccountTemplate", json!(["RING"]));
+        let mut details: Map<String, Value> = template.as_object().cloned().unwrap_or_default();
+        let ours = json!({
+            "Account.type": "RING", "Account.alias": name, "Account.displayName": name, "Account.deviceName": name,
+            "Account.hostname": bootstrap, "RingNS.uri": "http://127.0.0.1:8090",
+            "Account.upnpEnabled": "false", "Account.proxyEnabled": "false", "Account.proxyListEnabled": "false",
+            "Account.dhtProxyListUrl": "", "Account.bootstrapListUrl": "", "Account.peerDiscovery": "false",
+            "Account.accountDiscovery": "false", "Account.accountPublish": "false", "TURN.enable": "false",
+            "STUN.enable": "false", "Account.archivePassword": "", "Account.archivePIN": "", "Account.archivePath": "",
+        });
+        for (k, v) in ours.as_object().expect("an object") {
+            // Details that this daemon does not know are refused.
+            if details.contains_key(k) || k.starts_with("Account.archive") || k == "Account.type" {
+                details.insert(k.clone(), v.clone());
+            }
+        }
+        let account = self
+            .call("addAccount", json!([details]))
+            .as_str()
+            .expect("an account id")
+            .to_owned();
+        self.account = Some(account);
+        self.wait_registered();
+        self.id()
+    }
+
+    /// Waits until the account is registered and its device announced on the DHT.
+    pub fn wait_registered(&mut self) {
+        let account = self.account();
+        wait::until("the daemon's registration", || {
+            let v = self.call("getVolatileAccountDetails", json!([account]));
+            let status = v["Account.registrationStatus"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            assert!(!status.starts_with("ERROR"), "the account is {status}");
+            (status == "REGISTERED" && v["Account.deviceAnnounced"] == "true").then_some(())
+        });
+    }
+
+    /// The account's Jami ID.
+    pub fn id(&mut self) -> String {
+        let d = self.call("getAccountDetails", json!([self.account()]));
+        d["Account.username"]
+            .as_str()
+            .unwrap_or_default()
+            .replace("jami:", "")
+            .replace("ring:", "")
+    }
+
+    /// Sends a contact request; gives the conversation.
+    pub fn add_contact(&mut self, id: &str) -> String {
+        let a = self.account();
+        self.call("addContact", json!([a, id]));
+        self.call("sendTrustRequest", json!([a, id, []]));
+        wait::until("the conversation with the contact", || {
+            let d = self.call("getContactDetails", json!([a, id]));
+            d["conversationId"]
+                .as_str()
+                .filter(|c| !c.is_empty())
+                .map(String::from)
+        })
+    }
+
+    /// Waits for an invitation; gives its conversation.
+    pub fn wait_request(&mut self) -> String {
+        let a = self.account();
+        wait::until("a conversation request", || {
+            self.call("getConversationRequests", json!([a]))
+                .as_array()?
+                .first()?["id"]
+                .as_str()
+                .map(String::from)
+        })
+    }
+
+    /// Accepts an invitation and waits until the conversation is there.
+    pub fn accept(&mut self, conversation: &str) {
+        let since = self.mark();
+        self.call(
+            "acceptConversationRequest",
+            json!([self.account(), conversation]),
+        );
+        self.wait("the conversation to be ready", since, |s, a| {
+            (s == "conversationReady" && a["conversation_id"] == conversation).then_some(())
+        });
+    }
+
+    /// Declines an invitation.
+    pub fn decline(&mut self, conversation: &str) {
+        self.call(
+            "declineConversationRequest",
+            json!([self.account(), conversation]),
+        );
+    }
+
+    /// Sends a text and waits until the daemon committed it. Gives the commit id.
+    pub fn send(&mut self, conversation: &str, body: &str) -> String {
+        let since = self.mark();
+        self.call(
+            "sendMessage",
+            json!([self.account(), conversation, body, "", 0]),
+        );
+        self.wait_text_since(conversation, body, since)
+    }
+
+    /// Waits for a text; gives the commit id.
+    pub fn wait_text(&self, conversation: &str, body: &str) -> String {
+        self.wait_text_since(conversation, body, 0)
+    }
+
+    fn wait_text_since(&self, conversation: &str, body: &str, since: usize) -> String {
+        self.wait(&format!("the text {body:?}"), since, |s, a| {
+            (s == "swarmMessageReceived"
+                && a["conversation_id"] == conversation
+                && a["message"]["body"]["body"] == body)
+                .then(|| a["message"]["id"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// Waits until a member joined or was added; the daemon's event codes are 0 add, 1 join, 2 leave, 3 ban, 4 unban.
+    pub fn wait_member(&self, conversation: &str, member: &str, event: i64) {
+        self.wait("a member event", 0, |s, a| {
+            (s == "conversationMemberEvent"
+                && a["conversation_id"] == conversation
+                && a["member_uri"] == member
+                && a["event"] == event)
+                .then_some(())
+        });
+    }
+
+    /// Where the daemon keeps a conversation's repository.
+    pub fn repository(&self, conversation: &str) -> PathBuf {
+        self.host
+            .dir
+            .join("data/jami")
+            .join(self.account())
+            .join("conversations")
+            .join(conversation)
+    }
+
+    /// Conversation errors the daemon signalled (code, words).
+    pub fn conversation_errors(&self) -> Vec<Value> {
+        self.events("onConversationError")
+    }
+
+    /// Ends the daemon in order; its data stays.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // The child is `ip`, which became `unshare`, `sh` and then node: one process, which ends on SIGTERM.
+        let _ = std::process::Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        let end = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < end {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Jami {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A DHT node that all others start from.
+pub fn boot(lab: &mut Lab) -> Host {
+    let host = lab.host("boot");
+    let log = std::fs::File::create(host.dir.join("dhtnode.log")).expect("a log");
+    let child = host
+        .command(crate::starling::binary())
+        .args(["dhtnode", "--port", "4222"])
+        .stdout(log.try_clone().expect("a second handle"))
+        .stderr(log)
+        .spawn()
+        .expect("the DHT node starts");
+    lab.keep(child);
+    host
+}

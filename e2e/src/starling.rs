@@ -1,0 +1,356 @@
+//! The `starling` binary on a machine of the lab, driven as its users do: by its command line.
+
+use crate::{Host, wait};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// A running bridge.
+pub struct Starling {
+    /// The machine.
+    pub host: Host,
+    child: Option<Child>,
+    listener: Option<Child>,
+    bootstrap: String,
+    url: String,
+    events: Arc<(Mutex<Vec<Value>>, Condvar)>,
+    account: Option<String>,
+}
+
+/// The binary under test: beside the test's own.
+pub fn binary() -> PathBuf {
+    std::env::var_os("STARLING_BIN")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let mut dir = std::env::current_exe().expect("a test has a path");
+            dir.pop();
+            if dir.ends_with("deps") {
+                dir.pop();
+            }
+            let path = dir.join("starling");
+            assert!(
+                path.is_file(),
+                "{} is not built: cargo build -p starling",
+                path.display()
+            );
+            path
+        })
+}
+
+impl Starling {
+    /// Starts a bridge and waits until it serves.
+    pub fn start(host: &Host, bootstrap: &str) -> Self {
+        let mut s = Self {
+            host: host.clone(),
+            child: None,
+            listener: None,
+            bootstrap: bootstrap.into(),
+            url: String::new(),
+            events: Arc::default(),
+            account: None,
+        };
+        s.up();
+        s
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.host.dir.join("starling")
+    }
+
+    /// Starts the bridge again with the same data.
+    pub fn up(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.host.dir.join("starling.log"))
+            .expect("a log");
+        let mut child = self
+            .host
+            .command(binary())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:7474",
+                "--print-json",
+                "--bootstrap",
+                &self.bootstrap,
+            ])
+            .env(
+                "RUST_LOG",
+                std::env::var("STARLING_E2E_LOG")
+                    .unwrap_or_else(|_| "starling=debug,starling_bridge=debug,info".into()),
+            )
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("starling starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        stdout.read_line(&mut line).expect("starling prints a line");
+        let hello: Value = serde_json::from_str(&line).unwrap_or_else(|e| {
+            panic!(
+                "{}: {line:?} is no JSON: {e}; see starling.log",
+                self.host.name
+            )
+        });
+        self.url = hello["url"].as_str().unwrap_or_default().to_owned();
+        std::thread::spawn(move || for _ in stdout.lines() {});
+        self.child = Some(child);
+        let mut listener = self
+            .host
+            .command(binary())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["events"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("starling events starts");
+        let lines = BufReader::new(listener.stdout.take().expect("piped")).lines();
+        let shared = self.events.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Ok(e) = serde_json::from_str(&line) {
+                    shared.0.lock().expect("not poisoned").push(e);
+                    shared.1.notify_all();
+                }
+            }
+        });
+        self.listener = Some(listener);
+        if self.account.is_some() {
+            self.wait_online();
+        }
+    }
+
+    /// The URL with a one-time pairing code that the bridge printed at its last start.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// One API call.
+    pub fn rpc(&self, method: &str, params: Value) -> Value {
+        match self.try_rpc(method, params.clone()) {
+            Ok(v) => v,
+            Err(e) => panic!("{}: {method} {params}: {e}", self.host.name),
+        }
+    }
+
+    /// One API call that may fail; the error as the command line prints it.
+    pub fn try_rpc(&self, method: &str, params: Value) -> Result<Value, String> {
+        let out = self
+            .host
+            .command(binary())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["rpc", method, &params.to_string()])
+            .output()
+            .expect("starling rpc runs");
+        if out.status.success() {
+            Ok(serde_json::from_slice(&out.stdout).unwrap_or(Value::Null))
+        } else {
+            Err(String::from_utf8_lossy(&out.stderr).into_owned())
+        }
+    }
+
+    /// Waits for an event, or one that already came.
+    pub fn wait<T>(&self, what: &str, mut pick: impl FnMut(&str, &Value) -> Option<T>) -> T {
+        let end = Instant::now() + wait::PATIENCE;
+        let mut seen = 0;
+        let mut events = self.events.0.lock().expect("not poisoned");
+        loop {
+            while let Some(e) = events.get(seen) {
+                if let Some(t) = pick(e["type"].as_str().unwrap_or_default(), e) {
+                    return t;
+                }
+                seen += 1;
+            }
+            assert!(
+                Instant::now() < end,
+                "{}: waited {:?} for {what}",
+                self.host.name,
+                wait::PATIENCE
+            );
+            events = self
+                .events
+                .1
+                .wait_timeout(events, Duration::from_millis(500))
+                .expect("not poisoned")
+                .0;
+        }
+    }
+
+    /// Makes an account and waits until others can find it. Gives its Jami ID.
+    pub fn create_account(&mut self, name: &str) -> String {
+        let a = self.rpc("account.create", json!({"displayName": name}));
+        self.account = Some(
+            a["account"]
+                .as_str()
+                .or(a["id"].as_str())
+                .expect("an account id")
+                .to_owned(),
+        );
+        self.wait_online();
+        self.id()
+    }
+
+    /// The bridge's id of the account.
+    pub fn account(&self) -> String {
+        self.account.clone().expect("an account was made")
+    }
+
+    fn details(&self) -> Value {
+        self.rpc("account.get", json!({"account": self.account()}))
+    }
+
+    /// Waits until the account's device is announced.
+    pub fn wait_online(&self) {
+        wait::until("the account to be online", || {
+            (self.details()["state"] == "online").then_some(())
+        });
+    }
+
+    /// The account's Jami ID.
+    pub fn id(&self) -> String {
+        self.details()["jamiId"]
+            .as_str()
+            .expect("a Jami ID")
+            .to_owned()
+    }
+
+    /// Sends a contact request; gives the conversation.
+    pub fn add_contact(&self, id: &str) -> String {
+        let c = self.rpc("contact.add", json!({"account": self.account(), "id": id}));
+        c["conversation"]
+            .as_str()
+            .expect("a conversation")
+            .to_owned()
+    }
+
+    /// Waits for an invitation; gives its conversation.
+    pub fn wait_request(&self) -> String {
+        let account = self.account();
+        wait::until("a request", || {
+            self.rpc("request.list", json!({"account": account}))
+                .as_array()?
+                .first()?["conversation"]
+                .as_str()
+                .map(String::from)
+        })
+    }
+
+    /// Accepts an invitation and waits until the conversation is there.
+    pub fn accept(&self, conversation: &str) {
+        self.rpc(
+            "request.accept",
+            json!({"account": self.account(), "conversation": conversation}),
+        );
+        self.wait_ready(conversation);
+    }
+
+    /// Waits until a conversation is cloned and valid.
+    pub fn wait_ready(&self, conversation: &str) {
+        self.wait("the conversation to be ready", |t, e| {
+            (t == "conversation.ready" && e["conversation"] == conversation).then_some(())
+        });
+    }
+
+    /// Sends a text. Gives its id.
+    pub fn send(&self, conversation: &str, body: &str) -> String {
+        let m = self.rpc(
+            "message.send",
+            json!({"account": self.account(), "conversation": conversation, "body": body}),
+        );
+        m["id"].as_str().expect("a message id").to_owned()
+    }
+
+    /// Waits for a text; gives its id.
+    pub fn wait_text(&self, conversation: &str, body: &str) -> String {
+        self.wait(&format!("the text {body:?}"), |t, e| {
+            (t == "message.received"
+                && e["conversation"] == conversation
+                && e["message"]["body"] == body)
+                .then(|| e["message"]["id"].as_str().unwrap_or_default().to_owned())
+        })
+    }
+
+    /// Waits until a person has a role in a conversation.
+    pub fn wait_role(&self, conversation: &str, id: &str, role: &str) {
+        let account = self.account();
+        wait::until(&format!("{id} to be {role}"), || {
+            let members = self.rpc(
+                "conversation.members",
+                json!({"account": account, "conversation": conversation}),
+            );
+            members
+                .as_array()?
+                .iter()
+                .any(|m| m["id"] == id && m["role"] == role)
+                .then_some(())
+        });
+    }
+
+    /// All texts of a conversation, oldest first.
+    pub fn texts(&self, conversation: &str) -> Vec<String> {
+        let h = self.rpc(
+            "conversation.history",
+            json!({"account": self.account(), "conversation": conversation, "limit": 200}),
+        );
+        let list = h
+            .as_array()
+            .cloned()
+            .or_else(|| h["messages"].as_array().cloned())
+            .unwrap_or_default();
+        let out: Vec<String> = list
+            .iter()
+            .filter(|m| m["type"] == "text/plain")
+            .filter_map(|m| m["body"].as_str().map(String::from))
+            .collect();
+        out
+    }
+
+    /// Asks the bridge to end, and waits until it did.
+    pub fn down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = std::process::Command::new("kill")
+                .arg(child.id().to_string())
+                .status();
+            let end = Instant::now() + Duration::from_secs(15);
+            while !matches!(child.try_wait(), Ok(Some(_))) {
+                assert!(
+                    Instant::now() < end,
+                    "{}: starling does not end on SIGTERM",
+                    self.host.name
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        self.drop_listener();
+    }
+
+    /// Ends the bridge as a power cut does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        self.drop_listener();
+    }
+
+    fn drop_listener(&mut self) {
+        if let Some(mut l) = self.listener.take() {
+            let _ = l.kill();
+            let _ = l.wait();
+        }
+    }
+}
+
+impl Drop for Starling {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
