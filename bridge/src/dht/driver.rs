@@ -46,7 +46,10 @@ pub(super) struct Driver {
     network_id: u32,
     lan: Option<mpsc::Sender<NodeInfo>>,
     names: Vec<BootstrapAddr>,
-    resolved: (mpsc::Sender<Vec<SocketAddr>>, mpsc::Receiver<Vec<SocketAddr>>),
+    resolved: (
+        mpsc::Sender<Vec<SocketAddr>>,
+        mpsc::Receiver<Vec<SocketAddr>>,
+    ),
     resolving: bool,
     next_bootstrap: Duration,
     bootstrap_wait: Duration,
@@ -393,7 +396,8 @@ impl Driver {
                 let connectivity = status.connectivity();
                 self.status.send_replace(status);
                 let alone = connectivity == Connectivity::Disconnected;
-                self.alone.send_if_modified(|a| std::mem::replace(a, alone) != alone);
+                self.alone
+                    .send_if_modified(|a| std::mem::replace(a, alone) != alone);
                 if connectivity == Connectivity::Connected {
                     self.bootstrap_wait = BOOTSTRAP_FIRST;
                     self.next_bootstrap = self.now() + BOOTSTRAP_FIRST;
@@ -464,8 +468,7 @@ impl Driver {
             return;
         }
         let written = bytes.clone();
-        let result =
-            tokio::task::spawn_blocking(move || write_state(&path, &written)).await;
+        let result = tokio::task::spawn_blocking(move || write_state(&path, &written)).await;
         match result {
             Ok(Ok(())) => self.saved = Some(bytes),
             Ok(Err(e)) => tracing::warn!("the DHT node's state cannot be saved: {e}"),

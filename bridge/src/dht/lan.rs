@@ -107,7 +107,10 @@ async fn ask_and_tell(announced: &Announced, v4: Option<&UdpSocket>, v6: Option<
     if let Some(socket) = v4 {
         let group = SocketAddr::new(GROUP_V4.into(), PORT);
         for ip in addresses_v4() {
-            if socket2::SockRef::from(socket).set_multicast_if_v4(&ip).is_err() {
+            if socket2::SockRef::from(socket)
+                .set_multicast_if_v4(&ip)
+                .is_err()
+            {
                 continue;
             }
             let _ = socket.send_to(&query, group).await;
@@ -119,7 +122,10 @@ async fn ask_and_tell(announced: &Announced, v4: Option<&UdpSocket>, v6: Option<
     if let Some(socket) = v6 {
         let group = SocketAddr::new(GROUP_V6.into(), PORT);
         for index in interfaces_v6() {
-            if socket2::SockRef::from(socket).set_multicast_if_v6(index).is_err() {
+            if socket2::SockRef::from(socket)
+                .set_multicast_if_v6(index)
+                .is_err()
+            {
                 continue;
             }
             let _ = socket.send_to(&query, group).await;

@@ -11,7 +11,7 @@ mod sockets;
 
 pub use bootstrap::{BadBootstrap, BootstrapAddr, DEFAULT_BOOTSTRAP, DEFAULT_PORT};
 pub use run::{DhtNodeOptions, run_dhtnode};
-pub use secure::SecureDht;
+pub use secure::{SecureDht, SecureListen, SendError};
 pub use starling_core::dht::node::{Connectivity, FamilyStatus, NodeStatus};
 
 use starling_core::crypto::Crypto;

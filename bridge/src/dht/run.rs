@@ -49,7 +49,10 @@ pub async fn run_dhtnode(
         format!("UDP port {port} cannot be used: choose another one with --port")
     })?;
     let (v4, v6) = dht.ports();
-    println!("DHT node {} running on UDP port {v4} (IPv4), {v6} (IPv6)", dht.id());
+    println!(
+        "DHT node {} running on UDP port {v4} (IPv4), {v6} (IPv6)",
+        dht.id()
+    );
     stop.await;
     dht.shutdown().await;
     Ok(())

@@ -3,8 +3,8 @@
 use super::{Dht, Listen, ListenEvent, PutError, PutHandle, PutOptions};
 use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::dht::envelope::{self, EnvelopeError, keys};
-use starling_core::dht::{Query, Value, types};
 use starling_core::dht::query::Where;
+use starling_core::dht::{Query, Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
 use std::sync::Arc;
 
@@ -88,8 +88,7 @@ impl SecureDht {
         value: Value,
         options: PutOptions,
     ) -> Result<PutHandle, SendError> {
-        let sealed =
-            envelope::sign_and_encrypt(&*self.crypto, &*self.key, recipient_spki, &value)?;
+        let sealed = envelope::sign_and_encrypt(&*self.crypto, &*self.key, recipient_spki, &value)?;
         Ok(self.dht.put(key, sealed, options).await?)
     }
 
@@ -123,11 +122,7 @@ impl Dht {
         .await
     }
 
-    async fn find_chain(
-        &self,
-        key: InfoHash,
-        is: impl Fn(&[u8]) -> bool,
-    ) -> Option<Vec<Vec<u8>>> {
+    async fn find_chain(&self, key: InfoHash, is: impl Fn(&[u8]) -> bool) -> Option<Vec<Vec<u8>>> {
         let query = Query {
             select: Vec::new(),
             wheres: vec![Where::Type(types::CERTIFICATE)],

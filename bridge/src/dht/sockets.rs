@@ -20,11 +20,7 @@ impl Sockets {
     /// Opens both families. With port 0 IPv6 tries the port that IPv4 got. An address of
     /// `None` leaves its family out. A family that the machine lacks is left out too;
     /// a taken port is an error.
-    pub(super) fn open(
-        v4: Option<Ipv4Addr>,
-        v6: Option<Ipv6Addr>,
-        port: u16,
-    ) -> io::Result<Self> {
+    pub(super) fn open(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, port: u16) -> io::Result<Self> {
         let first = match v4 {
             Some(ip) => usable(bind(SocketAddr::new(ip.into(), port)))?,
             None => None,
@@ -76,11 +72,7 @@ impl Sockets {
 }
 
 fn bind(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(addr),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
