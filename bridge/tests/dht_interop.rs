@@ -43,7 +43,7 @@ impl Program {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()?;
         let stdin = child.stdin.take().unwrap();
@@ -365,7 +365,7 @@ impl Peer {
             Self::Wheel(p) => {
                 let data = hex::encode(text);
                 let r = json!({"do": "put_encrypted", "key": key, "data": data,
-                    "to": to.short_id(), "user_type": "text/plain"});
+                    "to": to.long_id(), "user_type": "text/plain"});
                 p.ask(r).await["ok"] == true
             }
         };
@@ -377,6 +377,14 @@ impl Peer {
             Self::Ours(p) => p.secure.short_id().to_hex(),
             Self::Debian(p) => p.id.clone(),
             Self::Wheel(p) => p.id.clone(),
+        }
+    }
+
+    fn long_id(&self) -> String {
+        match self {
+            Self::Ours(p) => p.secure.id().to_hex(),
+            Self::Wheel(p) => p.long_id.clone(),
+            Self::Debian(_) => panic!("old nodes do not tell it"),
         }
     }
 
