@@ -143,13 +143,30 @@ async fn bulk_goes_through_whole_and_does_not_starve_others() {
         bulk_a.write_all(&data).await.unwrap();
         bulk_a.shutdown().await.unwrap();
     });
-    // Less than the budget is read of the bulk, and the other channel still works.
     let mut got = vec![0; 100_000];
     bulk_b.read_exact(&mut got).await.unwrap();
+    let receiver = tokio::spawn(async move {
+        bulk_b.read_to_end(&mut got).await.unwrap();
+        got
+    });
     exchange(&mut small_a, &mut small_b).await;
-    bulk_b.read_to_end(&mut got).await.unwrap();
     sender.await.unwrap();
-    assert!(got == expected);
+    assert!(receiver.await.unwrap() == expected);
+}
+
+#[tokio::test]
+async fn a_reader_that_sleeps_loses_its_channel_and_nothing_else() {
+    let world = Arc::new(World::default());
+    let (alice, mut bob) = (peer(&world, &alice()).await, peer(&world, &bob()).await);
+    let name = git(&bob);
+    let (mut bulk_a, mut bulk_b) = open(&alice, &mut bob, name.clone()).await;
+    let (mut small_a, mut small_b) = open(&alice, &mut bob, name).await;
+    // Bob ends the channel, and Alice's writes fail some time.
+    let sender = tokio::spawn(async move { while bulk_a.write_all(&[7; 50_000]).await.is_ok() {} });
+    sender.await.unwrap();
+    exchange(&mut small_a, &mut small_b).await;
+    let error = bulk_b.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio_util::sync::PollSemaphore;
 
 /// Bytes that may wait for the reader of one channel. The protocol has no flow control: a reader
 /// that leaves more than this unread stops the whole connection for a while, and then loses its channel.
-pub(super) const READ_BUDGET: usize = 1024 * 1024;
+pub(super) const READ_BUDGET: usize = 4 * 1024 * 1024;
 /// Most bytes that one write hands over.
 const MAX_WRITE: usize = 64 * 1024;
 

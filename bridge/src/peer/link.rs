@@ -31,7 +31,8 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// We answer before a daemon's 3 s are over, whatever our user does.
 const OFFER_TIMEOUT: Duration = Duration::from_millis(2500);
 /// A reader that makes no room for so long loses its channel, so that the others can go on.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Meanwhile no request of the peer is answered, and daemons wait no longer than 3 s.
+const STALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Listeners stay open for so long after the selection: pjnath opens one more connection when it
 /// nominates, and takes a refusal for a failure.
 const LISTEN_AFTER: Duration = Duration::from_secs(15);

@@ -1,11 +1,11 @@
 //! Accounts made by a real daemon, and a DHT inside the process.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::peer::*;
-use starling_core::crypto::{Crypto as _, PrivateKey};
+use starling_core::crypto::PrivateKey;
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::{Certificate, CertificateChain, private_key_from_pem};
 use starling_core::peer::request::PeerRequest;
@@ -186,8 +186,6 @@ pub async fn peer_with(world: &Arc<World>, person: &Person, policy: Policy) -> P
     while !world.boxes.lock().unwrap().contains_key(&person.device()) {
         tokio::task::yield_now().await;
     }
-    let mut random = [0; 1];
-    AwsLc.random(&mut random);
     Peer {
         manager,
         incoming,
