@@ -56,19 +56,14 @@ params! {
     EventsSinceParams {
         /// The last number it saw.
         seq: u64,
-        /// The epoch that number is from; absent means this one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        epoch: Option<String>,
     }
     /// Events in order.
     EventsSince {
-        /// Some were forgotten (too long ago, or another epoch): read everything anew, go
-        /// on after `seq`. The list is empty then.
+        /// Some were forgotten (too long ago, or the bridge was restarted): read everything
+        /// anew and go on after `seq`. The list is empty then.
         gap: bool,
         /// The newest number.
         seq: u64,
-        /// Of this bridge's numbers.
-        epoch: String,
         /// Everything after the number that was asked for, oldest first.
         events: Vec<super::event::SequencedEvent>,
     }

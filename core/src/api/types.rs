@@ -511,9 +511,6 @@ pub struct BridgeInfo {
     pub api_version: u32,
     /// The number of the newest event: start `events.since` here.
     pub seq: u64,
-    /// Numbers of events count within this: a bridge whose events are from another
-    /// epoch has no memory of what a page saw.
-    pub epoch: String,
     /// The bridge's clock.
     pub now: Millis,
     /// When it started.
