@@ -1,5 +1,6 @@
 //! Our nodes together with the reference's: Debian's `dhtnode` (OpenDHT 2.4) and the Python wheel
 //! `opendht` (4.x), all on loopback. What is not installed is skipped, with the reason printed.
+#![allow(clippy::unwrap_used)]
 
 use serde_json::{Value as Json, json};
 use starling_bridge::crypto::AwsLc;
@@ -43,7 +44,7 @@ impl Program {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()?;
         let stdin = child.stdin.take().unwrap();
@@ -365,7 +366,7 @@ impl Peer {
             Self::Wheel(p) => {
                 let data = hex::encode(text);
                 let r = json!({"do": "put_encrypted", "key": key, "data": data,
-                    "to": to.short_id(), "user_type": "text/plain"});
+                    "to": to.long_id(), "user_type": "text/plain"});
                 p.ask(r).await["ok"] == true
             }
         };
@@ -377,6 +378,14 @@ impl Peer {
             Self::Ours(p) => p.secure.short_id().to_hex(),
             Self::Debian(p) => p.id.clone(),
             Self::Wheel(p) => p.id.clone(),
+        }
+    }
+
+    fn long_id(&self) -> String {
+        match self {
+            Self::Ours(p) => p.secure.id().to_hex(),
+            Self::Wheel(p) => p.long_id.clone(),
+            Self::Debian(_) => panic!("old nodes do not tell it"),
         }
     }
 
@@ -649,4 +658,43 @@ async fn sixteen_mixed() {
     // Signed and encrypted, between one of each kind.
     two_nodes(&peers[0], &peers[2]).await;
     two_nodes(&peers[1], &peers[3]).await;
+}
+
+/// Nodes that know nobody find each other in the local network.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_network_is_common() {
+    // A network of this test alone: others may run beside it.
+    let network_id = 70_000 + u32::from(std::process::id() as u16);
+    let config = DhtConfig {
+        network_id,
+        lan_discovery: true,
+        ..DhtConfig::default()
+    };
+    let dht = Dht::start(config, Arc::new(AwsLc)).unwrap();
+    let mut command = Command::new("dhtnode");
+    command.args([
+        "-D",
+        "-p",
+        &free_port().to_string(),
+        "-n",
+        &network_id.to_string(),
+    ]);
+    let Ok(program) = Program::start(command) else {
+        return skip("dhtnode");
+    };
+    if timeout(Duration::from_secs(30), dht.connected())
+        .await
+        .is_err()
+    {
+        // `nodes_of_a_local_network_find_each_other` tells whether that can be.
+        println!("skipped: no multicast on this machine");
+        return;
+    }
+    let k = key("lan");
+    let value = Value::new(types::USER_DATA, b"lan".to_vec()).with_user_type("text/plain");
+    dht.put(k, value, PutOptions::default()).await.unwrap();
+    let mut lines = program.lines.subscribe();
+    program.say(&format!("g {k}")).await;
+    let text = wait(&mut lines, "value over the local network", printed).await;
+    assert_eq!(text, "lan");
 }

@@ -168,7 +168,6 @@ impl Driver {
             self.drain().await;
             let until = self.start + self.next_timeout();
             tokio::select! {
-                biased;
                 command = self.inbox.recv() => match command {
                     Some(Command::Shutdown(done)) => {
                         asked_to_stop = Some(done);
@@ -369,7 +368,9 @@ impl Driver {
                 self.gets.remove(&op);
             }
             NodeEvent::PutDone { op, ok, last, .. } => {
-                if let Some(put) = self.puts.get_mut(&op)
+                // A permanent put that reached nobody goes on: there is nothing to tell yet.
+                if (ok || last)
+                    && let Some(put) = self.puts.get_mut(&op)
                     && let Some(done) = put.done.take()
                 {
                     let _ = done.send(if ok { Ok(()) } else { Err(PutError::Nobody) });
