@@ -7,6 +7,7 @@ pub mod links;
 pub mod net;
 pub mod people;
 pub mod registry;
+pub mod share;
 pub mod talk;
 
 use crate::actor::{Actor, Stopped};

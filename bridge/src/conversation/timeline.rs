@@ -136,6 +136,15 @@ impl Timeline {
         Some((page, ids.next().is_some()))
     }
 
+    /// The last `limit` commits up to one (or the newest), oldest first.
+    pub fn window(&self, from: Option<&ObjectId>, limit: usize) -> Option<Vec<ObjectId>> {
+        let end = match from {
+            Some(from) => self.order.position(from)?.saturating_add(1),
+            None => self.order.len(),
+        };
+        self.order.order().get(end.saturating_sub(limit)..end).map(<[ObjectId]>::to_vec)
+    }
+
     /// The newest message.
     pub fn last(&self) -> Option<Entry> {
         let id = self.history.ids().next_back()?;
