@@ -511,6 +511,13 @@ async fn two_nodes(a: &Peer, b: &Peer) {
             to.name()
         );
 
+        // Too large for one datagram: it goes in parts.
+        let large = format!("large-{label}-{}", "x".repeat(3000));
+        from.put(&k, &large).await;
+        ear.hears(to.name(), &large).await;
+        let found = to.get(&k).await;
+        assert!(found.contains(&large), "{} finds no large value", to.name());
+
         from.put_signed(&k, &format!("signed-{label}")).await;
         ear.hears(to.name(), &format!("signed-{label}")).await;
         let found = to.get(&k).await;
@@ -631,6 +638,20 @@ async fn sixteen_mixed() {
                 .await
                 .unwrap(),
         );
+    }
+
+    // The others do not say when they have joined; they have once they find something.
+    let joined = key("joined");
+    peers[0].put(&joined, "joined").await;
+    for p in &peers {
+        let found = timeout(PATIENCE, async {
+            while !p.get(&joined).await.contains("joined") {
+                tokio::task::yield_now().await;
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("{} does not join", p.name()));
     }
 
     // One key where everyone listens.
