@@ -719,3 +719,32 @@ async fn the_local_network_is_common() {
     let text = wait(&mut lines, "value over the local network", printed).await;
     assert_eq!(text, "lan");
 }
+
+/// A permanent value outlives its type's lifetime at an old node, because it is renewed there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes longer than the shortest lifetime of a value, a minute"]
+async fn permanent_values_are_renewed() {
+    let Some(debian) = Debian::start("dhtnode", None, false).await else {
+        return skip("dhtnode");
+    };
+    let alice = ours("alice", Some(debian.port)).await;
+    assert!(timeout(PATIENCE, alice.secure.dht().connected()).await.unwrap());
+    let k = key("permanent");
+    let value = Value::new(types::ICE_CANDIDATES, b"stays".to_vec()).with_user_type("text/plain");
+    let mut handle = alice
+        .secure
+        .dht()
+        .put(k, value, PutOptions::permanent())
+        .await
+        .unwrap();
+    handle.stored().await.unwrap();
+    let debian = Peer::Debian(debian);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(debian.get(&k).await.contains("stays"));
+    }
+    drop(handle);
+    alice.secure.dht().shutdown().await;
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    assert!(debian.get(&k).await.is_empty());
+}
