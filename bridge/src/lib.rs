@@ -1,6 +1,7 @@
 //! What Starling does: sockets, disks, HTTP. Thin shells around `starling-core`.
 
 pub mod account;
+pub mod actor;
 pub mod api;
 pub mod conversation;
 pub mod crypto;

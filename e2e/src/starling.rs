@@ -298,19 +298,18 @@ impl Starling {
     pub fn texts(&self, conversation: &str) -> Vec<String> {
         let h = self.rpc(
             "conversation.history",
-            json!({"account": self.account(), "conversation": conversation, "limit": 10000}),
+            json!({"account": self.account(), "conversation": conversation, "limit": 200}),
         );
         let list = h
             .as_array()
             .cloned()
             .or_else(|| h["messages"].as_array().cloned())
             .unwrap_or_default();
-        let mut out: Vec<String> = list
+        let out: Vec<String> = list
             .iter()
             .filter(|m| m["type"] == "text/plain")
             .filter_map(|m| m["body"].as_str().map(String::from))
             .collect();
-        out.reverse();
         out
     }
 

@@ -1,3 +1,5 @@
 //! Disks.
 
+pub mod index;
+pub mod objects;
 pub mod state;

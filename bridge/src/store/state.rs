@@ -16,7 +16,9 @@ const LAYOUT: i64 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file is damaged. It is left as it is.
-    #[error("{path} is damaged ({detail}); it was left untouched: restore it from a backup, or move it away to start with the account's archive alone")]
+    #[error(
+        "{path} is damaged ({detail}); it was left untouched: restore it from a backup, or move it away to start with the account's archive alone"
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -24,7 +26,9 @@ pub enum StateError {
         detail: String,
     },
     /// The file was written by a newer Starling.
-    #[error("{path} was written by a newer Starling (layout {found}, this one knows {known}); use that one")]
+    #[error(
+        "{path} was written by a newer Starling (layout {found}, this one knows {known}); use that one"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -67,27 +71,50 @@ impl State {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let io = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-                StateError::Corrupt { path: path.to_owned(), detail: source.to_string() }
+                StateError::Corrupt {
+                    path: path.to_owned(),
+                    detail: source.to_string(),
+                }
             }
-            _ => StateError::Io { path: path.to_owned(), source },
+            _ => StateError::Io {
+                path: path.to_owned(),
+                source,
+            },
         };
         let db = Connection::open(path).map_err(io)?;
         // FULL: a write is on the disk when it returns.
-        db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;").map_err(io)?;
-        let health: String = db.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(io)?;
+        db.execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=2000;",
+        )
+        .map_err(io)?;
+        let health: String = db
+            .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
+            .map_err(io)?;
         if health != "ok" {
-            return Err(StateError::Corrupt { path: path.to_owned(), detail: health });
+            return Err(StateError::Corrupt {
+                path: path.to_owned(),
+                detail: health,
+            });
         }
-        let found: i64 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(io)?;
+        let found: i64 = db
+            .query_row("PRAGMA user_version", [], |r| r.get(0))
+            .map_err(io)?;
         if found > LAYOUT {
-            return Err(StateError::Newer { path: path.to_owned(), found, known: LAYOUT });
+            return Err(StateError::Newer {
+                path: path.to_owned(),
+                found,
+                known: LAYOUT,
+            });
         }
         db.execute_batch(&format!(
             "CREATE TABLE IF NOT EXISTS record(area TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(area, key)) WITHOUT ROWID;
              PRAGMA user_version={LAYOUT};"
         ))
         .map_err(io)?;
-        Ok(Self { path: Arc::new(path.to_owned()), db: Arc::new(Mutex::new(db)) })
+        Ok(Self {
+            path: Arc::new(path.to_owned()),
+            db: Arc::new(Mutex::new(db)),
+        })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -96,28 +123,47 @@ impl State {
     }
 
     fn io(&self, source: rusqlite::Error) -> StateError {
-        StateError::Io { path: self.path.to_path_buf(), source }
+        StateError::Io {
+            path: self.path.to_path_buf(),
+            source,
+        }
     }
 
     fn record(&self, area: &str, key: &str, detail: impl ToString) -> StateError {
-        StateError::Record { path: self.path.to_path_buf(), area: area.into(), key: key.into(), detail: detail.to_string() }
+        StateError::Record {
+            path: self.path.to_path_buf(),
+            area: area.into(),
+            key: key.into(),
+            detail: detail.to_string(),
+        }
     }
 
     /// One record.
     pub fn get<T: DeserializeOwned>(&self, area: &str, key: &str) -> Result<Option<T>, StateError> {
         let text: Option<String> = self
             .db()
-            .query_row("SELECT value FROM record WHERE area=?1 AND key=?2", params![area, key], |r| r.get(0))
+            .query_row(
+                "SELECT value FROM record WHERE area=?1 AND key=?2",
+                params![area, key],
+                |r| r.get(0),
+            )
             .optional()
             .map_err(|e| self.io(e))?;
-        text.map(|t| serde_json::from_str(&t).map_err(|e| self.record(area, key, e))).transpose()
+        text.map(|t| serde_json::from_str(&t).map_err(|e| self.record(area, key, e)))
+            .transpose()
     }
 
     /// All records of an area, by key.
     pub fn list<T: DeserializeOwned>(&self, area: &str) -> Result<Vec<(String, T)>, StateError> {
         let db = self.db();
-        let mut query = db.prepare_cached("SELECT key, value FROM record WHERE area=?1 ORDER BY key").map_err(|e| self.io(e))?;
-        let rows = query.query_map([area], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))).map_err(|e| self.io(e))?;
+        let mut query = db
+            .prepare_cached("SELECT key, value FROM record WHERE area=?1 ORDER BY key")
+            .map_err(|e| self.io(e))?;
+        let rows = query
+            .query_map([area], |r| {
+                Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
+            })
+            .map_err(|e| self.io(e))?;
         rows.map(|row| {
             let (key, text) = row.map_err(|e| self.io(e))?;
             let value = serde_json::from_str(&text).map_err(|e| self.record(area, &key, e))?;
@@ -138,7 +184,12 @@ impl State {
 
     /// Removes a record.
     pub fn remove(&self, area: &str, key: &str) -> Result<(), StateError> {
-        self.db().execute("DELETE FROM record WHERE area=?1 AND key=?2", params![area, key]).map_err(|e| self.io(e))?;
+        self.db()
+            .execute(
+                "DELETE FROM record WHERE area=?1 AND key=?2",
+                params![area, key],
+            )
+            .map_err(|e| self.io(e))?;
         Ok(())
     }
 }
@@ -158,7 +209,10 @@ mod tests {
         state.remove("contacts", "carol").unwrap();
         drop(state);
         let state = State::open(&path).unwrap();
-        assert_eq!(state.list::<(String, u8)>("contacts").unwrap(), [("bob".to_owned(), ("hello again".to_owned(), 8))]);
+        assert_eq!(
+            state.list::<(String, u8)>("contacts").unwrap(),
+            [("bob".to_owned(), ("hello again".to_owned(), 8))]
+        );
         assert_eq!(state.get::<(String, u8)>("contacts", "dave").unwrap(), None);
     }
 
@@ -178,8 +232,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.sqlite");
         drop(State::open(&path).unwrap());
-        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=99").unwrap();
-        assert!(matches!(State::open(&path), Err(StateError::Newer { found: 99, .. })));
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("PRAGMA user_version=99")
+            .unwrap();
+        assert!(matches!(
+            State::open(&path),
+            Err(StateError::Newer { found: 99, .. })
+        ));
     }
 
     #[test]

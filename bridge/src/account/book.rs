@@ -1,0 +1,340 @@
+//! What an account remembers of people and conversations: contacts, requests,
+//! conversation records, names. Every change is on the disk before it shows.
+//!
+//! The records and the rules between them are core's (`starling_core::account`);
+//! here they are kept.
+
+use crate::store::state::{State, StateError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use starling_core::account::{Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE};
+use starling_core::id::{AccountId, ConversationId};
+use std::collections::BTreeMap;
+
+/// How many open requests are kept. (The reference gives at most 20 to its other
+/// devices, `MAX_TRUST_REQUESTS` in `contact_list.cpp`, and keeps any number.)
+pub const MAX_REQUESTS: usize = 200;
+
+/// What this device alone knows of a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Local {
+    /// What the invitation said, shown until there is a copy.
+    pub metadata: BTreeMap<String, String>,
+    /// The repository is here and valid.
+    pub cloned: bool,
+    /// Why no copy is fetched any more, in words: what is offered breaks the rules.
+    pub refused: Option<String>,
+}
+
+/// A contact request of ours that is not confirmed yet: the same each time it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outgoing {
+    /// Words that go with it.
+    pub greeting: Option<String>,
+    /// When it was first made, unix ms.
+    pub invited_ms: u64,
+}
+
+/// What a person says of themselves.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Profile {
+    /// Their name.
+    pub display_name: String,
+    /// A `data:` URL.
+    pub avatar: Option<String>,
+}
+
+/// What became of a request that came in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incoming {
+    /// New, or newer than what was there: show it. Older ones of the same person are gone.
+    Show {
+        /// The request as it was kept.
+        request: ConversationRequest,
+        /// Conversations whose request it replaces.
+        replaces: Vec<ConversationId>,
+    },
+    /// Nothing to do, and why.
+    Ignore(&'static str),
+    /// For a conversation with a confirmed contact: no need to ask.
+    Accept,
+}
+
+/// The book of one account. Owned by its actor.
+pub struct Book {
+    state: State,
+    contacts: BTreeMap<AccountId, Contact>,
+    conversations: BTreeMap<ConversationId, ConvInfo>,
+    local: BTreeMap<ConversationId, Local>,
+    requests: BTreeMap<ConversationId, ConversationRequest>,
+    profiles: BTreeMap<AccountId, Profile>,
+}
+
+fn load<K: std::str::FromStr + Ord, V: DeserializeOwned>(state: &State, area: &str) -> Result<BTreeMap<K, V>, StateError> {
+    // Keys are written by us; one that is none is passed over rather than losing all.
+    Ok(state.list::<V>(area)?.into_iter().filter_map(|(k, v)| Some((k.parse().ok()?, v))).collect())
+}
+
+impl Book {
+    /// Reads the book from an account's state.
+    pub fn open(state: State) -> Result<Self, StateError> {
+        Ok(Self {
+            contacts: load(&state, "contact")?,
+            conversations: load(&state, "conversation")?,
+            local: load(&state, "local")?,
+            requests: load(&state, "request")?,
+            profiles: load(&state, "profile")?,
+            state,
+        })
+    }
+
+    /// The account's small records.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Everyone, blocked and removed ones included.
+    pub fn contacts(&self) -> &BTreeMap<AccountId, Contact> {
+        &self.contacts
+    }
+
+    /// One person; nothing known of them is an empty record.
+    pub fn contact(&self, id: &AccountId) -> Contact {
+        self.contacts.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Changes a contact by one of core's rules; says whether anything changed.
+    pub fn change_contact(&mut self, id: AccountId, change: impl FnOnce(&mut Contact) -> bool) -> Result<bool, StateError> {
+        let mut contact = self.contact(&id);
+        if !change(&mut contact) {
+            return Ok(false);
+        }
+        self.state.put("contact", &id.to_hex(), &contact)?;
+        self.contacts.insert(id, contact);
+        Ok(true)
+    }
+
+    /// Our request to a person, if it is not confirmed.
+    pub fn outgoing(&self, id: &AccountId) -> Result<Option<Outgoing>, StateError> {
+        self.state.get("outgoing", &id.to_hex())
+    }
+
+    /// Keeps our request to a person, or forgets it.
+    pub fn set_outgoing(&mut self, id: &AccountId, outgoing: Option<&Outgoing>) -> Result<(), StateError> {
+        match outgoing {
+            Some(o) => self.state.put("outgoing", &id.to_hex(), o),
+            None => self.state.remove("outgoing", &id.to_hex()),
+        }
+    }
+
+    /// The conversations in the list now.
+    pub fn conversations(&self) -> impl Iterator<Item = &ConvInfo> {
+        self.conversations.values().filter(|c| !c.is_removed())
+    }
+
+    /// All records, also of conversations that were left.
+    pub fn records(&self) -> &BTreeMap<ConversationId, ConvInfo> {
+        &self.conversations
+    }
+
+    /// One conversation in the list now.
+    pub fn conversation(&self, id: &ConversationId) -> Option<&ConvInfo> {
+        self.conversations.get(id).filter(|c| !c.is_removed())
+    }
+
+    /// Writes a conversation's record.
+    pub fn set_conversation(&mut self, info: ConvInfo) -> Result<(), StateError> {
+        self.state.put("conversation", &info.id.to_hex(), &info)?;
+        self.conversations.insert(info.id, info);
+        Ok(())
+    }
+
+    /// Changes a conversation's record, if there is one.
+    pub fn change_conversation(&mut self, id: &ConversationId, change: impl FnOnce(&mut ConvInfo)) -> Result<(), StateError> {
+        let Some(mut info) = self.conversations.get(id).cloned() else { return Ok(()) };
+        change(&mut info);
+        self.set_conversation(info)
+    }
+
+    /// What this device alone knows of a conversation.
+    pub fn local(&self, id: &ConversationId) -> Local {
+        self.local.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Writes what this device alone knows of a conversation.
+    pub fn set_local(&mut self, id: ConversationId, local: Local) -> Result<(), StateError> {
+        self.state.put("local", &id.to_hex(), &local)?;
+        self.local.insert(id, local);
+        Ok(())
+    }
+
+    /// Requests that wait for an answer.
+    pub fn requests(&self) -> impl Iterator<Item = &ConversationRequest> {
+        self.requests.values().filter(|r| r.is_open())
+    }
+
+    /// One request that waits for an answer.
+    pub fn request(&self, id: &ConversationId) -> Option<&ConversationRequest> {
+        self.requests.get(id).filter(|r| r.is_open())
+    }
+
+    /// Takes in a request; says what to do with it.
+    pub fn incoming(&mut self, mut request: ConversationRequest, now_ms: u64) -> Result<Incoming, StateError> {
+        let from = self.contact(&request.from);
+        if from.is_blocked() {
+            return Ok(Incoming::Ignore("they are blocked"));
+        }
+        if self.conversation(&request.conversation).is_some() {
+            return Ok(Incoming::Ignore("the conversation is here already"));
+        }
+        let one_to_one = request.mode() == MODE_ONE_TO_ONE;
+        if one_to_one && from.is_active() && from.confirmed {
+            return Ok(Incoming::Accept);
+        }
+        // A clock that runs ahead must not make a request newer than every later answer.
+        request.received_ms = request.received_ms.min(now_ms.saturating_add(MAX_FUTURE_MS));
+        request.declined_ms = 0;
+        match self.requests.get(&request.conversation) {
+            Some(r) if r.is_open() => return Ok(Incoming::Ignore("it is known")),
+            Some(r) if request.received_ms <= r.declined_ms => return Ok(Incoming::Ignore("it was declined")),
+            _ => {}
+        }
+        if self.requests().count() >= MAX_REQUESTS {
+            return Ok(Incoming::Ignore("too many requests are waiting"));
+        }
+        let mut replaces = Vec::new();
+        if one_to_one {
+            let same_person = |r: &&ConversationRequest| r.from == request.from && r.mode() == MODE_ONE_TO_ONE;
+            replaces = self.requests().filter(same_person).map(|r| r.conversation).collect();
+            for id in &replaces {
+                self.decline(id, now_ms)?;
+            }
+        }
+        self.keep_request(request.clone())?;
+        Ok(Incoming::Show { request, replaces })
+    }
+
+    fn keep_request(&mut self, request: ConversationRequest) -> Result<(), StateError> {
+        self.state.put("request", &request.conversation.to_hex(), &request)?;
+        self.requests.insert(request.conversation, request);
+        Ok(())
+    }
+
+    /// Takes a request out: it was accepted.
+    pub fn take_request(&mut self, id: &ConversationId) -> Result<Option<ConversationRequest>, StateError> {
+        self.state.remove("request", &id.to_hex())?;
+        Ok(self.requests.remove(id))
+    }
+
+    /// Declines a request, and remembers that; gives it if it was open.
+    pub fn decline(&mut self, id: &ConversationId, now_ms: u64) -> Result<Option<ConversationRequest>, StateError> {
+        let Some(request) = self.request(id).cloned() else { return Ok(None) };
+        self.keep_request(ConversationRequest { declined_ms: now_ms.max(request.received_ms), ..request.clone() })?;
+        Ok(Some(request))
+    }
+
+    /// What is known of a person.
+    pub fn profile(&self, id: &AccountId) -> Profile {
+        self.profiles.get(id).cloned().unwrap_or_default()
+    }
+
+    /// What is known of all people.
+    pub fn profiles(&self) -> &BTreeMap<AccountId, Profile> {
+        &self.profiles
+    }
+
+    /// Notes what a person says of themselves; says whether that is news.
+    pub fn set_profile(&mut self, id: AccountId, profile: Profile) -> Result<bool, StateError> {
+        if self.profiles.get(&id) == Some(&profile) {
+            return Ok(false);
+        }
+        self.state.put("profile", &id.to_hex(), &profile)?;
+        self.profiles.insert(id, profile);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn book(dir: &tempfile::TempDir) -> Book {
+        Book::open(State::open(&dir.path().join("state.sqlite")).unwrap()).unwrap()
+    }
+
+    const BOB: AccountId = AccountId([2; 20]);
+
+    fn request(n: u8, at: u64) -> ConversationRequest {
+        ConversationRequest {
+            conversation: ConversationId([n; 20]),
+            from: BOB,
+            metadata: BTreeMap::from([("title".into(), "Bob".into())]),
+            received_ms: at,
+            declined_ms: 0,
+        }
+    }
+
+    fn shown(i: Incoming) -> ConversationRequest {
+        match i {
+            Incoming::Show { request, .. } => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_declined_request_comes_again_only_when_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        shown(book.incoming(request(1, 100), 100).unwrap());
+        assert_eq!(book.incoming(request(1, 100), 101).unwrap(), Incoming::Ignore("it is known"));
+        book.decline(&ConversationId([1; 20]), 200).unwrap();
+        assert_eq!(book.requests().count(), 0);
+        assert_eq!(book.incoming(request(1, 100), 300).unwrap(), Incoming::Ignore("it was declined"));
+        shown(book.incoming(request(1, 201), 300).unwrap());
+        drop(book);
+        let book = self::book(&dir);
+        assert_eq!(book.requests().cloned().collect::<Vec<_>>(), [request(1, 201)]);
+    }
+
+    #[test]
+    fn a_clock_that_runs_ahead_gains_five_minutes_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(shown(book(&dir).incoming(request(1, u64::MAX), 1000).unwrap()).received_ms, 301_000);
+    }
+
+    #[test]
+    fn a_newer_request_of_a_person_replaces_the_older() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        book.incoming(request(1, 1), 1).unwrap();
+        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), 2).unwrap() else { panic!() };
+        assert_eq!(replaces, [ConversationId([1; 20])]);
+        assert_eq!(book.requests().map(|r| r.conversation).collect::<Vec<_>>(), [ConversationId([2; 20])]);
+    }
+
+    #[test]
+    fn blocked_people_ask_in_vain_and_contacts_need_not_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        book.change_contact(BOB, |c| c.add(1, None, true)).unwrap();
+        assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Accept);
+        book.change_contact(BOB, |c| c.remove(2, true)).unwrap();
+        assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Ignore("they are blocked"));
+    }
+
+    #[test]
+    fn strangers_cannot_fill_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        for n in 0..MAX_REQUESTS + 20 {
+            let mut r = request(0, 1);
+            r.conversation.0[..8].copy_from_slice(&n.to_be_bytes());
+            r.from.0[..8].copy_from_slice(&n.to_be_bytes());
+            book.incoming(r, 1).unwrap();
+        }
+        assert_eq!(book.requests().count(), MAX_REQUESTS);
+    }
+}

@@ -1,0 +1,303 @@
+//! Revocation lists: an account takes back the certificate of a device.
+
+use super::certificate::{self, Certificate};
+use super::der::{self, DerError, Reader, minimal_integer};
+use crate::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
+
+/// Largest list that is read, in bytes of DER: it has to fit into a DHT value of 64 KiB.
+pub const MAX_REVOCATION_LIST_LEN: usize = 64 * 1024;
+
+/// 2.5.29.20, CRL number.
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+
+/// Why some bytes are not a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevocationError {
+    /// Too large to be published.
+    #[error("the revocation list is longer than {MAX_REVOCATION_LIST_LEN} bytes")]
+    TooLarge,
+    /// The structure is not that of a list.
+    #[error("not a revocation list: {0}")]
+    Structure(#[from] DerError),
+    /// The signed and the unsigned name of the signature algorithm differ.
+    #[error("the revocation list contradicts itself about its signature algorithm")]
+    AlgorithmMismatch,
+    /// Signed in a way that is not accepted.
+    #[error("the revocation list is signed with an algorithm that is not accepted")]
+    UnsupportedSignature,
+}
+
+/// One certificate that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Serial number of the certificate, without padding.
+    pub serial: Vec<u8>,
+    /// When, in unix seconds.
+    pub date: u64,
+}
+
+/// An X.509 CRL, byte for byte as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevocationList {
+    der: Vec<u8>,
+    tbs: Vec<u8>,
+    issuer: Vec<u8>,
+    algorithm: SignatureAlgorithm,
+    signature: Vec<u8>,
+    this_update: u64,
+    next_update: Option<u64>,
+    number: Option<Vec<u8>>,
+    revoked: Vec<Revoked>,
+}
+
+impl RevocationList {
+    /// Reads exactly one list in DER.
+    ///
+    /// # Errors
+    /// The reason why it is none.
+    pub fn from_der(der: &[u8]) -> Result<Self, RevocationError> {
+        if der.len() > MAX_REVOCATION_LIST_LEN {
+            return Err(RevocationError::TooLarge);
+        }
+        let mut outer = Reader(der);
+        let mut list = outer.expect(der::SEQUENCE)?.inside();
+        outer.end()?;
+        let tbs = list.expect(der::SEQUENCE)?;
+        let algorithm = list.expect(der::SEQUENCE)?;
+        let signature = certificate::bit_string(list.expect(der::BIT_STRING)?)?;
+        list.end()?;
+
+        let mut fields = tbs.inside();
+        fields.optional(der::INTEGER)?;
+        if fields.expect(der::SEQUENCE)?.value != algorithm.value {
+            return Err(RevocationError::AlgorithmMismatch);
+        }
+        let issuer = fields.expect(der::SEQUENCE)?;
+        let this_update = fields.time()?;
+        let next_update = match fields.peek() {
+            Some(der::UTC_TIME | der::GENERALIZED_TIME) => Some(fields.time()?),
+            _ => None,
+        };
+        let mut revoked = Vec::new();
+        if let Some(entries) = fields.optional(der::SEQUENCE)? {
+            let mut entries = entries.inside();
+            while !entries.is_empty() {
+                let mut entry = entries.expect(der::SEQUENCE)?.inside();
+                revoked.push(Revoked {
+                    serial: minimal_integer(entry.expect(der::INTEGER)?.value).to_vec(),
+                    date: entry.time()?,
+                });
+            }
+        }
+        let mut number = None;
+        if let Some(extensions) = fields.optional(der::CONTEXT_0)? {
+            let mut extensions = extensions.inside().expect(der::SEQUENCE)?.inside();
+            while !extensions.is_empty() {
+                let mut extension = extensions.expect(der::SEQUENCE)?.inside();
+                let oid = extension.expect(der::OID)?.value;
+                extension.optional(der::BOOLEAN)?;
+                let value = extension.expect(der::OCTET_STRING)?;
+                if oid == CRL_NUMBER {
+                    let digits = value.inside().expect(der::INTEGER)?.value;
+                    number = Some(minimal_integer(digits).to_vec());
+                }
+            }
+        }
+        fields.end()?;
+        Ok(Self {
+            der: der.to_vec(),
+            tbs: tbs.whole.to_vec(),
+            issuer: issuer.whole.to_vec(),
+            algorithm: certificate::read_algorithm(algorithm)?
+                .ok_or(RevocationError::UnsupportedSignature)?,
+            signature: signature.to_vec(),
+            this_update,
+            next_update,
+            number,
+            revoked,
+        })
+    }
+
+    /// The list as it came.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// When it was made, in unix seconds.
+    pub fn this_update(&self) -> u64 {
+        self.this_update
+    }
+
+    /// Until when a newer one is promised, in unix seconds. A list that is older still holds:
+    /// nothing can be taken back from it.
+    pub fn next_update(&self) -> Option<u64> {
+        self.next_update
+    }
+
+    /// Its number: a big-endian integer without padding.
+    pub fn number(&self) -> Option<&[u8]> {
+        self.number.as_deref()
+    }
+
+    /// What it takes back.
+    pub fn revoked(&self) -> &[Revoked] {
+        &self.revoked
+    }
+
+    /// Whether it names this certificate's subject as its issuer.
+    pub fn is_about(&self, issuer: &Certificate) -> bool {
+        self.issuer == issuer.subject_der()
+    }
+
+    /// Whether it lists this certificate, by its exact serial number.
+    pub fn lists(&self, certificate: &Certificate) -> bool {
+        let serial = minimal_integer(certificate.serial());
+        self.revoked.iter().any(|r| r.serial == serial)
+    }
+
+    /// What has to be checked to know that `issuer`'s key signed this.
+    pub fn signature_check(&self, issuer: &Certificate) -> SignatureCheck {
+        SignatureCheck {
+            key: issuer.spki(),
+            algorithm: self.algorithm,
+            message: self.tbs.clone(),
+            signature: self.signature.clone(),
+        }
+    }
+
+    /// Whether `issuer` made this list.
+    pub fn verify(&self, crypto: &dyn Crypto, issuer: &Certificate) -> bool {
+        self.is_about(issuer) && crypto.verify(&self.signature_check(issuer))
+    }
+
+    /// A list that takes back `certificate` as well as everything that `previous` took back.
+    ///
+    /// The number is one more than that of `previous`, or random at first.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn revoke(
+        previous: Option<&Self>,
+        certificate: &Certificate,
+        account: &Certificate,
+        account_key: &dyn PrivateKey,
+        crypto: &dyn Crypto,
+        now_unix: u64,
+    ) -> Result<Self, CryptoError> {
+        let mut revoked = previous.map_or_else(Vec::new, |p| p.revoked.clone());
+        if !previous.is_some_and(|p| p.lists(certificate)) {
+            revoked.push(Revoked {
+                serial: minimal_integer(certificate.serial()).to_vec(),
+                date: now_unix,
+            });
+        }
+        let number = match previous.and_then(|p| p.number.as_deref()) {
+            Some(number) => incremented(number),
+            None => random_positive(crypto).to_vec(),
+        };
+        Self::sign(account, account_key, now_unix, &number, &revoked)
+    }
+
+    /// A list with exactly this content.
+    ///
+    /// # Errors
+    /// The key cannot sign.
+    pub fn sign(
+        account: &Certificate,
+        account_key: &dyn PrivateKey,
+        this_update: u64,
+        number: &[u8],
+        revoked: &[Revoked],
+    ) -> Result<Self, CryptoError> {
+        let algorithm = der::container(
+            der::SEQUENCE,
+            &[&der::element(der::OID, certificate::RSA_SHA512), &[5, 0]],
+        );
+        let entries: Vec<u8> = revoked
+            .iter()
+            .flat_map(|r| {
+                der::container(
+                    der::SEQUENCE,
+                    &[&der::element(der::INTEGER, &r.serial), &der::time(r.date)],
+                )
+            })
+            .collect();
+        let entries = if entries.is_empty() {
+            Vec::new()
+        } else {
+            der::element(der::SEQUENCE, &entries)
+        };
+        let number = der::container(
+            der::SEQUENCE,
+            &[
+                &der::element(der::OID, CRL_NUMBER),
+                &der::element(der::OCTET_STRING, &der::element(der::INTEGER, number)),
+            ],
+        );
+        let extensions = der::element(der::CONTEXT_0, &der::element(der::SEQUENCE, &number));
+        let tbs = der::container(
+            der::SEQUENCE,
+            &[
+                // Version 2.
+                &der::element(der::INTEGER, &[1]),
+                &algorithm,
+                account.subject_der(),
+                &der::time(this_update),
+                &der::time(account.not_after()),
+                &entries,
+                &extensions,
+            ],
+        );
+        let mut signature = vec![0];
+        signature.extend(account_key.sign(SignatureAlgorithm::RsaPkcs1Sha512, &tbs)?);
+        let der = der::container(
+            der::SEQUENCE,
+            &[&tbs, &algorithm, &der::element(der::BIT_STRING, &signature)],
+        );
+        Self::from_der(&der).map_err(|_| CryptoError::Failed)
+    }
+}
+
+/// Eight random bytes that are a positive DER integer of eight bytes, never padded: 62 bits
+/// are random. For serial and list numbers, which Jami draws of 63 bits.
+pub(crate) fn random_positive(crypto: &dyn Crypto) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    crypto.random(&mut bytes);
+    let number = u64::from_be_bytes(bytes);
+    ((number & 0x3fff_ffff_ffff_ffff) | 0x4000_0000_0000_0000).to_be_bytes()
+}
+
+/// One more than a big-endian integer; a negative one starts over at 1.
+fn incremented(number: &[u8]) -> Vec<u8> {
+    if number.first().is_none_or(|b| *b >= 0x80) {
+        return vec![1];
+    }
+    let mut out = number.to_vec();
+    let mut carry = true;
+    for digit in out.iter_mut().rev() {
+        if carry {
+            let (sum, overflow) = digit.overflowing_add(1);
+            *digit = sum;
+            carry = overflow;
+        }
+    }
+    if out.first().is_some_and(|b| *b >= 0x80) {
+        out.insert(0, 0);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::incremented;
+
+    #[test]
+    fn numbers_grow_without_turning_negative() {
+        assert_eq!(incremented(&[1]), [2]);
+        assert_eq!(incremented(&[0x7f]), [0, 0x80]);
+        assert_eq!(incremented(&[0, 0xff]), [1, 0]);
+        assert_eq!(incremented(&[0x7f, 0xff]), [0, 0x80, 0]);
+        assert_eq!(incremented(&[0xff]), [1]);
+        assert_eq!(incremented(&[]), [1]);
+    }
+}

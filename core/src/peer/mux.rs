@@ -1,0 +1,863 @@
+//! The multiplexer: named channels on one reliable byte stream.
+//!
+//! A stream of msgpack arrays `[channel, data]`, where channel 0 carries requests for channels
+//! and their answers, 0xFFFF the version and the beacon, and every other number one channel.
+//! Sans-IO: bytes in by [`Mux::handle_bytes`], packets out by [`Mux::poll_transmit`], where
+//! control goes ahead of queued bulk and channels take turns.
+
+use crate::msgpack::{self, MsgpackError, Value};
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Requests for channels and their answers.
+pub const CONTROL: u16 = 0;
+/// Version and beacon.
+pub const PROTOCOL: u16 = 0xffff;
+/// What we announce (dhtnet `MULTIPLEXED_SOCKET_VERSION`).
+pub const VERSION: u64 = 1;
+/// Most data in one packet (dhtnet cuts writes at `UINT16_MAX`).
+pub const MAX_DATA: usize = 65_535;
+/// Longest name that is accepted. The longest of the catalogue, a file with arguments, has some 250 bytes.
+pub const MAX_NAME: usize = 1024;
+/// Most channels at a time, in all states. Daemons have no limit; a busy connection has some ten.
+pub const MAX_CHANNELS: usize = 1024;
+/// An unanswered beacon means that the connection is dead (dhtnet `SEND_BEACON_TIMEOUT`, 3 s).
+pub const BEACON_TIMEOUT: Duration = Duration::from_secs(3);
+/// Most bytes of answers that wait for a peer who does not read them.
+const MAX_CONTROL_QUEUE: usize = 256 * 1024;
+/// Longest object that is not a packet and is skipped: the protocol has none, so short ones do.
+const MAX_STRANGE: usize = 4096;
+/// Longest head before a packet's data: array32, uint64 and bin32 markers.
+const MAX_HEAD: usize = 5 + 9 + 5;
+/// Bytes that are allowed to wait in a channel's outgoing queue before [`Mux::write`] refuses more.
+pub const WRITE_BUDGET: usize = 256 * 1024;
+
+/// Which half of the channel numbers is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsRole {
+    /// Counts from 1.
+    Client,
+    /// Counts from 0x8000.
+    Server,
+}
+
+/// A channel of one connection. A number is used again after its channel ended, an id is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId {
+    number: u16,
+    serial: u64,
+}
+
+impl ChannelId {
+    /// The number on the wire.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// What the peer did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It wants a channel: answer by [`Mux::accept`] or [`Mux::decline`], at once.
+    Requested(ChannelId, String),
+    /// It accepted a channel of ours.
+    Accepted(ChannelId),
+    /// It declined a channel of ours, which is gone.
+    Declined(ChannelId),
+    /// Data of an open channel.
+    Data(ChannelId, Vec<u8>),
+    /// It ended a channel, which is gone.
+    Ended(ChannelId),
+    /// It announced a version.
+    Version(u64),
+    /// It did not answer a beacon: the connection is to be closed.
+    Dead,
+}
+
+/// A packet to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The bytes for the stream.
+    pub packet: Vec<u8>,
+    /// Of which channel's data how many bytes these are: so much room it has again.
+    pub data: Option<(ChannelId, usize)>,
+}
+
+/// Why a connection cannot go on, or a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MuxError {
+    /// The stream is not msgpack.
+    #[error("the stream is not msgpack: {0}")]
+    Stream(#[from] MsgpackError),
+    /// A packet announces more data than allowed.
+    #[error("a packet of {0} bytes is longer than {MAX_DATA}")]
+    PacketTooLong(u64),
+    /// The peer asks and asks, and does not read the answers.
+    #[error("the peer does not read its answers")]
+    AnswersUnread,
+    /// All numbers are in use.
+    #[error("too many channels are open")]
+    TooManyChannels,
+    /// The name is longer than a peer accepts.
+    #[error("the channel name is longer than {MAX_NAME} bytes")]
+    NameTooLong,
+    /// The channel is not in a state for this: it ended, or was not accepted yet.
+    #[error("the channel is not open")]
+    NotOpen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// We asked.
+    Requested,
+    /// The peer asked.
+    Offered,
+    Open,
+    /// We ended it; what is queued is still sent, then the end.
+    Ending,
+}
+
+#[derive(Debug)]
+struct Channel {
+    serial: u64,
+    state: State,
+    queue: VecDeque<Vec<u8>>,
+    queued: usize,
+}
+
+/// One side of a multiplexed connection.
+#[derive(Debug)]
+pub struct Mux {
+    channels: BTreeMap<u16, Channel>,
+    next_number: u16,
+    first_number: u16,
+    next_serial: u64,
+    buffer: Vec<u8>,
+    control: VecDeque<Vec<u8>>,
+    control_bytes: usize,
+    events: VecDeque<Event>,
+    /// Number of the channel that was served last.
+    turn: u16,
+    /// Beacons sent minus answers.
+    beacons: i64,
+    beacon_deadline: Option<Duration>,
+    peer_version: Option<u64>,
+}
+
+impl Mux {
+    /// A fresh connection: the version is the first packet.
+    pub fn new(role: TlsRole) -> Self {
+        let first_number = match role {
+            TlsRole::Client => 1,
+            TlsRole::Server => 0x8000,
+        };
+        let mut mux = Self {
+            channels: BTreeMap::new(),
+            next_number: first_number,
+            first_number,
+            next_serial: 0,
+            buffer: Vec::new(),
+            control: VecDeque::new(),
+            control_bytes: 0,
+            events: VecDeque::new(),
+            turn: 0,
+            beacons: 0,
+            beacon_deadline: None,
+            peer_version: None,
+        };
+        mux.put(PROTOCOL, &msgpack::map([("v", Value::from(VERSION))]));
+        mux
+    }
+
+    /// Asks the peer for a channel.
+    pub fn request(&mut self, name: &str) -> Result<ChannelId, MuxError> {
+        if name.len() > MAX_NAME {
+            return Err(MuxError::NameTooLong);
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(MuxError::TooManyChannels);
+        }
+        // There are more numbers than channels may be open, so this ends.
+        while self.next_number == CONTROL
+            || self.next_number == PROTOCOL
+            || self.channels.contains_key(&self.next_number)
+        {
+            self.advance();
+        }
+        let number = self.next_number;
+        self.advance();
+        let id = self.insert(number, State::Requested);
+        self.put_control(name, number, 0);
+        Ok(id)
+    }
+
+    /// Accepts a channel that the peer asked for.
+    pub fn accept(&mut self, id: ChannelId, name: &str) -> Result<(), MuxError> {
+        match self.channel(id) {
+            Some(channel) if channel.state == State::Offered => channel.state = State::Open,
+            _ => return Err(MuxError::NotOpen),
+        }
+        self.put_control(name, id.number, 1);
+        Ok(())
+    }
+
+    /// Declines a channel that the peer asked for.
+    pub fn decline(&mut self, id: ChannelId, name: &str) -> Result<(), MuxError> {
+        match self.channel(id) {
+            Some(channel) if channel.state == State::Offered => {}
+            _ => return Err(MuxError::NotOpen),
+        }
+        self.channels.remove(&id.number);
+        self.put_control(name, id.number, 2);
+        Ok(())
+    }
+
+    /// Queues data, up to the channel's budget. Returns how many bytes were taken.
+    pub fn write(&mut self, id: ChannelId, data: &[u8]) -> Result<usize, MuxError> {
+        let channel = self.channel(id).ok_or(MuxError::NotOpen)?;
+        if channel.state != State::Open {
+            return Err(MuxError::NotOpen);
+        }
+        let room = WRITE_BUDGET.saturating_sub(channel.queued);
+        let taken = data.get(..room.min(data.len())).unwrap_or(data);
+        for piece in taken.chunks(MAX_DATA) {
+            channel.queue.push_back(piece.to_vec());
+        }
+        channel.queued = channel.queued.saturating_add(taken.len());
+        Ok(taken.len())
+    }
+
+    /// Ends a channel, after what is queued. A channel that the peer still has to accept is ended, too.
+    pub fn end(&mut self, id: ChannelId) {
+        if let Some(channel) = self.channel(id) {
+            channel.state = match channel.state {
+                State::Open | State::Requested => State::Ending,
+                other => other,
+            };
+        }
+    }
+
+    /// Asks the peer for a sign of life, due within three seconds. A peer that announced no version
+    /// knows no beacon.
+    pub fn beacon(&mut self, now: Duration) {
+        if self.peer_version.is_some_and(|v| v >= 1) {
+            self.beacons = self.beacons.saturating_add(1);
+            self.beacon_deadline = Some(now.saturating_add(BEACON_TIMEOUT));
+            self.put(PROTOCOL, &msgpack::map([("p", Value::from(true))]));
+        }
+    }
+
+    /// Takes bytes of the stream, however they were cut. After an error the stream is lost.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), MuxError> {
+        self.buffer.extend_from_slice(bytes);
+        let mut buffer = core::mem::take(&mut self.buffer);
+        let mut at = 0usize;
+        let result = loop {
+            let rest = buffer.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match next_object(rest) {
+                Ok(Object::Packet { channel, head, len }) => {
+                    let end = head.saturating_add(len);
+                    let data = rest.get(head..end).unwrap_or_default();
+                    if let Err(e) = self.handle_packet(channel, data) {
+                        break Err(e);
+                    }
+                    at = at.saturating_add(end);
+                }
+                Ok(Object::Other { len }) => at = at.saturating_add(len),
+                Ok(Object::Incomplete) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
+        buffer.drain(..at.min(buffer.len()));
+        self.buffer = buffer;
+        result
+    }
+
+    /// Tells the time.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.beacon_deadline.is_some_and(|d| d <= now) {
+            self.beacon_deadline = None;
+            if self.beacons != 0 {
+                self.events.push_back(Event::Dead);
+            }
+        }
+    }
+
+    /// When to tell the time next.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.beacon_deadline
+    }
+
+    /// What the peer did.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next packet to send: control first, then the channels in turn.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if let Some(packet) = self.control.pop_front() {
+            self.control_bytes = self.control_bytes.saturating_sub(packet.len());
+            return Some(Transmit { packet, data: None });
+        }
+        let ready = |(number, c): (&u16, &Channel)| {
+            (!c.queue.is_empty() || c.state == State::Ending).then_some(*number)
+        };
+        let after = self.turn.saturating_add(1);
+        let number = self
+            .channels
+            .range(after..)
+            .find_map(ready)
+            .or_else(|| self.channels.iter().find_map(ready))?;
+        self.turn = number;
+        let channel = self.channels.get_mut(&number)?;
+        let serial = channel.serial;
+        match channel.queue.pop_front() {
+            Some(data) => {
+                channel.queued = channel.queued.saturating_sub(data.len());
+                Some(Transmit {
+                    packet: packet(number, &data),
+                    data: Some((ChannelId { number, serial }, data.len())),
+                })
+            }
+            None => {
+                self.channels.remove(&number);
+                Some(Transmit {
+                    packet: packet(number, &[]),
+                    data: None,
+                })
+            }
+        }
+    }
+
+    /// Whether [`Self::poll_transmit`] has something, without taking it.
+    pub fn wants_transmit(&self) -> bool {
+        !self.control.is_empty()
+            || self
+                .channels
+                .values()
+                .any(|c| !c.queue.is_empty() || c.state == State::Ending)
+    }
+
+    /// How many bytes [`Self::write`] would take now.
+    pub fn room(&self, id: ChannelId) -> usize {
+        self.channels
+            .get(&id.number)
+            .filter(|c| c.serial == id.serial && c.state == State::Open)
+            .map_or(0, |c| WRITE_BUDGET.saturating_sub(c.queued))
+    }
+
+    /// How many channels there are, in all states.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    fn advance(&mut self) {
+        self.next_number = self.next_number.checked_add(1).unwrap_or(self.first_number);
+    }
+
+    fn insert(&mut self, number: u16, state: State) -> ChannelId {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.channels.insert(
+            number,
+            Channel {
+                serial,
+                state,
+                queue: VecDeque::new(),
+                queued: 0,
+            },
+        );
+        ChannelId { number, serial }
+    }
+
+    fn channel(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.channels
+            .get_mut(&id.number)
+            .filter(|c| c.serial == id.serial)
+    }
+
+    fn put(&mut self, number: u16, value: &Value) {
+        let packet = packet(number, &msgpack::encode(value));
+        self.control_bytes = self.control_bytes.saturating_add(packet.len());
+        self.control.push_back(packet);
+    }
+
+    fn put_control(&mut self, name: &str, number: u16, state: u8) {
+        self.put(
+            CONTROL,
+            &Value::Array(vec![name.into(), number.into(), state.into()]),
+        );
+    }
+
+    fn handle_packet(&mut self, number: u16, data: &[u8]) -> Result<(), MuxError> {
+        match number {
+            CONTROL => self.handle_messages(data, usize::MAX),
+            // Daemons treat only the first object there.
+            PROTOCOL => self.handle_messages(data, 1),
+            _ => self.handle_data(number, data),
+        }
+        if self.control_bytes > MAX_CONTROL_QUEUE {
+            return Err(MuxError::AnswersUnread);
+        }
+        Ok(())
+    }
+
+    fn handle_data(&mut self, number: u16, data: &[u8]) {
+        let Some(channel) = self.channels.get(&number) else {
+            return;
+        };
+        let id = ChannelId {
+            number,
+            serial: channel.serial,
+        };
+        if data.is_empty() {
+            self.channels.remove(&number);
+            self.events.push_back(Event::Ended(id));
+        } else if channel.state == State::Open {
+            self.events.push_back(Event::Data(id, data.to_vec()));
+        }
+    }
+
+    /// The objects of a control or protocol packet. The first that makes no sense ends it.
+    fn handle_messages(&mut self, mut data: &[u8], most: usize) {
+        for _ in 0..most {
+            let Ok((value, len)) = msgpack::first(data, MAX_DATA.saturating_add(1)) else {
+                return;
+            };
+            let understood = match &value {
+                Value::Array(fields) => self.handle_control(fields),
+                Value::Map(_) => self.handle_protocol(&value),
+                _ => false,
+            };
+            if !understood {
+                return;
+            }
+            data = data.get(len..).unwrap_or_default();
+        }
+    }
+
+    fn handle_protocol(&mut self, value: &Value) -> bool {
+        if let Some(version) = msgpack::get(value, "v").and_then(Value::as_u64) {
+            self.peer_version = Some(version);
+            self.events.push_back(Event::Version(version));
+            return true;
+        }
+        match msgpack::get(value, "p").and_then(Value::as_bool) {
+            Some(true) => self.put(PROTOCOL, &msgpack::map([("p", Value::from(false))])),
+            // Never below zero: an answer too many must not cover up for one that is missing.
+            Some(false) => self.beacons = self.beacons.saturating_sub(1).max(0),
+            None => return false,
+        }
+        true
+    }
+
+    fn handle_control(&mut self, fields: &[Value]) -> bool {
+        let [name, number, state] = fields else {
+            return false;
+        };
+        let (Some(name), Some(number), Some(state)) = (
+            msgpack::bytes(name).and_then(|b| core::str::from_utf8(b).ok()),
+            number.as_u64().and_then(|n| u16::try_from(n).ok()),
+            state.as_u64(),
+        ) else {
+            return false;
+        };
+        if state == 0 {
+            let refuse = number == CONTROL
+                || number == PROTOCOL
+                || name.len() > MAX_NAME
+                || self.channels.contains_key(&number)
+                || self.channels.len() >= MAX_CHANNELS;
+            if refuse {
+                // A name that is too long is not sent back whole: answers are matched by number.
+                let name: String = name.chars().take(MAX_NAME / 4).collect();
+                self.put_control(&name, number, 2);
+            } else {
+                let id = self.insert(number, State::Offered);
+                self.events.push_back(Event::Requested(id, name.to_owned()));
+            }
+            return true;
+        }
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return true;
+        };
+        let id = ChannelId {
+            number,
+            serial: channel.serial,
+        };
+        match (channel.state, state) {
+            (State::Requested, 1) => {
+                channel.state = State::Open;
+                self.events.push_back(Event::Accepted(id));
+            }
+            // Every other answer is a no.
+            (State::Requested, _) => {
+                self.channels.remove(&number);
+                self.events.push_back(Event::Declined(id));
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+/// The packet `[number, data]` in its shortest form.
+pub fn packet(number: u16, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len().saturating_add(8));
+    out.push(0x92);
+    // Writing into a Vec cannot fail.
+    let _ = rmpv::encode::write_value(&mut out, &Value::from(number));
+    match u8::try_from(data.len()) {
+        Ok(len) => out.extend_from_slice(&[0xc4, len]),
+        Err(_) => {
+            out.push(0xc5);
+            let len = u16::try_from(data.len()).unwrap_or(u16::MAX);
+            out.extend_from_slice(&len.to_be_bytes());
+        }
+    }
+    out.extend_from_slice(data.get(..MAX_DATA).unwrap_or(data));
+    out
+}
+
+enum Object {
+    /// A packet whose data is the `len` bytes after `head`.
+    Packet {
+        channel: u16,
+        head: usize,
+        len: usize,
+    },
+    /// Something else of `len` bytes.
+    Other {
+        len: usize,
+    },
+    Incomplete,
+}
+
+/// What the stream begins with. Packets are recognised by their head alone, so that one that
+/// arrives byte by byte costs a few steps a byte.
+fn next_object(bytes: &[u8]) -> Result<Object, MuxError> {
+    match packet_head(bytes) {
+        Some(Ok((channel, head, len))) => {
+            if len > MAX_DATA as u64 {
+                return Err(MuxError::PacketTooLong(len));
+            }
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if bytes.len() < head.saturating_add(len) {
+                return Ok(Object::Incomplete);
+            }
+            return Ok(Object::Packet { channel, head, len });
+        }
+        // It may still become one.
+        Some(Err(())) if bytes.len() < MAX_HEAD => return Ok(Object::Incomplete),
+        _ => {}
+    }
+    match msgpack::object_len(bytes) {
+        Ok(len) => Ok(Object::Other { len }),
+        Err(MsgpackError::Incomplete) if bytes.len() < MAX_STRANGE => Ok(Object::Incomplete),
+        Err(MsgpackError::Incomplete) => Err(MsgpackError::TooLong(MAX_STRANGE).into()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Channel, length of the head and length of the data, if this is the head of a packet.
+/// `Some(Err)`: it is cut off. Every form of the numbers is accepted.
+fn packet_head(bytes: &[u8]) -> Option<Result<(u16, usize, u64), ()>> {
+    let mut at = 0usize;
+    // The next `n` bytes as a number; `None` when they are not there yet.
+    let take = |at: &mut usize, n: usize| -> Option<u64> {
+        let end = at.saturating_add(n);
+        let field = bytes.get(*at..end)?;
+        *at = end;
+        Some(field.iter().fold(0, |a, b| (a << 8) | u64::from(*b)))
+    };
+    macro_rules! take {
+        ($n:expr) => {
+            match take(&mut at, $n) {
+                Some(v) => v,
+                None => return Some(Err(())),
+            }
+        };
+    }
+    let count = match take!(1) {
+        marker @ 0x90..=0x9f => marker & 0x0f,
+        0xdc => take!(2),
+        0xdd => take!(4),
+        _ => return None,
+    };
+    if count != 2 {
+        return None;
+    }
+    let channel = match take!(1) {
+        n @ 0x00..=0x7f => n,
+        0xcc => take!(1),
+        0xcd => take!(2),
+        0xce => take!(4),
+        0xcf => take!(8),
+        // Signed forms of a positive number.
+        0xd1 => take!(2),
+        0xd2 => take!(4),
+        0xd3 => take!(8),
+        _ => return None,
+    };
+    let channel = u16::try_from(channel).ok()?;
+    let len = match take!(1) {
+        0xc4 => take!(1),
+        0xc5 => take!(2),
+        0xc6 => take!(4),
+        // A str where a bin is expected: msgpack-c converts it as well.
+        n @ 0xa0..=0xbf => n & 0x1f,
+        0xd9 => take!(1),
+        0xda => take!(2),
+        0xdb => take!(4),
+        _ => return None,
+    };
+    Some(Ok((channel, at, len)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version() -> Vec<u8> {
+        hex::decode("92cdffffc40481a17601").unwrap()
+    }
+
+    fn drain(mux: &mut Mux) -> Vec<u8> {
+        std::iter::from_fn(|| mux.poll_transmit())
+            .flat_map(|t| t.packet)
+            .collect()
+    }
+
+    fn events(mux: &mut Mux) -> Vec<Event> {
+        std::iter::from_fn(|| mux.poll_event()).collect()
+    }
+
+    fn pair() -> (Mux, Mux) {
+        let (mut alice, mut bob) = (Mux::new(TlsRole::Client), Mux::new(TlsRole::Server));
+        carry(&mut alice, &mut bob);
+        assert_eq!(events(&mut alice), [Event::Version(1)]);
+        assert_eq!(events(&mut bob), [Event::Version(1)]);
+        (alice, bob)
+    }
+
+    fn carry(alice: &mut Mux, bob: &mut Mux) {
+        loop {
+            let (a, b) = (drain(alice), drain(bob));
+            if a.is_empty() && b.is_empty() {
+                return;
+            }
+            bob.handle_bytes(&a).unwrap();
+            alice.handle_bytes(&b).unwrap();
+        }
+    }
+
+    #[test]
+    fn packets_are_those_of_a_daemon() {
+        let mut bob = Mux::new(TlsRole::Server);
+        assert_eq!(drain(&mut bob), version());
+        bob.handle_bytes(&hex::decode("9200c40993a3736970cdd10700").unwrap())
+            .unwrap();
+        let Some(Event::Requested(id, name)) = bob.poll_event() else {
+            panic!("no request");
+        };
+        assert_eq!((id.number(), name.as_str()), (0xd107, "sip"));
+        bob.accept(id, "sip").unwrap();
+        assert_eq!(hex::encode(drain(&mut bob)), "9200c40993a3736970cdd10701");
+        bob.handle_bytes(&hex::decode("92cdd107c400").unwrap())
+            .unwrap();
+        assert_eq!(events(&mut bob), [Event::Ended(id)]);
+        // Not answered.
+        assert_eq!(drain(&mut bob), b"");
+        bob.handle_bytes(&hex::decode("92cdffffc40481a170c3").unwrap())
+            .unwrap();
+        assert_eq!(hex::encode(drain(&mut bob)), "92cdffffc40481a170c2");
+    }
+
+    #[test]
+    fn alice_and_bob_open_channels_both_ways_at_once() {
+        let (mut alice, mut bob) = pair();
+        let a = alice.request("git://x").unwrap();
+        let b = bob.request("git://y").unwrap();
+        assert_eq!((a.number(), b.number()), (1, 0x8000));
+        carry(&mut alice, &mut bob);
+        let Event::Requested(b_at_alice, _) = alice.poll_event().unwrap() else {
+            panic!()
+        };
+        let Event::Requested(a_at_bob, _) = bob.poll_event().unwrap() else {
+            panic!()
+        };
+        assert_eq!(alice.write(a, b"early"), Err(MuxError::NotOpen));
+        // The acceptor may speak and end in the same flight.
+        bob.accept(a_at_bob, "git://x").unwrap();
+        bob.write(a_at_bob, b"hello").unwrap();
+        bob.end(a_at_bob);
+        alice.decline(b_at_alice, "git://y").unwrap();
+        carry(&mut alice, &mut bob);
+        assert_eq!(
+            events(&mut alice),
+            [
+                Event::Accepted(a),
+                Event::Data(a, b"hello".to_vec()),
+                Event::Ended(a)
+            ]
+        );
+        assert_eq!(events(&mut bob), [Event::Declined(b)]);
+        assert_eq!((alice.channel_count(), bob.channel_count()), (0, 0));
+        // The number is free again, and the old id names nothing.
+        assert_eq!(alice.write(a, b"late"), Err(MuxError::NotOpen));
+    }
+
+    #[test]
+    fn control_goes_ahead_of_bulk_and_channels_take_turns() {
+        let (mut alice, mut bob) = pair();
+        let (x, y) = (alice.request("x").unwrap(), alice.request("y").unwrap());
+        carry(&mut alice, &mut bob);
+        for event in events(&mut bob) {
+            let Event::Requested(id, name) = event else {
+                panic!()
+            };
+            bob.accept(id, &name).unwrap();
+        }
+        carry(&mut alice, &mut bob);
+        assert_eq!(alice.write(x, &vec![1; 1 << 20]).unwrap(), WRITE_BUDGET);
+        assert_eq!(alice.room(x), 0);
+        alice.write(y, &[2; 10]).unwrap();
+        alice
+            .handle_bytes(&hex::decode("92cdffffc40481a170c3").unwrap())
+            .unwrap();
+        let first = alice.poll_transmit().unwrap().packet;
+        assert_eq!(hex::encode(first), "92cdffffc40481a170c2");
+        let order: Vec<u8> = std::iter::from_fn(|| alice.poll_transmit())
+            .map(|t| t.packet[1])
+            .collect();
+        assert_eq!(order, [1, 2, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn an_unanswered_beacon_is_death_and_an_answered_one_is_not() {
+        let (mut alice, mut bob) = pair();
+        let at = Duration::from_secs;
+        alice.beacon(at(10));
+        assert_eq!(alice.poll_timeout(), Some(at(13)));
+        carry(&mut alice, &mut bob);
+        alice.handle_timeout(at(13));
+        assert_eq!(alice.poll_event(), None);
+        alice.beacon(at(20));
+        // One that nobody asked for does not help.
+        drain(&mut alice);
+        alice.handle_timeout(at(23));
+        assert_eq!(alice.poll_event(), Some(Event::Dead));
+    }
+
+    #[test]
+    fn numbers_in_use_and_reserved_ones_are_declined() {
+        let (mut alice, _) = pair();
+        let ask = |n: u16| {
+            packet(
+                0,
+                &msgpack::encode(&Value::Array(vec!["sip".into(), n.into(), 0.into()])),
+            )
+        };
+        for number in [0, 0xffff] {
+            alice.handle_bytes(&ask(number)).unwrap();
+            assert_eq!(alice.poll_event(), None);
+            assert!(drain(&mut alice).ends_with(&[2]));
+        }
+        alice.handle_bytes(&ask(7)).unwrap();
+        alice.handle_bytes(&ask(7)).unwrap();
+        assert_eq!(events(&mut alice).len(), 1);
+        assert!(drain(&mut alice).ends_with(&[2]));
+    }
+
+    #[test]
+    fn floods_end_in_a_bounded_refusal() {
+        let (mut alice, _) = pair();
+        let beacons: Vec<u8> = hex::decode("92cdffffc40481a170c3").unwrap().repeat(100_000);
+        assert_eq!(alice.handle_bytes(&beacons), Err(MuxError::AnswersUnread));
+
+        let (mut alice, _) = pair();
+        let mut asked = 0;
+        for number in 1..=u16::MAX - 1 {
+            let p = packet(
+                0,
+                &msgpack::encode(&Value::Array(vec!["x".into(), number.into(), 0.into()])),
+            );
+            alice.handle_bytes(&p).unwrap();
+            asked += events(&mut alice).len();
+            drain(&mut alice);
+        }
+        assert_eq!(asked, MAX_CHANNELS);
+
+        let (mut alice, _) = pair();
+        assert_eq!(
+            alice.handle_bytes(&[0x92, 1, 0xc6, 0, 1, 0, 0]),
+            Err(MuxError::PacketTooLong(65_536))
+        );
+        let (mut alice, _) = pair();
+        let mut deep = vec![0x91; 10_000];
+        deep.push(0);
+        assert!(matches!(
+            alice.handle_bytes(&deep),
+            Err(MuxError::Stream(_))
+        ));
+        let (mut alice, _) = pair();
+        assert_eq!(
+            alice.handle_bytes(&[0xc1]),
+            Err(MuxError::Stream(MsgpackError::Malformed))
+        );
+    }
+
+    #[test]
+    fn objects_of_other_shapes_are_skipped_and_wide_numbers_read() {
+        let (mut alice, _) = pair();
+        let id = alice.request("x").unwrap();
+        let mut stream = vec![0xc0, 0x93, 1, 2, 3, 0x81, 0xa1, b'k', 0x92, 1, 2];
+        // Accept, with a 64-bit channel, a 32-bit length, in an array32.
+        stream.extend(hex::decode("dd00000002cf0000000000000000c600000005").unwrap());
+        stream.extend(hex::decode("93a1780101").unwrap());
+        for byte in stream {
+            alice.handle_bytes(&[byte]).unwrap();
+        }
+        assert_eq!(events(&mut alice), [Event::Accepted(id)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let mut mux = Mux::new(TlsRole::Client);
+            let _ = mux.handle_bytes(&bytes);
+            while mux.poll_event().is_some() {}
+        }
+
+        #[test]
+        fn data_arrives_whole_at_any_cut(
+            writes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..5000), 0..6),
+            cut in 1usize..600,
+        ) {
+            let (mut alice, mut bob) = pair();
+            let id = alice.request("x").unwrap();
+            carry(&mut alice, &mut bob);
+            let Some(Event::Requested(there, name)) = bob.poll_event() else { panic!() };
+            bob.accept(there, &name).unwrap();
+            carry(&mut alice, &mut bob);
+            for w in &writes { alice.write(id, w).unwrap(); }
+            alice.end(id);
+            for piece in drain(&mut alice).chunks(cut) { bob.handle_bytes(piece).unwrap(); }
+            let mut got = Vec::new();
+            let mut ended = false;
+            for e in events(&mut bob) {
+                match e {
+                    Event::Data(i, d) => { prop_assert_eq!(i, there); got.extend(d); }
+                    Event::Ended(i) => { prop_assert_eq!(i, there); ended = true; }
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            prop_assert!(ended);
+            prop_assert_eq!(got, writes.concat());
+        }
+    }
+}

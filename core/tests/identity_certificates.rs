@@ -1,0 +1,350 @@
+//! Certificates, chains and revocation lists: those of real daemons and of the
+//! reference vectors are read, and everything bent is refused by name.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+mod native;
+
+use native::AwsLc;
+use proptest::prelude::*;
+use starling_core::crypto::{Crypto, SignatureCheck};
+use starling_core::identity::{
+    Certificate, CertificateChain, CertificateError, ChainError, DerError, RevocationError,
+    RevocationList,
+};
+
+/// 2026-01-01, when the certificates of the vectors begin.
+const T0: u64 = 1_767_225_600;
+/// A moment inside the validity of the daemons' certificates.
+const DAEMON_NOW: u64 = 1_795_250_000;
+
+const DEVICE: &[u8] = include_bytes!("data/identity/certs/device-chain.crt");
+const DEVICE2: &[u8] = include_bytes!("data/identity/certs/device2-chain.crt");
+const PEER: &[u8] = include_bytes!("data/identity/certs/peer-device-chain.crt");
+const CRL: &[u8] = include_bytes!("data/identity/certs/account.crl.der");
+const ANN: &[u8] = include_bytes!("data/identity/daemon/ann-chain.pem");
+const BEN: &[u8] = include_bytes!("data/identity/daemon/ben-chain.pem");
+const CAT: &[u8] = include_bytes!("data/identity/daemon/cat-chain.pem");
+const DAN: &[u8] = include_bytes!("data/identity/daemon/dan-chain.pem");
+
+fn chain(pem: &[u8]) -> CertificateChain {
+    CertificateChain::from_pem(pem).unwrap()
+}
+
+#[test]
+fn chains_of_daemons_are_read_checked_and_written_byte_for_byte() {
+    for (pem, account, device) in [
+        (
+            ANN,
+            "ffc08929f3cc33c68acb348f6439ac5ffc2592dd",
+            "2f063e365e48f1eacc9f020455250f5ce8667ee3f731a1a9af37145612e63387",
+        ),
+        (
+            BEN,
+            "1aed48262d092d163666a34adeeab6d319657095",
+            "cb934627be6f1358ef493e1db79fcbf98a4de83add1cfe12358a02cd6ef0db8f",
+        ),
+        (
+            CAT,
+            "be6035aa67df91b907fc0eed9d53e0e41e21aef3",
+            "95c813591d4d68cc20f584b985fb6b0cd88e08f702e0b38184866bec86396651",
+        ),
+        (
+            DAN,
+            "ffc08929f3cc33c68acb348f6439ac5ffc2592dd",
+            "065b0171c24572ceb1fb142f25deead058d5b0b58e78b43af98a876516c0fac4",
+        ),
+    ] {
+        let chain = chain(pem);
+        assert_eq!(chain.account_id().to_hex(), account);
+        assert_eq!(chain.device_id().to_hex(), device);
+        assert_eq!(chain.verify(&AwsLc, DAEMON_NOW, &[]), Ok(()));
+        assert_eq!(chain.to_pem().as_bytes(), pem);
+        assert_eq!(chain.device.subject_cn(), Some("Jami device"));
+        assert_eq!(chain.device.issuer_uid(), Some(account));
+        assert_eq!(
+            chain.device.subject_uid(),
+            Some(&*chain.short_id().to_hex())
+        );
+        assert_eq!(chain.device.rsa_bits(), Some(4096));
+        assert!(!chain.device.is_ca());
+        assert!(chain.account.is_ca());
+        assert!(chain.ca[0].is_ca());
+    }
+}
+
+#[test]
+fn ids_of_the_vectors() {
+    let ids: serde_json::Value =
+        serde_json::from_slice(include_bytes!("data/identity/ids.json")).unwrap();
+    let id = |name: &str, what: &str| {
+        ids.as_array()
+            .unwrap()
+            .iter()
+            .find(|i| i["key"] == name)
+            .unwrap()[what]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let c = chain(DEVICE);
+    assert_eq!(c.account_id().to_hex(), id("account", "spki_sha1"));
+    assert_eq!(c.short_id().to_hex(), id("device", "spki_sha1"));
+    assert_eq!(c.device_id().to_hex(), id("device", "spki_sha256"));
+    assert_eq!(c.ca[0].device_id().to_hex(), id("ca", "spki_sha256"));
+    assert_eq!(
+        chain(PEER).account_id().to_hex(),
+        id("peer-account", "spki_sha1")
+    );
+    assert_eq!(c.device.not_before(), T0);
+    assert_eq!(c.device.not_after(), T0 + 3650 * 86_400);
+}
+
+#[test]
+fn a_revocation_list_takes_back_one_device_and_no_other() {
+    let crl = RevocationList::from_der(CRL).unwrap();
+    assert_eq!(crl.der(), CRL);
+    assert_eq!(
+        crl.number(),
+        Some(&0x1234_5678_90ab_cdef_u64.to_be_bytes()[..])
+    );
+    assert_eq!(crl.this_update(), T0 + 3600);
+    assert_eq!(crl.revoked().len(), 1);
+    let crls = [crl];
+    assert_eq!(chain(DEVICE).verify(&AwsLc, T0, &crls), Ok(()));
+    assert_eq!(
+        chain(DEVICE2).verify(&AwsLc, T0, &crls),
+        Err(ChainError::Revoked { at: 0 })
+    );
+    assert_eq!(chain(DEVICE2).verify(&AwsLc, T0, &[]), Ok(()));
+    assert_eq!(chain(PEER).verify(&AwsLc, T0, &crls), Ok(()));
+    assert!(!crls[0].verify(&AwsLc, &chain(PEER).account));
+}
+
+#[test]
+fn a_list_that_someone_else_signed_revokes_nothing() {
+    let mut forged = CRL.to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let forged = RevocationList::from_der(&forged).unwrap();
+    assert!(forged.lists(&chain(DEVICE2).device));
+    assert_eq!(chain(DEVICE2).verify(&AwsLc, T0, &[forged]), Ok(()));
+}
+
+#[test]
+fn a_list_is_made_and_grows() {
+    let key = AwsLc.generate_rsa(2048).unwrap();
+    // The list is checked against whoever holds the key of the certificate it is made for.
+    let c = chain(DEVICE2);
+    let first =
+        RevocationList::revoke(None, &c.device, &c.account, key.as_ref(), &AwsLc, T0).unwrap();
+    assert_eq!(RevocationList::from_der(first.der()).unwrap(), first);
+    assert!(first.is_about(&c.account) && first.lists(&c.device));
+    let check = SignatureCheck {
+        key: key.public_key().into(),
+        ..first.signature_check(&c.account)
+    };
+    assert!(AwsLc.verify(&check));
+    let other = chain(DEVICE).device;
+    let second = RevocationList::revoke(
+        Some(&first),
+        &other,
+        &c.account,
+        key.as_ref(),
+        &AwsLc,
+        T0 + 1,
+    )
+    .unwrap();
+    assert!(second.lists(&c.device) && second.lists(&other));
+    assert!(second.number() > first.number());
+    // Again: nothing is listed twice.
+    let third = RevocationList::revoke(
+        Some(&second),
+        &other,
+        &c.account,
+        key.as_ref(),
+        &AwsLc,
+        T0 + 2,
+    )
+    .unwrap();
+    assert_eq!(third.revoked(), second.revoked());
+}
+
+#[test]
+fn the_list_of_the_vectors_is_written_byte_for_byte() {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let crl = RevocationList::from_der(CRL).unwrap();
+    let again = RevocationList::sign(
+        &chain(DEVICE).account,
+        key.as_ref(),
+        crl.this_update(),
+        crl.number().unwrap(),
+        crl.revoked(),
+    )
+    .unwrap();
+    assert_eq!(again.der(), CRL);
+}
+
+fn read_key(pem: &[u8]) -> Box<dyn starling_core::crypto::PrivateKey> {
+    starling_core::identity::private_key_from_pem(&AwsLc, pem).unwrap()
+}
+
+#[test]
+fn a_chain_out_of_order_or_mixed_is_refused() {
+    let c = chain(DEVICE);
+    let p = chain(PEER);
+    let verify =
+        |certs: Vec<Certificate>, now| CertificateChain::new(certs)?.verify(&AwsLc, now, &[]);
+    let (device, account, ca) = (c.device.clone(), c.account.clone(), c.ca[0].clone());
+    assert_eq!(verify(vec![device.clone()], T0), Err(ChainError::NoIssuer));
+    assert_eq!(
+        verify(vec![device.clone(), ca.clone(), account.clone()], T0),
+        Err(ChainError::WrongIssuer { at: 0 })
+    );
+    assert_eq!(
+        verify(vec![device.clone(), p.account.clone()], T0),
+        Err(ChainError::WrongIssuer { at: 0 })
+    );
+    assert_eq!(
+        verify(vec![device.clone(), account.clone(), p.ca[0].clone()], T0),
+        Err(ChainError::WrongIssuer { at: 1 })
+    );
+    // Two are enough: the account is the anchor then.
+    assert_eq!(verify(vec![device.clone(), account.clone()], T0), Ok(()));
+    assert_eq!(
+        verify(vec![device.clone(), account.clone(), ca.clone()], T0 - 1),
+        Err(ChainError::NotYetValid { at: 0 })
+    );
+    assert_eq!(
+        verify(vec![device.clone(), account, ca], T0 + 3650 * 86_400 + 1),
+        Err(ChainError::Expired { at: 0 })
+    );
+    assert_eq!(
+        verify(vec![device; 9], T0),
+        Err(ChainError::Certificate(CertificateError::TooMany(8)))
+    );
+}
+
+#[test]
+fn every_bent_signature_and_name_is_refused() {
+    let c = chain(DEVICE);
+    // Inside the serial number: a valid certificate that nobody signed.
+    let mut der = c.device.der().to_vec();
+    let at = der.windows(8).position(|w| w == [0x33; 8]).unwrap();
+    der[at] = 0x34;
+    let mut bent = c.clone();
+    bent.device = Certificate::from_der(&der).unwrap();
+    assert_eq!(
+        bent.verify(&AwsLc, T0, &[]),
+        Err(ChainError::BadSignature { at: 0 })
+    );
+    let mut der = c.account.der().to_vec();
+    let last = der.len() - 1;
+    der[last] ^= 1;
+    let mut bent = c.clone();
+    bent.account = Certificate::from_der(&der).unwrap();
+    assert_eq!(
+        bent.verify(&AwsLc, T0, &[]),
+        Err(ChainError::BadSignature { at: 1 })
+    );
+    // A device may not sign devices.
+    let mut der = c.account.der().to_vec();
+    let ca = [0x30, 0x03, 0x01, 0x01, 0xff];
+    let at = der.windows(5).position(|w| w == ca).unwrap();
+    der[at + 4] = 0;
+    let mut bent = c;
+    bent.account = Certificate::from_der(&der).unwrap();
+    assert_eq!(
+        bent.verify(&AwsLc, T0, &[]),
+        Err(ChainError::NotCa { at: 1 })
+    );
+}
+
+#[test]
+fn serial_numbers_may_be_negative_or_padded() {
+    let c = chain(DEVICE);
+    let der = c.device.der();
+    let at = der.windows(8).position(|w| w == [0x33; 8]).unwrap();
+    for serial in [[0xff; 8], [0; 8], [0x80, 0, 0, 0, 0, 0, 0, 0]] {
+        let mut der = der.to_vec();
+        der[at..at + 8].copy_from_slice(&serial);
+        assert_eq!(Certificate::from_der(&der).unwrap().serial(), serial);
+    }
+}
+
+#[test]
+fn text_around_certificates_is_skipped_and_broken_text_named() {
+    let mut published = vec![0xc5, 0x16, 0x20];
+    published.extend_from_slice(DEVICE);
+    published.extend_from_slice(b"\ntrailing");
+    assert_eq!(chain(&published), chain(DEVICE));
+    let windows = String::from_utf8(DEVICE.to_vec())
+        .unwrap()
+        .replace('\n', "\r\n");
+    assert_eq!(chain(windows.as_bytes()).to_pem().as_bytes(), DEVICE);
+
+    let error = |text: &[u8]| CertificateChain::from_pem(text).unwrap_err();
+    let named = |e| ChainError::Certificate(e);
+    assert_eq!(error(b""), named(CertificateError::NoCertificate));
+    assert_eq!(error(b"hello"), named(CertificateError::NoCertificate));
+    assert_eq!(
+        error(&DEVICE[..DEVICE.len() - 30]),
+        named(CertificateError::BadPem)
+    );
+    assert_eq!(
+        error(b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n"),
+        named(CertificateError::BadPem)
+    );
+    assert_eq!(
+        error(b"-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n"),
+        named(CertificateError::Structure(DerError::Trailing(1)))
+    );
+    assert_eq!(
+        error(&vec![b' '; 65 * 1024]),
+        named(CertificateError::TooLarge(64 * 1024))
+    );
+    assert_eq!(
+        Certificate::from_der(&vec![0; 65 * 1024]),
+        Err(CertificateError::TooLarge(64 * 1024))
+    );
+    assert_eq!(
+        RevocationList::from_der(&vec![0; 65 * 1024]),
+        Err(RevocationError::TooLarge)
+    );
+    assert_eq!(
+        RevocationList::from_der(&CRL[..100]),
+        Err(RevocationError::Structure(DerError::Truncated))
+    );
+}
+
+#[test]
+fn cut_certificates_are_errors() {
+    let c = chain(DEVICE2);
+    for der in [c.device.der(), c.account.der(), CRL] {
+        for len in 0..der.len() {
+            assert!(Certificate::from_der(&der[..len]).is_err());
+            assert!(RevocationList::from_der(&der[..len]).is_err());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn bent_bytes_never_panic_and_never_verify(at in 0usize..1300, to in any::<u8>()) {
+        let c = chain(DEVICE2);
+        let mut der = c.device.der().to_vec();
+        let at = at % der.len();
+        prop_assume!(der[at] != to);
+        der[at] = to;
+        if let Ok(device) = Certificate::from_der(&der) {
+            let bent = CertificateChain { device, ..c };
+            prop_assert!(bent.verify(&AwsLc, T0, &[]).is_err());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Certificate::from_der(&bytes);
+        let _ = RevocationList::from_der(&bytes);
+        let _ = CertificateChain::from_pem(&bytes);
+    }
+}
