@@ -10,6 +10,7 @@
 
 pub mod ancestry;
 pub mod commit;
+pub mod history;
 pub mod judge;
 pub mod members;
 pub mod merge;
@@ -18,6 +19,7 @@ pub mod misbehaviour;
 pub mod object;
 pub mod order;
 pub mod path;
+pub mod proof;
 mod rules;
 pub mod tree;
 pub mod validate;
