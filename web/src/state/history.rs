@@ -5,7 +5,8 @@ use crate::browser::now_ms;
 use leptos::prelude::*;
 use starling_core::api::method::{GetConversationHistory, MessageMarkDisplayed, MessageSend};
 use starling_core::api::{
-    ApiError, ConversationHistoryParams, ErrorCode, Message, MessageParams, MessageSendParams,
+    ApiError, ConversationHistoryParams, ConversationState, ErrorCode, Message, MessageParams,
+    MessageSendParams,
 };
 use starling_core::id::{ConversationId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
@@ -145,6 +146,12 @@ impl History {
 
     async fn read(&self, state: State, before: Option<ObjectId>) -> Option<(Vec<Message>, bool)> {
         let account = state.account_id.get_untracked()?;
+        // Accepted, but nobody with the history was reached yet: there is nothing to read, and an event tells when.
+        let conversation = untrack(|| state.conversation(&self.conversation));
+        if conversation.is_some_and(|c| c.with_untracked(|c| c.state == ConversationState::Syncing))
+        {
+            return None;
+        }
         self.reading.set(true);
         let params = ConversationHistoryParams {
             account,

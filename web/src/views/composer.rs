@@ -102,7 +102,7 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
     let closed = move || {
         state
             .conversation(&conversation)
-            .is_some_and(|c| c.with(|c| c.state == ConversationState::Leaving))
+            .is_some_and(|c| c.with(|c| c.state != ConversationState::Ready))
     };
     // A pointer means a keyboard: one can type at once. On a phone the keyboard would cover what one came to read.
     if window()
