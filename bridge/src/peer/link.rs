@@ -5,7 +5,7 @@ use super::manager::{Incoming, OpenError};
 use super::net::Listeners;
 use super::session::{Session, SessionError};
 use super::signalling::SignallingError;
-use super::tls::TlsIdentity;
+use super::tls::{TlsIdentity, WrongPeer};
 use starling_core::id::{AccountId, DeviceId};
 use starling_core::identity::CertificateChain;
 use starling_core::peer::channel_name::ChannelName;
@@ -795,6 +795,11 @@ impl Link {
 }
 
 fn tls_error(error: SessionError) -> OpenError {
+    if let SessionError::Tls(tls) = &error
+        && let Some(wrong) = WrongPeer::of(tls)
+    {
+        return wrong.into();
+    }
     OpenError::Tls(error.to_string())
 }
 

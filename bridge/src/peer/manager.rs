@@ -5,7 +5,7 @@ use super::channel::Channel;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
 use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
-use super::tls::TlsIdentity;
+use super::tls::{TlsIdentity, WrongPeer};
 use super::treated::Treated;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -112,7 +112,10 @@ pub enum OpenError {
     /// No network path.
     #[error("{0}")]
     Ice(#[from] Failure),
-    /// The device is not who it should be, or speaks another TLS.
+    /// Somebody else is there.
+    #[error("{0}")]
+    WrongPeer(#[from] WrongPeer),
+    /// The device speaks another TLS, or does not let us in.
     #[error("no secure connection: {0}")]
     Tls(String),
     /// The device does not want this channel.
@@ -143,7 +146,12 @@ impl OpenError {
     fn is_of_link(&self) -> bool {
         matches!(
             self,
-            Self::Closed | Self::Dead | Self::Ice(_) | Self::Tls(_) | Self::NoAnswer
+            Self::Closed
+                | Self::Dead
+                | Self::Ice(_)
+                | Self::Tls(_)
+                | Self::WrongPeer(_)
+                | Self::NoAnswer
         )
     }
 }
