@@ -2,7 +2,7 @@
 
 use super::contact::Contact;
 use super::fields::{self, RecordError};
-use crate::id::{AccountId, ConversationId, InfoHash};
+use crate::id::{AccountId, ConversationId};
 use crate::identity::CertificateChain;
 use crate::msgpack::{self, MsgpackError, Value};
 use std::collections::BTreeMap;
@@ -16,9 +16,6 @@ pub const MAX_TRUST_PAYLOAD: usize = 64_000;
 
 /// Largest request that is read, in bytes: larger ones do not come out of the DHT.
 const MAX_TRUST_REQUEST_LEN: usize = 64 * 1024;
-
-/// Type of the DHT value that carries a contact request.
-pub const TRUST_REQUEST_VALUE_TYPE: u16 = 4;
 
 /// Why a value is no contact request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +31,8 @@ pub enum TrustRequestError {
     BadConversation,
 }
 
-/// A contact request, or its confirmation: content of an encrypted DHT value of type 4.
+/// A contact request, or its confirmation: content of an encrypted DHT value
+/// of type [`crate::dht::types::TRUST_REQUEST`], at the inbox of each device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustRequest {
     /// The one-to-one conversation that is offered. Very old peers offer none.
@@ -70,11 +68,6 @@ impl TrustRequest {
             confirm: true,
             invited_ms: 0,
         }
-    }
-
-    /// The DHT key of a device's inbox: SHA-1 of `inbox:` and the 40 digits of its short id.
-    pub fn inbox(device: &crate::id::DeviceShortId) -> InfoHash {
-        InfoHash::of(format!("inbox:{device}").as_bytes())
     }
 
     /// Reads the data of a value.

@@ -57,7 +57,8 @@ impl VCard {
         let text = core::str::from_utf8(text).map_err(|_| VCardError::NotText)?;
         let mut lines: Vec<(String, String)> = Vec::new();
         let mut begun = false;
-        for line in text.lines() {
+        for line in text.split('\n') {
+            let line = line.trim_end_matches('\r');
             if line.trim_end().eq_ignore_ascii_case("BEGIN:VCARD") {
                 begun = true;
             } else if line.trim_end().eq_ignore_ascii_case("END:VCARD") {
@@ -78,7 +79,11 @@ impl VCard {
         if !begun {
             return Err(VCardError::NotVCard);
         }
-        lines.retain(|(key, _)| key != "VERSION");
+        // What frames a profile is written anew; folded lines could smuggle in another frame.
+        lines.retain(|(key, _)| {
+            let frame = ["BEGIN", "END", "VERSION"];
+            !frame.iter().any(|f| key.eq_ignore_ascii_case(f))
+        });
         Ok(Self { lines })
     }
 

@@ -1,0 +1,5 @@
+//! `account.*`
+
+use super::Router;
+
+pub(super) fn register(_r: &mut Router) {}

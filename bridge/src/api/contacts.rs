@@ -1,0 +1,5 @@
+//! `contact.*`, `request.*`, `link.*`
+
+use super::Router;
+
+pub(super) fn register(_r: &mut Router) {}

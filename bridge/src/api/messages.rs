@@ -1,0 +1,5 @@
+//! `message.*`
+
+use super::Router;
+
+pub(super) fn register(_r: &mut Router) {}
