@@ -1,5 +1,5 @@
 //! Both ends of `git://` against stock git, over localhost.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::zombie_processes, missing_docs)]
 
 use starling_bridge::store::objects::ObjectStore;
 use starling_core::git::fetch::{Fetch, Outcome, Output};
