@@ -8,7 +8,7 @@ Every line of stdin is a request {"n": number, "do": what, ...}, every line of s
 
     put        key data [type] [id]            plain value
     put_signed key data
-    put_encrypted key data to                  `to`: 40 hexadecimal digits
+    put_encrypted key data to                  `to`: the long id, 64 digits
     get        key                             all values
     listen     key
     quit
@@ -84,7 +84,7 @@ def main():
             elif what == "put_signed":
                 node.putSigned(key, value, done)
             else:
-                node.putEncrypted(key, dht.InfoHash(r["to"].encode()), value, done)
+                node.putEncrypted(key, value, dht.PkId(r["to"].encode()), done)
         elif what == "get":
             found = []
 

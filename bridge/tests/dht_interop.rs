@@ -1,5 +1,6 @@
 //! Our nodes together with the reference's: Debian's `dhtnode` (OpenDHT 2.4) and the Python wheel
 //! `opendht` (4.x), all on loopback. What is not installed is skipped, with the reason printed.
+#![allow(clippy::unwrap_used)]
 
 use serde_json::{Value as Json, json};
 use starling_bridge::crypto::AwsLc;
@@ -43,7 +44,7 @@ impl Program {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()?;
         let stdin = child.stdin.take().unwrap();
@@ -365,7 +366,7 @@ impl Peer {
             Self::Wheel(p) => {
                 let data = hex::encode(text);
                 let r = json!({"do": "put_encrypted", "key": key, "data": data,
-                    "to": to.short_id(), "user_type": "text/plain"});
+                    "to": to.long_id(), "user_type": "text/plain"});
                 p.ask(r).await["ok"] == true
             }
         };
@@ -377,6 +378,14 @@ impl Peer {
             Self::Ours(p) => p.secure.short_id().to_hex(),
             Self::Debian(p) => p.id.clone(),
             Self::Wheel(p) => p.id.clone(),
+        }
+    }
+
+    fn long_id(&self) -> String {
+        match self {
+            Self::Ours(p) => p.secure.id().to_hex(),
+            Self::Wheel(p) => p.long_id.clone(),
+            Self::Debian(_) => panic!("old nodes do not tell it"),
         }
     }
 
@@ -502,6 +511,13 @@ async fn two_nodes(a: &Peer, b: &Peer) {
             to.name()
         );
 
+        // Too large for one datagram: it goes in parts.
+        let large = format!("large-{label}-{}", "x".repeat(3000));
+        from.put(&k, &large).await;
+        ear.hears(to.name(), &large).await;
+        let found = to.get(&k).await;
+        assert!(found.contains(&large), "{} finds no large value", to.name());
+
         from.put_signed(&k, &format!("signed-{label}")).await;
         ear.hears(to.name(), &format!("signed-{label}")).await;
         let found = to.get(&k).await;
@@ -624,6 +640,20 @@ async fn sixteen_mixed() {
         );
     }
 
+    // The others do not say when they have joined; they have once they find something.
+    let joined = key("joined");
+    peers[0].put(&joined, "joined").await;
+    for p in &peers {
+        let found = timeout(PATIENCE, async {
+            while !p.get(&joined).await.contains("joined") {
+                tokio::task::yield_now().await;
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("{} does not join", p.name()));
+    }
+
     // One key where everyone listens.
     let everywhere = key("everywhere");
     let mut ears = Vec::new();
@@ -649,4 +679,72 @@ async fn sixteen_mixed() {
     // Signed and encrypted, between one of each kind.
     two_nodes(&peers[0], &peers[2]).await;
     two_nodes(&peers[1], &peers[3]).await;
+}
+
+/// Nodes that know nobody find each other in the local network.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_local_network_is_common() {
+    // A network of this test alone: others may run beside it.
+    let network_id = 70_000 + u32::from(std::process::id() as u16);
+    let config = DhtConfig {
+        network_id,
+        lan_discovery: true,
+        ..DhtConfig::default()
+    };
+    let dht = Dht::start(config, Arc::new(AwsLc)).unwrap();
+    let mut command = Command::new("dhtnode");
+    command.args([
+        "-D",
+        "-p",
+        &free_port().to_string(),
+        "-n",
+        &network_id.to_string(),
+    ]);
+    let Ok(program) = Program::start(command) else {
+        return skip("dhtnode");
+    };
+    if timeout(Duration::from_secs(30), dht.connected())
+        .await
+        .is_err()
+    {
+        // `nodes_of_a_local_network_find_each_other` tells whether that can be.
+        println!("skipped: no multicast on this machine");
+        return;
+    }
+    let k = key("lan");
+    let value = Value::new(types::USER_DATA, b"lan".to_vec()).with_user_type("text/plain");
+    dht.put(k, value, PutOptions::default()).await.unwrap();
+    let mut lines = program.lines.subscribe();
+    program.say(&format!("g {k}")).await;
+    let text = wait(&mut lines, "value over the local network", printed).await;
+    assert_eq!(text, "lan");
+}
+
+/// A permanent value outlives its type's lifetime at an old node, because it is renewed there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes longer than the shortest lifetime of a value, a minute"]
+async fn permanent_values_are_renewed() {
+    let Some(debian) = Debian::start("dhtnode", None, false).await else {
+        return skip("dhtnode");
+    };
+    let alice = ours("alice", Some(debian.port)).await;
+    assert!(timeout(PATIENCE, alice.secure.dht().connected()).await.unwrap());
+    let k = key("permanent");
+    let value = Value::new(types::ICE_CANDIDATES, b"stays".to_vec()).with_user_type("text/plain");
+    let mut handle = alice
+        .secure
+        .dht()
+        .put(k, value, PutOptions::permanent())
+        .await
+        .unwrap();
+    handle.stored().await.unwrap();
+    let debian = Peer::Debian(debian);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(debian.get(&k).await.contains("stays"));
+    }
+    drop(handle);
+    alice.secure.dht().shutdown().await;
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    assert!(debian.get(&k).await.is_empty());
 }

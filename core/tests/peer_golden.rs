@@ -137,7 +137,9 @@ fn the_control_messages_of_daemons_are_read_and_written() {
                 bob.accept(id, name).unwrap();
                 let reply = Value::Array(vec![name.into(), id.number().into(), 1.into()]);
                 let reply = mux::packet(mux::CONTROL, &msgpack::encode(&reply));
-                let sent: Vec<_> = std::iter::from_fn(|| bob.poll_transmit()).collect();
+                let sent: Vec<_> = std::iter::from_fn(|| bob.poll_transmit())
+                    .map(|t| t.packet)
+                    .collect();
                 assert!(sent.contains(&reply));
             }
             1 => accepted += 1,

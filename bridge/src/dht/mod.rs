@@ -118,6 +118,12 @@ pub struct Dht {
     shared: Arc<Shared>,
 }
 
+impl std::fmt::Debug for Dht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dht({})", self.shared.id)
+    }
+}
+
 struct Shared {
     id: InfoHash,
     ports: (u16, u16),
@@ -188,6 +194,8 @@ impl std::fmt::Debug for Command {
 #[derive(Debug)]
 pub struct PutHandle {
     id: ValueId,
+    waiting: Option<oneshot::Receiver<Result<(), PutError>>>,
+    result: Result<(), PutError>,
     _cancel: Option<CancelOnDrop>,
 }
 
@@ -195,6 +203,17 @@ impl PutHandle {
     /// The value's id.
     pub fn id(&self) -> ValueId {
         self.id
+    }
+
+    /// Waits until the nodes closest to the key hold a permanent value for the first time, however
+    /// long it takes. Others do so when they are put.
+    pub async fn stored(&mut self) -> Result<(), PutError> {
+        let Some(wait) = self.waiting.as_mut() else {
+            return self.result;
+        };
+        self.result = wait.await.unwrap_or(Err(PutError::Stopped));
+        self.waiting = None;
+        self.result
     }
 }
 
@@ -266,7 +285,7 @@ impl Dht {
 
     /// Puts a value at a key; an id of 0 is replaced by a random one. Returns once the nodes closest
     /// to the key hold it, or nobody could be reached. A permanent put succeeds at once, and goes on
-    /// until its handle is dropped.
+    /// until its handle is dropped ([`PutHandle::stored`] waits for the nodes).
     pub async fn put(
         &self,
         key: InfoHash,
@@ -297,11 +316,18 @@ impl Dht {
         if options.permanent {
             return Ok(PutHandle {
                 id,
+                waiting: Some(answer),
+                result: Ok(()),
                 _cancel: Some(cancel),
             });
         }
         answer.await.map_err(|_| PutError::Stopped)??;
-        Ok(PutHandle { id, _cancel: None })
+        Ok(PutHandle {
+            id,
+            waiting: None,
+            result: Ok(()),
+            _cancel: None,
+        })
     }
 
     /// Listens at a key: what is there, what comes, what goes.
