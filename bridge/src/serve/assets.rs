@@ -3,6 +3,7 @@
 //! In a release there is a table of names and nothing that could join a path. Compressed forms
 //! were made at build time; where a client takes none, the gzip form is unpacked.
 
+use super::guard::is_guarded;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -188,6 +189,9 @@ fn is_hashed(path: &str) -> bool {
 }
 
 pub(super) async fn serve(State(assets): State<Arc<Assets>>, request: Request<Body>) -> Response {
+    if is_guarded(request.uri().path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         let allow = [(header::ALLOW, "GET, HEAD")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();

@@ -175,7 +175,8 @@ impl Refusal {
 /// Paths that are more than the static page.
 const GUARDED: &[&str] = &["/api", "/pair", "/objects", "/files"];
 
-fn is_guarded(path: &str) -> bool {
+/// Whether a path is a door, and no place of the page.
+pub fn is_guarded(path: &str) -> bool {
     GUARDED.iter().any(|g| {
         path.strip_prefix(g)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
