@@ -16,6 +16,7 @@ use aws_lc_rs::signature::{
     self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, VerificationAlgorithm,
 };
 use starling_core::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
+use starling_core::identity::{AccountKeys, KEY_BITS};
 use zeroize::Zeroizing;
 
 /// Below this many checks per thread, starting the thread costs more than it saves:
@@ -43,6 +44,19 @@ impl AwsLc {
                 .map(|t| t.join().map_err(|_| CryptoError::Failed)?)
                 .collect()
         })
+    }
+
+    /// The three keys of a new account, made side by side.
+    pub fn generate_account_keys(&self) -> Result<AccountKeys, CryptoError> {
+        let mut keys = self.generate_rsa_keys(KEY_BITS, 3)?.into_iter();
+        match (keys.next(), keys.next(), keys.next()) {
+            (Some(ca), Some(account), Some(device)) => Ok(AccountKeys {
+                ca,
+                account,
+                device,
+            }),
+            _ => Err(CryptoError::Failed),
+        }
     }
 
     /// A new key pair on P-384: temporary identities while a device is linked.

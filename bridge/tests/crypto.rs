@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use starling_bridge::crypto::AwsLc;
 use starling_core::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
+use starling_core::identity::create_account;
 
 use base64::prelude::*;
 
@@ -135,4 +136,46 @@ fn randomness_is_not_constant() {
     AwsLc.random(&mut a);
     AwsLc.random(&mut b);
     assert_ne!(a, b);
+}
+
+#[test]
+fn an_account_is_made_with_keys_of_full_length() {
+    let keys = AwsLc.generate_account_keys().unwrap();
+    let now = 1_800_000_000;
+    let (archive, identity) = create_account(&AwsLc, now, keys).unwrap();
+    assert_eq!(identity.chain.verify(&AwsLc, now, &[]), Ok(()));
+    assert!(identity.chain.iter().all(|c| c.rsa_bits() == Some(4096)));
+    assert_eq!(archive.certificates[0], identity.chain.account);
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release -p starling --test crypto -- --ignored --nocapture"]
+fn how_fast() {
+    let key = device();
+    let checks: Vec<_> = (0..4000u32)
+        .map(|i| SignatureCheck {
+            key: key.public_key().into(),
+            algorithm: SignatureAlgorithm::RsaPkcs1Sha512,
+            message: i.to_be_bytes().to_vec(),
+            signature: vec![1; 512],
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    for c in &checks {
+        AwsLc.verify(c);
+    }
+    println!("one by one: {:?} each", began.elapsed() / 4000);
+    let began = std::time::Instant::now();
+    AwsLc.verify_batch(&checks);
+    println!("in a batch: {:?} each", began.elapsed() / 4000);
+    let began = std::time::Instant::now();
+    for _ in 0..100 {
+        key.sign(SignatureAlgorithm::RsaPkcs1Sha512, b"x").unwrap();
+    }
+    println!("signing: {:?} each", began.elapsed() / 100);
+    let began = std::time::Instant::now();
+    for _ in 0..5 {
+        AwsLc.generate_account_keys().unwrap();
+    }
+    println!("keys of an account: {:?}", began.elapsed() / 5);
 }

@@ -1,4 +1,5 @@
 //! Signed and encrypted values against those of the reference library.
+#![allow(clippy::unwrap_used)]
 
 mod native;
 

@@ -1,4 +1,5 @@
 //! What the reference library put on the wire, read and written again to the same bytes.
+#![allow(clippy::unwrap_used)]
 
 use serde_json::Value as Json;
 use starling_core::dht::discovery::{DhtService, Discovery};

@@ -1,4 +1,5 @@
 //! Whatever is written is read the same way, whatever is read does no harm.
+#![allow(clippy::unwrap_used)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

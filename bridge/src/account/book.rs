@@ -1,81 +1,40 @@
 //! What an account remembers of people and conversations: contacts, requests,
 //! conversation records, names. Every change is on the disk before it shows.
+//!
+//! The records and the rules between them are core's (`starling_core::account`);
+//! here they are kept.
 
 use crate::store::state::{State, StateError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use starling_core::api::{ConversationMode, Millis, Request};
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::account::{Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE};
+use starling_core::id::{AccountId, ConversationId};
 use std::collections::BTreeMap;
 
-/// How many requests from strangers are kept; the reference has the same limit
-/// (`MAX_TRUST_REQUESTS`, 20, in `contact_list.cpp`) towards other devices only.
+/// How many open requests are kept. (The reference gives at most 20 to its other
+/// devices, `MAX_TRUST_REQUESTS` in `contact_list.cpp`, and keeps any number.)
 pub const MAX_REQUESTS: usize = 200;
 
-/// A person this account knows, or knew.
+/// What this device alone knows of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ContactRecord {
-    /// When they were added, unix ms; 0 for never.
-    pub added: Millis,
-    /// When they were removed; active means added later than removed.
-    pub removed: Millis,
-    /// They accepted, or their request was accepted.
-    pub confirmed: bool,
-    /// Blocked: only while not active.
-    pub banned: bool,
-    /// The one-to-one conversation.
-    pub conversation: Option<ConversationId>,
-    /// Words that go with a request that is not confirmed yet.
-    pub greeting: Option<String>,
-    /// When the request was first made, unix ms: it stays the same when it is sent again.
-    pub invited: Millis,
-}
-
-impl ContactRecord {
-    /// A contact now.
-    pub fn is_active(&self) -> bool {
-        self.added > self.removed
-    }
-
-    /// Blocked now.
-    pub fn is_blocked(&self) -> bool {
-        !self.is_active() && self.banned
-    }
-}
-
-/// A conversation this account is in, joins, or left.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConversationRecord {
-    /// What kind.
-    pub mode: ConversationMode,
-    /// When it was made or accepted, unix ms.
-    pub created: Millis,
-    /// When it was left; 0 for not.
-    #[serde(default)]
-    pub removed: Millis,
-    /// Who may have a copy to clone: the inviter first.
-    #[serde(default)]
-    pub sources: Vec<AccountId>,
+pub struct Local {
     /// What the invitation said, shown until there is a copy.
-    #[serde(default)]
     pub metadata: BTreeMap<String, String>,
     /// The repository is here and valid.
-    #[serde(default)]
     pub cloned: bool,
-    /// The last message read here.
-    #[serde(default)]
-    pub read_up_to: Option<ObjectId>,
-    /// Why no copy is fetched any more, in words: every source offers what breaks the rules.
-    #[serde(default)]
+    /// Why no copy is fetched any more, in words: what is offered breaks the rules.
     pub refused: Option<String>,
 }
 
-impl ConversationRecord {
-    /// In the list now.
-    pub fn is_active(&self) -> bool {
-        self.removed < self.created || self.removed == 0
-    }
+/// A contact request of ours that is not confirmed yet: the same each time it is sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Outgoing {
+    /// Words that go with it.
+    pub greeting: Option<String>,
+    /// When it was first made, unix ms.
+    pub invited_ms: u64,
 }
 
 /// What a person says of themselves.
@@ -88,44 +47,35 @@ pub struct Profile {
     pub avatar: Option<String>,
 }
 
-/// A declined request, so that it does not come again by itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Declined {
-    at: Millis,
+/// What became of a request that came in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incoming {
+    /// New, or newer than what was there: show it. Older ones of the same person are gone.
+    Show {
+        /// The request as it was kept.
+        request: ConversationRequest,
+        /// Conversations whose request it replaces.
+        replaces: Vec<ConversationId>,
+    },
+    /// Nothing to do, and why.
+    Ignore(&'static str),
+    /// For a conversation with a confirmed contact: no need to ask.
+    Accept,
 }
 
 /// The book of one account. Owned by its actor.
 pub struct Book {
     state: State,
-    contacts: BTreeMap<AccountId, ContactRecord>,
-    conversations: BTreeMap<ConversationId, ConversationRecord>,
-    requests: BTreeMap<ConversationId, Request>,
-    declined: BTreeMap<ConversationId, Declined>,
+    contacts: BTreeMap<AccountId, Contact>,
+    conversations: BTreeMap<ConversationId, ConvInfo>,
+    local: BTreeMap<ConversationId, Local>,
+    requests: BTreeMap<ConversationId, ConversationRequest>,
     profiles: BTreeMap<AccountId, Profile>,
 }
 
-/// What became of a request that came in.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Incoming {
-    /// New, or newer than what was there: show it.
-    Show(Box<Request>),
-    /// Known, declined, from someone blocked, or one too many.
-    Ignore(&'static str),
-    /// From a contact: no need to ask.
-    Accept,
-}
-
-fn load<K: std::str::FromStr + Ord, V: serde::de::DeserializeOwned>(
-    state: &State,
-    area: &str,
-) -> Result<BTreeMap<K, V>, StateError> {
+fn load<K: std::str::FromStr + Ord, V: DeserializeOwned>(state: &State, area: &str) -> Result<BTreeMap<K, V>, StateError> {
     // Keys are written by us; one that is none is passed over rather than losing all.
-    Ok(state
-        .list::<V>(area)?
-        .into_iter()
-        .filter_map(|(k, v)| Some((k.parse().ok()?, v)))
-        .collect())
+    Ok(state.list::<V>(area)?.into_iter().filter_map(|(k, v)| Some((k.parse().ok()?, v))).collect())
 }
 
 impl Book {
@@ -134,153 +84,166 @@ impl Book {
         Ok(Self {
             contacts: load(&state, "contact")?,
             conversations: load(&state, "conversation")?,
+            local: load(&state, "local")?,
             requests: load(&state, "request")?,
-            declined: load(&state, "declined")?,
             profiles: load(&state, "profile")?,
             state,
         })
     }
 
+    /// The account's small records.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Everyone, blocked and removed ones included.
-    pub fn contacts(&self) -> &BTreeMap<AccountId, ContactRecord> {
+    pub fn contacts(&self) -> &BTreeMap<AccountId, Contact> {
         &self.contacts
     }
 
-    /// One person.
-    pub fn contact(&self, id: &AccountId) -> Option<&ContactRecord> {
-        self.contacts.get(id)
+    /// One person; nothing known of them is an empty record.
+    pub fn contact(&self, id: &AccountId) -> Contact {
+        self.contacts.get(id).cloned().unwrap_or_default()
     }
 
-    /// Writes a contact.
-    pub fn set_contact(&mut self, id: AccountId, record: ContactRecord) -> Result<(), StateError> {
-        self.state.put("contact", &id.to_hex(), &record)?;
-        self.contacts.insert(id, record);
-        Ok(())
+    /// Changes a contact by one of core's rules; says whether anything changed.
+    pub fn change_contact(&mut self, id: AccountId, change: impl FnOnce(&mut Contact) -> bool) -> Result<bool, StateError> {
+        let mut contact = self.contact(&id);
+        if !change(&mut contact) {
+            return Ok(false);
+        }
+        self.state.put("contact", &id.to_hex(), &contact)?;
+        self.contacts.insert(id, contact);
+        Ok(true)
     }
 
-    /// All conversations, left ones included.
-    pub fn conversations(&self) -> &BTreeMap<ConversationId, ConversationRecord> {
+    /// Our request to a person, if it is not confirmed.
+    pub fn outgoing(&self, id: &AccountId) -> Result<Option<Outgoing>, StateError> {
+        self.state.get("outgoing", &id.to_hex())
+    }
+
+    /// Keeps our request to a person, or forgets it.
+    pub fn set_outgoing(&mut self, id: &AccountId, outgoing: Option<&Outgoing>) -> Result<(), StateError> {
+        match outgoing {
+            Some(o) => self.state.put("outgoing", &id.to_hex(), o),
+            None => self.state.remove("outgoing", &id.to_hex()),
+        }
+    }
+
+    /// The conversations in the list now.
+    pub fn conversations(&self) -> impl Iterator<Item = &ConvInfo> {
+        self.conversations.values().filter(|c| !c.is_removed())
+    }
+
+    /// All records, also of conversations that were left.
+    pub fn records(&self) -> &BTreeMap<ConversationId, ConvInfo> {
         &self.conversations
     }
 
-    /// One conversation that is in the list now.
-    pub fn conversation(&self, id: &ConversationId) -> Option<&ConversationRecord> {
-        self.conversations.get(id).filter(|c| c.is_active())
+    /// One conversation in the list now.
+    pub fn conversation(&self, id: &ConversationId) -> Option<&ConvInfo> {
+        self.conversations.get(id).filter(|c| !c.is_removed())
     }
 
-    /// Writes a conversation.
-    pub fn set_conversation(
-        &mut self,
-        id: ConversationId,
-        record: ConversationRecord,
-    ) -> Result<(), StateError> {
-        self.state.put("conversation", &id.to_hex(), &record)?;
-        self.conversations.insert(id, record);
+    /// Writes a conversation's record.
+    pub fn set_conversation(&mut self, info: ConvInfo) -> Result<(), StateError> {
+        self.state.put("conversation", &info.id.to_hex(), &info)?;
+        self.conversations.insert(info.id, info);
         Ok(())
     }
 
     /// Changes a conversation's record, if there is one.
-    pub fn change_conversation(
-        &mut self,
-        id: &ConversationId,
-        change: impl FnOnce(&mut ConversationRecord),
-    ) -> Result<(), StateError> {
-        let Some(mut record) = self.conversations.get(id).cloned() else {
-            return Ok(());
-        };
-        change(&mut record);
-        self.set_conversation(*id, record)
+    pub fn change_conversation(&mut self, id: &ConversationId, change: impl FnOnce(&mut ConvInfo)) -> Result<(), StateError> {
+        let Some(mut info) = self.conversations.get(id).cloned() else { return Ok(()) };
+        change(&mut info);
+        self.set_conversation(info)
     }
 
-    /// Who asks.
-    pub fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.requests.values()
+    /// What this device alone knows of a conversation.
+    pub fn local(&self, id: &ConversationId) -> Local {
+        self.local.get(id).cloned().unwrap_or_default()
     }
 
-    /// One request.
-    pub fn request(&self, id: &ConversationId) -> Option<&Request> {
-        self.requests.get(id)
+    /// Writes what this device alone knows of a conversation.
+    pub fn set_local(&mut self, id: ConversationId, local: Local) -> Result<(), StateError> {
+        self.state.put("local", &id.to_hex(), &local)?;
+        self.local.insert(id, local);
+        Ok(())
+    }
+
+    /// Requests that wait for an answer.
+    pub fn requests(&self) -> impl Iterator<Item = &ConversationRequest> {
+        self.requests.values().filter(|r| r.is_open())
+    }
+
+    /// One request that waits for an answer.
+    pub fn request(&self, id: &ConversationId) -> Option<&ConversationRequest> {
+        self.requests.get(id).filter(|r| r.is_open())
     }
 
     /// Takes in a request; says what to do with it.
-    pub fn incoming(&mut self, request: Request, now: Millis) -> Result<Incoming, StateError> {
-        let from = self.contacts.get(&request.from);
-        if from.is_some_and(ContactRecord::is_blocked) {
+    pub fn incoming(&mut self, mut request: ConversationRequest, now_ms: u64) -> Result<Incoming, StateError> {
+        let from = self.contact(&request.from);
+        if from.is_blocked() {
             return Ok(Incoming::Ignore("they are blocked"));
         }
         if self.conversation(&request.conversation).is_some() {
             return Ok(Incoming::Ignore("the conversation is here already"));
         }
+        let one_to_one = request.mode() == MODE_ONE_TO_ONE;
+        if one_to_one && from.is_active() && from.confirmed {
+            return Ok(Incoming::Accept);
+        }
         // A clock that runs ahead must not make a request newer than every later answer.
-        let sent = request.received_at.min(now + 5 * 60 * 1000);
-        if self
-            .declined
-            .get(&request.conversation)
-            .is_some_and(|d| sent <= d.at)
-        {
-            return Ok(Incoming::Ignore("it was declined"));
+        request.received_ms = request.received_ms.min(now_ms.saturating_add(MAX_FUTURE_MS));
+        request.declined_ms = 0;
+        match self.requests.get(&request.conversation) {
+            Some(r) if r.is_open() => return Ok(Incoming::Ignore("it is known")),
+            Some(r) if request.received_ms <= r.declined_ms => return Ok(Incoming::Ignore("it was declined")),
+            _ => {}
         }
-        if request.mode == ConversationMode::OneToOne {
-            if from.is_some_and(|c| c.is_active() && c.confirmed) {
-                return Ok(Incoming::Accept);
-            }
-            // A newer request of the same person replaces the older one.
-            let older: Vec<ConversationId> = self
-                .requests
-                .values()
-                .filter(|r| {
-                    r.from == request.from
-                        && r.mode == ConversationMode::OneToOne
-                        && r.conversation != request.conversation
-                })
-                .map(|r| r.conversation)
-                .collect();
-            for id in older {
-                self.forget_request(&id)?;
-            }
-        }
-        if self
-            .requests
-            .get(&request.conversation)
-            .is_some_and(|r| r.received_at >= sent)
-        {
-            return Ok(Incoming::Ignore("it is known"));
-        }
-        if self.requests.len() >= MAX_REQUESTS && !self.requests.contains_key(&request.conversation)
-        {
+        if self.requests().count() >= MAX_REQUESTS {
             return Ok(Incoming::Ignore("too many requests are waiting"));
         }
-        let request = Request {
-            received_at: sent,
-            ..request
-        };
-        self.state
-            .put("request", &request.conversation.to_hex(), &request)?;
-        self.requests.insert(request.conversation, request.clone());
-        Ok(Incoming::Show(Box::new(request)))
+        let mut replaces = Vec::new();
+        if one_to_one {
+            let same_person = |r: &&ConversationRequest| r.from == request.from && r.mode() == MODE_ONE_TO_ONE;
+            replaces = self.requests().filter(same_person).map(|r| r.conversation).collect();
+            for id in &replaces {
+                self.decline(id, now_ms)?;
+            }
+        }
+        self.keep_request(request.clone())?;
+        Ok(Incoming::Show { request, replaces })
     }
 
-    /// Takes a request out: it was accepted, or its sender blocked.
-    pub fn forget_request(&mut self, id: &ConversationId) -> Result<Option<Request>, StateError> {
+    fn keep_request(&mut self, request: ConversationRequest) -> Result<(), StateError> {
+        self.state.put("request", &request.conversation.to_hex(), &request)?;
+        self.requests.insert(request.conversation, request);
+        Ok(())
+    }
+
+    /// Takes a request out: it was accepted.
+    pub fn take_request(&mut self, id: &ConversationId) -> Result<Option<ConversationRequest>, StateError> {
         self.state.remove("request", &id.to_hex())?;
         Ok(self.requests.remove(id))
     }
 
-    /// Takes a request out and remembers that it was declined.
-    pub fn decline(
-        &mut self,
-        id: &ConversationId,
-        now: Millis,
-    ) -> Result<Option<Request>, StateError> {
-        let declined = Declined { at: now };
-        self.state.put("declined", &id.to_hex(), &declined)?;
-        self.declined.insert(*id, declined);
-        self.forget_request(id)
+    /// Declines a request, and remembers that; gives it if it was open.
+    pub fn decline(&mut self, id: &ConversationId, now_ms: u64) -> Result<Option<ConversationRequest>, StateError> {
+        let Some(request) = self.request(id).cloned() else { return Ok(None) };
+        self.keep_request(ConversationRequest { declined_ms: now_ms.max(request.received_ms), ..request.clone() })?;
+        Ok(Some(request))
     }
 
     /// What is known of a person.
     pub fn profile(&self, id: &AccountId) -> Profile {
         self.profiles.get(id).cloned().unwrap_or_default()
+    }
+
+    /// What is known of all people.
+    pub fn profiles(&self) -> &BTreeMap<AccountId, Profile> {
+        &self.profiles
     }
 
     /// Notes what a person says of themselves; says whether that is news.
@@ -291,11 +254,6 @@ impl Book {
         self.state.put("profile", &id.to_hex(), &profile)?;
         self.profiles.insert(id, profile);
         Ok(true)
-    }
-
-    /// The account's small records.
-    pub fn state(&self) -> &State {
-        &self.state
     }
 }
 
@@ -309,17 +267,20 @@ mod tests {
 
     const BOB: AccountId = AccountId([2; 20]);
 
-    fn request(n: u8, at: Millis) -> Request {
-        Request {
+    fn request(n: u8, at: u64) -> ConversationRequest {
+        ConversationRequest {
             conversation: ConversationId([n; 20]),
             from: BOB,
-            display_name: "Bob".into(),
-            avatar: None,
-            mode: ConversationMode::OneToOne,
-            title: None,
-            description: None,
-            message: None,
-            received_at: at,
+            metadata: BTreeMap::from([("title".into(), "Bob".into())]),
+            received_ms: at,
+            declined_ms: 0,
+        }
+    }
+
+    fn shown(i: Incoming) -> ConversationRequest {
+        match i {
+            Incoming::Show { request, .. } => request,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -327,37 +288,21 @@ mod tests {
     fn a_declined_request_comes_again_only_when_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
-        assert!(matches!(
-            book.incoming(request(1, 100), 100).unwrap(),
-            Incoming::Show(_)
-        ));
-        assert_eq!(
-            book.incoming(request(1, 100), 101).unwrap(),
-            Incoming::Ignore("it is known")
-        );
+        shown(book.incoming(request(1, 100), 100).unwrap());
+        assert_eq!(book.incoming(request(1, 100), 101).unwrap(), Incoming::Ignore("it is known"));
         book.decline(&ConversationId([1; 20]), 200).unwrap();
         assert_eq!(book.requests().count(), 0);
-        assert_eq!(
-            book.incoming(request(1, 100), 300).unwrap(),
-            Incoming::Ignore("it was declined")
-        );
-        assert!(matches!(
-            book.incoming(request(1, 201), 300).unwrap(),
-            Incoming::Show(_)
-        ));
+        assert_eq!(book.incoming(request(1, 100), 300).unwrap(), Incoming::Ignore("it was declined"));
+        shown(book.incoming(request(1, 201), 300).unwrap());
         drop(book);
         let book = self::book(&dir);
-        assert_eq!(book.requests().count(), 1);
+        assert_eq!(book.requests().cloned().collect::<Vec<_>>(), [request(1, 201)]);
     }
 
     #[test]
     fn a_clock_that_runs_ahead_gains_five_minutes_at_most() {
         let dir = tempfile::tempdir().unwrap();
-        let mut book = book(&dir);
-        let Incoming::Show(r) = book.incoming(request(1, i64::MAX), 1000).unwrap() else {
-            panic!()
-        };
-        assert_eq!(r.received_at, 301_000);
+        assert_eq!(shown(book(&dir).incoming(request(1, u64::MAX), 1000).unwrap()).received_ms, 301_000);
     }
 
     #[test]
@@ -365,32 +310,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
         book.incoming(request(1, 1), 1).unwrap();
-        book.incoming(request(2, 2), 2).unwrap();
-        assert_eq!(
-            book.requests().map(|r| r.conversation).collect::<Vec<_>>(),
-            [ConversationId([2; 20])]
-        );
+        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), 2).unwrap() else { panic!() };
+        assert_eq!(replaces, [ConversationId([1; 20])]);
+        assert_eq!(book.requests().map(|r| r.conversation).collect::<Vec<_>>(), [ConversationId([2; 20])]);
     }
 
     #[test]
     fn blocked_people_ask_in_vain_and_contacts_need_not_ask() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
-        let mut contact = ContactRecord {
-            added: 1,
-            removed: 2,
-            banned: true,
-            ..ContactRecord::default()
-        };
-        book.set_contact(BOB, contact.clone()).unwrap();
-        assert_eq!(
-            book.incoming(request(1, 1), 1).unwrap(),
-            Incoming::Ignore("they are blocked")
-        );
-        contact.added = 3;
-        contact.confirmed = true;
-        book.set_contact(BOB, contact).unwrap();
+        book.change_contact(BOB, |c| c.add(1, None, true)).unwrap();
         assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Accept);
+        book.change_contact(BOB, |c| c.remove(2, true)).unwrap();
+        assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Ignore("they are blocked"));
     }
 
     #[test]

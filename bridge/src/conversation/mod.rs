@@ -1,1 +1,2 @@
-//! (skeleton)
+//! Conversations: one actor each, and what travels between members.
+

@@ -193,6 +193,13 @@ impl Assembler {
         self.finish(key)
     }
 
+    /// Whether parts of this source and transaction have been announced, and are not complete.
+    pub fn awaits(&self, from: SocketAddr, tid: u32) -> bool {
+        self.partial
+            .get(&(from, tid))
+            .is_some_and(|p| p.header.is_some())
+    }
+
     /// Gives up what has become too old.
     pub fn expire(&mut self, now: Duration) {
         let total = &mut self.total;

@@ -272,6 +272,7 @@ pub(crate) fn time(unix: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
 

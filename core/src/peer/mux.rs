@@ -74,6 +74,15 @@ pub enum Event {
     Dead,
 }
 
+/// A packet to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// The bytes for the stream.
+    pub packet: Vec<u8>,
+    /// Of which channel's data how many bytes these are: so much room it has again.
+    pub data: Option<(ChannelId, usize)>,
+}
+
 /// Why a connection cannot go on, or a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MuxError {
@@ -288,10 +297,10 @@ impl Mux {
     }
 
     /// The next packet to send: control first, then the channels in turn.
-    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
         if let Some(packet) = self.control.pop_front() {
             self.control_bytes = self.control_bytes.saturating_sub(packet.len());
-            return Some(packet);
+            return Some(Transmit { packet, data: None });
         }
         let ready = |(number, c): (&u16, &Channel)| {
             (!c.queue.is_empty() || c.state == State::Ending).then_some(*number)
@@ -304,14 +313,21 @@ impl Mux {
             .or_else(|| self.channels.iter().find_map(ready))?;
         self.turn = number;
         let channel = self.channels.get_mut(&number)?;
+        let serial = channel.serial;
         match channel.queue.pop_front() {
             Some(data) => {
                 channel.queued = channel.queued.saturating_sub(data.len());
-                Some(packet(number, &data))
+                Some(Transmit {
+                    packet: packet(number, &data),
+                    data: Some((ChannelId { number, serial }, data.len())),
+                })
             }
             None => {
                 self.channels.remove(&number);
-                Some(packet(number, &[]))
+                Some(Transmit {
+                    packet: packet(number, &[]),
+                    data: None,
+                })
             }
         }
     }
@@ -612,7 +628,7 @@ mod tests {
 
     fn drain(mux: &mut Mux) -> Vec<u8> {
         std::iter::from_fn(|| mux.poll_transmit())
-            .flatten()
+            .flat_map(|t| t.packet)
             .collect()
     }
 
@@ -713,10 +729,10 @@ mod tests {
         alice
             .handle_bytes(&hex::decode("92cdffffc40481a170c3").unwrap())
             .unwrap();
-        let first = alice.poll_transmit().unwrap();
+        let first = alice.poll_transmit().unwrap().packet;
         assert_eq!(hex::encode(first), "92cdffffc40481a170c2");
         let order: Vec<u8> = std::iter::from_fn(|| alice.poll_transmit())
-            .map(|p| p[1])
+            .map(|t| t.packet[1])
             .collect();
         assert_eq!(order, [1, 2, 1, 1, 1, 1]);
     }

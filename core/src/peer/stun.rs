@@ -81,7 +81,7 @@ pub struct Message {
     /// Attributes that must be understood and are not, at most 16.
     pub unknown: Vec<u16>,
     /// Where MESSAGE-INTEGRITY begins, in a message that was read.
-    integrity_at: Option<usize>,
+    pub(crate) integrity_at: Option<usize>,
     /// Whether a right FINGERPRINT ends the message.
     pub fingerprint: bool,
 }

@@ -8,9 +8,19 @@
 //! * [`order`]: the one order all members see; [`history`]: edits and reactions folded in;
 //! * [`members`]: roles and the profile.
 
+pub mod ancestry;
 pub mod commit;
+pub mod history;
+pub mod judge;
+pub mod members;
+pub mod merge;
 pub mod message;
+pub mod misbehaviour;
 pub mod object;
 pub mod order;
 pub mod path;
+pub mod proof;
+mod rules;
 pub mod tree;
+pub mod validate;
+pub mod write;

@@ -1,0 +1,188 @@
+//! The message channels to other devices: how notices leave and arrive.
+//!
+//! A device has at most a few `msg:` channels with us (each side may open one);
+//! whatever arrives on any is read, and notices go out on the newest.
+
+use starling_core::id::{AccountId, DeviceId};
+use starling_core::notice::Notice;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+/// Notices that wait for a slow device; beyond that they are dropped, since the
+/// next connection catches up by itself.
+const QUEUE: usize = 64;
+
+/// How long a write to a device may take before its channel counts as dead.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// Notices are identified by a number nobody answers, below 2^53 as in the reference.
+const MAX_ID: u64 = 1 << 53;
+
+/// One message channel.
+struct Line {
+    number: u64,
+    account: AccountId,
+    out: mpsc::Sender<Notice>,
+}
+
+/// All message channels of an account. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Links {
+    lines: Arc<Mutex<(u64, BTreeMap<DeviceId, Vec<Line>>)>>,
+}
+
+impl Links {
+    fn lines(&self) -> MutexGuard<'_, (u64, BTreeMap<DeviceId, Vec<Line>>)> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The devices with a message channel, and whose they are.
+    pub fn connected(&self) -> Vec<(DeviceId, AccountId)> {
+        self.lines().1.iter().filter_map(|(d, l)| Some((*d, l.last()?.account))).collect()
+    }
+
+    /// Whether there is a channel to the device.
+    pub fn has(&self, device: &DeviceId) -> bool {
+        self.lines().1.contains_key(device)
+    }
+
+    /// Hands a notice to a device; says whether there was a channel to put it on.
+    pub fn tell(&self, device: &DeviceId, notice: &Notice) -> bool {
+        let lines = self.lines();
+        let Some(channels) = lines.1.get(device) else { return false };
+        channels.iter().rev().any(|line| line.out.try_send(notice.clone()).is_ok())
+    }
+
+    /// Hands a notice to every connected device of an account; says to how many.
+    pub fn tell_account(&self, account: &AccountId, notice: &Notice) -> usize {
+        let devices: Vec<DeviceId> = self.connected().into_iter().filter(|(_, a)| a == account).map(|(d, _)| d).collect();
+        devices.iter().filter(|d| self.tell(d, notice)).count()
+    }
+
+    /// Runs one message channel until it ends. `heard` gets every notice.
+    pub async fn run<C>(&self, channel: C, device: DeviceId, account: AccountId, mut heard: impl FnMut(Notice) + Send)
+    where
+        C: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let number = {
+            let mut lines = self.lines();
+            lines.0 += 1;
+            let number = lines.0;
+            lines.1.entry(device).or_default().push(Line { number, account, out });
+            number
+        };
+        // Taken out again however this ends, also when the task is dropped.
+        let _line = Registered { links: self.clone(), device, number };
+        let end = exchange(channel, queue, &mut heard).await;
+        tracing::debug!(%device, ?end, "a message channel has ended");
+    }
+}
+
+/// A line in the table for as long as its channel runs.
+struct Registered {
+    links: Links,
+    device: DeviceId,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut lines = self.links.lines();
+        if let Some(channels) = lines.1.get_mut(&self.device) {
+            channels.retain(|l| l.number != self.number);
+            if channels.is_empty() {
+                lines.1.remove(&self.device);
+            }
+        }
+    }
+}
+
+async fn exchange<C>(channel: C, mut queue: mpsc::Receiver<Notice>, heard: &mut (impl FnMut(Notice) + Send)) -> io::Result<()>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut read, mut write) = tokio::io::split(channel);
+    let mut buffer = Vec::new();
+    let mut piece = vec![0; 8 << 10];
+    let mut id = random_number() % MAX_ID;
+    loop {
+        tokio::select! {
+            notice = queue.recv() => {
+                let Some(notice) = notice else { return Ok(()) };
+                id = id % MAX_ID + 1;
+                match tokio::time::timeout(WRITE, write.write_all(&notice.to_frame(id))).await {
+                    Ok(done) => done?,
+                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                }
+                write.flush().await?;
+            }
+            n = read.read(&mut piece) => {
+                let n = n?;
+                if n == 0 {
+                    return Ok(());
+                }
+                buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
+                let mut used = 0;
+                loop {
+                    let rest = buffer.get(used..).unwrap_or_default();
+                    match Notice::first_frame(rest) {
+                        Ok(None) => break,
+                        Ok(Some((len, notice))) => {
+                            used += len;
+                            match notice {
+                                Ok(n) => heard(n),
+                                Err(e) => tracing::debug!(%e, "a notice that is not understood is passed over"),
+                            }
+                        }
+                        Err(e) => return Err(io::Error::other(e)),
+                    }
+                }
+                buffer.drain(..used);
+            }
+        }
+    }
+}
+
+fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    starling_core::crypto::Crypto::random(&crate::crypto::AwsLc, &mut bytes);
+    u64::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use starling_core::id::ConversationId;
+
+    #[tokio::test]
+    async fn notices_cross_and_the_table_follows_the_channel() {
+        let (here, there) = tokio::io::duplex(64);
+        let (alice, bob) = (Links::default(), Links::default());
+        let (a, b) = (DeviceId([1; 32]), DeviceId([2; 32]));
+        let account = AccountId([9; 20]);
+        let (sent, mut got) = mpsc::unbounded_channel();
+        let task = {
+            let alice = alice.clone();
+            tokio::spawn(async move { alice.run(here, b, account, |_| {}).await })
+        };
+        let other = {
+            let bob = bob.clone();
+            tokio::spawn(async move { bob.run(there, a, account, move |n| drop(sent.send(n))).await })
+        };
+        let notice = Notice::InviteAgain { conversation: ConversationId([3; 20]) };
+        while !alice.tell(&b, &notice) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(got.recv().await, Some(notice));
+        assert_eq!(alice.connected(), [(b, account)]);
+        task.abort();
+        let _ = task.await;
+        other.await.unwrap();
+        assert!(!alice.has(&b) && !bob.has(&a));
+    }
+}

@@ -1,0 +1,845 @@
+//! All connections of one account: who is asked, who is answered, and which connection a channel uses.
+
+use super::certificates::CertificateStore;
+use super::channel::Channel;
+use super::link::{self, Command, LinkHandle, Progress, Setup};
+use super::net::Listeners;
+use super::signalling::{Announced, Family, Signal, Signalling, SignallingError};
+use super::tls::TlsIdentity;
+use super::treated::Treated;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use starling_core::crypto::{Crypto, PrivateKey};
+use starling_core::id::{AccountId, DeviceId, DeviceShortId};
+use starling_core::identity::{CertificateChain, ChainError};
+use starling_core::peer::channel_name::ChannelName;
+use starling_core::peer::ice::{self, Agent, Failure, Role};
+use starling_core::peer::ice_text::{Credentials, IceText, IceTextError};
+use starling_core::peer::mux::{ChannelId, MuxError};
+use starling_core::peer::request::{MAX_ID, PeerRequest};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How long a connection that the peer asked for is waited for before we ask ourselves.
+const GLARE_WAIT: Duration = Duration::from_secs(3);
+/// A controlling agent's wait for a better connection (pjnath, 400 ms).
+const NOMINATION_DELAY: Duration = Duration::from_millis(400);
+/// Link events that a slow subscriber may be behind.
+const EVENT_QUEUE: usize = 256;
+/// Requested channels that wait for the account to look at them.
+const INCOMING_QUEUE: usize = 64;
+
+/// Whether a device of an account may connect to us. Called with a verified chain, under no lock.
+pub type Policy = Arc<dyn Fn(&AccountId, &DeviceId) -> bool + Send + Sync>;
+
+/// What bounds the connections of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Attempts of ours at a time.
+    pub outgoing: usize,
+    /// Answered requests without a connection yet, at a time.
+    pub incoming: usize,
+    /// Connections to one device, in all stages. Two are normal when both sides ask at once.
+    pub per_device: usize,
+    /// Channels of one connection.
+    pub channels: usize,
+    /// Certificates of strangers that are looked for at a time.
+    pub lookups: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            outgoing: 64,
+            incoming: 32,
+            per_device: 6,
+            channels: 256,
+            lookups: 16,
+        }
+    }
+}
+
+/// What a manager begins with.
+pub struct PeerConfig {
+    /// Our chain, as it is published.
+    pub chain: CertificateChain,
+    /// Our device's key.
+    pub key: Arc<dyn PrivateKey>,
+    /// Checks signatures.
+    pub crypto: Arc<dyn Crypto>,
+    /// Where chains of others and treated requests are kept.
+    pub directory: PathBuf,
+    /// Whether loopback addresses are offered and connected to. For tests and for networks inside
+    /// one machine.
+    pub loopback: bool,
+    /// Who may connect.
+    pub policy: Policy,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+/// Why there is no channel.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// That is ourselves.
+    #[error("a device does not connect to itself")]
+    OwnDevice,
+    /// Nobody published the device's certificate.
+    #[error("the device's certificate cannot be found")]
+    NoCertificate,
+    /// The device's chain does not hold.
+    #[error("the device's certificate is not valid: {0}")]
+    Chain(#[from] ChainError),
+    /// The device belongs to somebody else.
+    #[error("the device belongs to another account")]
+    WrongAccount,
+    /// The request could not be sent.
+    #[error("the request could not be sent: {0}")]
+    Signalling(#[from] SignallingError),
+    /// The device did not answer the request: it is off, or does not let us in.
+    #[error("the device does not answer")]
+    NoAnswer,
+    /// The device's list of addresses cannot be used.
+    #[error("{0}")]
+    IceText(#[from] IceTextError),
+    /// No network path.
+    #[error("{0}")]
+    Ice(#[from] Failure),
+    /// The device is not who it should be, or speaks another TLS.
+    #[error("no secure connection: {0}")]
+    Tls(String),
+    /// The device does not want this channel.
+    #[error("the device declined the channel")]
+    Declined,
+    /// The device said nothing about the channel.
+    #[error("the device did not answer the request for a channel")]
+    NoReply,
+    /// The multiplexer refused.
+    #[error("{0}")]
+    Mux(#[from] MuxError),
+    /// The connection ended.
+    #[error("the connection was closed")]
+    Closed,
+    /// The device gave no sign of life.
+    #[error("the device gave no sign of life")]
+    Dead,
+    /// A bound of ours.
+    #[error("too many connections or channels")]
+    TooMany,
+    /// A system error, in words.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl OpenError {
+    /// Whether the connection ended, rather than the channel's request.
+    fn is_of_link(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed | Self::Dead | Self::Ice(_) | Self::Tls(_) | Self::NoAnswer
+        )
+    }
+}
+
+/// How far a connection to a device is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// The device's certificate is looked for.
+    LookingUp,
+    /// Request and answer travel, addresses are tried.
+    Negotiating,
+    /// Channels can be opened.
+    Connected {
+        /// The other end.
+        over: SocketAddr,
+        /// Version of TLS.
+        tls: String,
+    },
+    /// There is no connection.
+    Failed {
+        /// Why.
+        why: OpenError,
+    },
+    /// There is no connection any more.
+    Closed {
+        /// Why.
+        why: OpenError,
+    },
+}
+
+/// Something changed about a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkEvent {
+    /// To whom.
+    pub device: DeviceId,
+    /// Whose device, when it is known.
+    pub account: Option<AccountId>,
+    /// What.
+    pub state: LinkState,
+}
+
+/// A device asks for a channel. Dropping it declines.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Which device.
+    pub device: DeviceId,
+    /// Whose, by its verified chain.
+    pub account: AccountId,
+    /// For what.
+    pub name: ChannelName,
+    id: ChannelId,
+    commands: Option<mpsc::UnboundedSender<Command>>,
+}
+
+impl Incoming {
+    pub(super) fn new(
+        id: ChannelId,
+        name: ChannelName,
+        peer: (DeviceId, AccountId),
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        Self {
+            device: peer.0,
+            account: peer.1,
+            name,
+            id,
+            commands: Some(commands),
+        }
+    }
+
+    /// Opens the channel. If the device gave up meanwhile, reading says so.
+    pub fn accept(mut self) -> Channel {
+        let peer = (self.device, self.account);
+        // Taken here and in `drop` only.
+        let commands = self
+            .commands
+            .take()
+            .unwrap_or_else(|| mpsc::unbounded_channel().0);
+        let (side, channel) = Channel::new(self.id, self.name.clone(), peer, commands.clone());
+        let _ = commands.send(Command::Accept(self.id, self.name.clone(), side));
+        channel
+    }
+
+    /// Refuses the channel.
+    pub fn decline(self) {}
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(commands) = self.commands.take() {
+            let _ = commands.send(Command::Decline(self.id, self.name.clone()));
+        }
+    }
+}
+
+/// The connections of one account. Cheap to clone; ends with [`Self::shutdown`] or with its last clone.
+#[derive(Clone)]
+pub struct PeerManager {
+    inner: Arc<Inner>,
+    /// Ends the tasks with the last clone.
+    _guard: Arc<tokio_util::sync::DropGuard>,
+}
+
+type Attempt = Shared<BoxFuture<'static, Result<LinkHandle, OpenError>>>;
+
+struct Inner {
+    config: PeerConfig,
+    own: DeviceId,
+    identity: TlsIdentity,
+    signalling: Arc<dyn Signalling>,
+    store: CertificateStore,
+    treated: Mutex<Treated>,
+    table: Mutex<Table>,
+    /// Counts changes of the table, so that waiting opens look again.
+    changed: watch::Sender<u64>,
+    events: broadcast::Sender<LinkEvent>,
+    incoming: mpsc::Sender<Incoming>,
+    lookups: Semaphore,
+    ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct Table {
+    links: BTreeMap<DeviceId, Vec<Entry>>,
+    attempts: BTreeMap<DeviceId, Attempt>,
+    public: Vec<IpAddr>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    /// Of the request.
+    id: u64,
+    outgoing: bool,
+    account: AccountId,
+    started: Instant,
+    link: LinkHandle,
+}
+
+impl Entry {
+    fn connected(&self) -> bool {
+        matches!(*self.link.progress.borrow(), Progress::Connected { .. })
+    }
+
+    fn negotiating(&self) -> bool {
+        matches!(*self.link.progress.borrow(), Progress::Negotiating)
+    }
+}
+
+impl PeerManager {
+    /// Starts listening for requests. The receiver gets every channel that a device asks for;
+    /// daemons close a connection whose requests stay unanswered for three seconds.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or the key is none for TLS.
+    pub fn start(
+        config: PeerConfig,
+        signalling: Arc<dyn Signalling>,
+    ) -> io::Result<(Self, mpsc::Receiver<Incoming>)> {
+        let store = CertificateStore::open(&config.directory.join("certificates"))?;
+        let treated = Treated::open(&config.directory.join("treatedRequests"))?;
+        let identity = TlsIdentity::new(&config.chain, config.key.as_ref(), config.crypto.clone())
+            .map_err(io::Error::other)?;
+        let (incoming, incoming_rx) = mpsc::channel(INCOMING_QUEUE);
+        let ended = CancellationToken::new();
+        let inner = Arc::new(Inner {
+            own: config.chain.device_id(),
+            identity,
+            store,
+            treated: Mutex::new(treated),
+            table: Mutex::default(),
+            changed: watch::Sender::new(0),
+            events: broadcast::Sender::new(EVENT_QUEUE),
+            incoming,
+            lookups: Semaphore::new(config.limits.lookups),
+            ended: ended.clone(),
+            signalling,
+            config,
+        });
+        tokio::spawn(inner.clone().listen());
+        let guard = Arc::new(ended.drop_guard());
+        Ok((
+            Self {
+                inner,
+                _guard: guard,
+            },
+            incoming_rx,
+        ))
+    }
+
+    /// A channel to a device: over a connection that is there, over one that is being made, or
+    /// over a new one. `account` is whose device it must be.
+    ///
+    /// # Errors
+    /// One named reason, after all ways were tried.
+    pub async fn open(
+        &self,
+        device: &DeviceId,
+        account: Option<AccountId>,
+        name: ChannelName,
+    ) -> Result<Channel, OpenError> {
+        self.inner.open(*device, account, name).await
+    }
+
+    /// What happens to connections from now on.
+    pub fn events(&self) -> broadcast::Receiver<LinkEvent> {
+        self.inner.events.subscribe()
+    }
+
+    /// The devices that channels can be opened to at once.
+    pub fn connected(&self) -> Vec<(DeviceId, AccountId)> {
+        let table = self.inner.table();
+        table
+            .links
+            .iter()
+            .filter_map(|(device, links)| {
+                Some((*device, links.iter().find(|l| l.connected())?.account))
+            })
+            .collect()
+    }
+
+    /// The devices that an account announces, ours left out.
+    pub async fn devices_of(&self, account: AccountId) -> Vec<Announced> {
+        let mut devices = self.inner.signalling.devices_of(account).await;
+        devices.retain(|d| d.device != self.inner.own);
+        devices.sort();
+        devices.dedup();
+        devices
+    }
+
+    /// The verified chain of a device, from the store or from the network.
+    ///
+    /// # Errors
+    /// It is not there, or not valid.
+    pub async fn certificate(
+        &self,
+        device: DeviceId,
+        short_id: Option<DeviceShortId>,
+    ) -> Result<CertificateChain, OpenError> {
+        let chain = self.inner.certificate(device, short_id).await?;
+        self.inner.pin(&chain);
+        Ok(chain)
+    }
+
+    /// Chains that were met.
+    pub fn certificates(&self) -> &CertificateStore {
+        &self.inner.store
+    }
+
+    /// Makes our device findable: certificate and announcement.
+    ///
+    /// # Errors
+    /// The network does not take them.
+    pub async fn publish(&self) -> Result<(), SignallingError> {
+        self.inner.signalling.publish().await
+    }
+
+    /// Our addresses as the world sees them, for peers that have a relay.
+    pub fn set_public_addresses(&self, addresses: Vec<IpAddr>) {
+        self.inner.table().public = addresses;
+    }
+
+    /// The network changed: every peer has to give a sign of life, or its connections end.
+    pub fn network_changed(&self) {
+        self.inner.tell(|_, _| true, || Command::Beacon);
+    }
+
+    /// Ends all connections of an account, that was banned for example.
+    pub fn close_account(&self, account: &AccountId) {
+        self.inner
+            .tell(|_, entry| entry.account == *account, || Command::Close);
+    }
+
+    /// Ends all connections of a device.
+    pub fn close_device(&self, device: &DeviceId) {
+        self.inner.tell(|d, _| d == device, || Command::Close);
+    }
+
+    /// Ends everything.
+    pub fn shutdown(&self) {
+        self.inner.ended.cancel();
+        self.inner.tell(|_, _| true, || Command::Close);
+    }
+}
+
+impl Inner {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Each change of the table is whole before anything else is called.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, which: impl Fn(&DeviceId, &Entry) -> bool, command: impl Fn() -> Command) {
+        for (device, entries) in &self.table().links {
+            for entry in entries.iter().filter(|e| which(device, e)) {
+                let _ = entry.link.commands.send(command());
+            }
+        }
+    }
+
+    fn emit(&self, device: DeviceId, account: Option<AccountId>, state: LinkState) {
+        // Nobody has to listen.
+        let _ = self.events.send(LinkEvent {
+            device,
+            account,
+            state,
+        });
+    }
+
+    fn first_time(&self, signal: &Signal, device: &DeviceId) -> bool {
+        let kind = if signal.request.is_answer { 'a' } else { 'r' };
+        let key = format!("{:x} {kind} {device}", signal.request.id);
+        let mut treated = self.treated.lock().unwrap_or_else(PoisonError::into_inner);
+        treated.first_time(&key)
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        device: DeviceId,
+        account: Option<AccountId>,
+        name: ChannelName,
+    ) -> Result<Channel, OpenError> {
+        if device == self.own {
+            return Err(OpenError::OwnDevice);
+        }
+        let mut retried = false;
+        loop {
+            if self.ended.is_cancelled() {
+                return Err(OpenError::Closed);
+            }
+            let mut changed = self.changed.subscribe();
+            let Some(entry) = self.pick(&device) else {
+                // The attempt's own link is found by the next turn.
+                let link = self.attempt(device, account).await?;
+                if let Progress::Ended(why) | Progress::Closed(why) = &*link.progress.borrow() {
+                    return Err(why.clone());
+                }
+                continue;
+            };
+            if account.is_some_and(|a| a != entry.account) {
+                return Err(OpenError::WrongAccount);
+            }
+            if !entry.outgoing && !entry.connected() {
+                // The peer's own attempt is likely to be faster than one of ours.
+                let until = entry.started + GLARE_WAIT;
+                tokio::select! {
+                    _ = changed.changed() => {}
+                    () = tokio::time::sleep_until(until) => {}
+                }
+                continue;
+            }
+            let was_connected = entry.connected();
+            let (reply, mut answer) = oneshot::channel();
+            if entry
+                .link
+                .commands
+                .send(Command::Open(name.clone(), reply))
+                .is_err()
+            {
+                self.remove(&device, entry.id, entry.outgoing);
+                continue;
+            }
+            let result = loop {
+                tokio::select! {
+                    result = &mut answer => break Some(result.unwrap_or(Err(OpenError::Closed))),
+                    _ = changed.changed() => {
+                        // Another connection may be ready before the one we wait for.
+                        let better = !entry.connected()
+                            && self.pick(&device).is_some_and(|e| e.connected());
+                        if better { break None; }
+                    }
+                }
+            };
+            match result {
+                None => continue,
+                Some(Ok(channel)) => return Ok(channel),
+                Some(Err(why)) => {
+                    let other = self.pick(&device).is_some_and(|e| e.connected());
+                    if retried || !why.is_of_link() || !(was_connected || other) {
+                        return Err(why);
+                    }
+                    retried = true;
+                    self.remove(&device, entry.id, entry.outgoing);
+                }
+            }
+        }
+    }
+
+    /// The newest connection that is ready, else an attempt of ours, else a fresh one of the peer's.
+    fn pick(&self, device: &DeviceId) -> Option<Entry> {
+        let table = self.table();
+        let entries = table.links.get(device)?;
+        let newest = |which: &dyn Fn(&&Entry) -> bool| entries.iter().rev().find(which).cloned();
+        newest(&|e| e.connected() && !e.link.commands.is_closed())
+            .or_else(|| newest(&|e| e.outgoing && e.negotiating()))
+            .or_else(|| newest(&|e| e.negotiating() && e.started.elapsed() < GLARE_WAIT))
+    }
+
+    /// The one attempt of ours to reach a device, up to its link.
+    fn attempt(self: &Arc<Self>, device: DeviceId, account: Option<AccountId>) -> Attempt {
+        let mut table = self.table();
+        if let Some(attempt) = table.attempts.get(&device) {
+            return attempt.clone();
+        }
+        if table.attempts.len() >= self.config.limits.outgoing {
+            return std::future::ready(Err(OpenError::TooMany)).boxed().shared();
+        }
+        let inner = self.clone();
+        // A task of its own: it goes on when the caller that began it gives up.
+        let task = tokio::spawn(async move {
+            inner.emit(device, account, LinkState::LookingUp);
+            let result = inner.ask(device, account).await;
+            inner.table().attempts.remove(&device);
+            if let Err(why) = &result {
+                inner.emit(device, account, LinkState::Failed { why: why.clone() });
+            }
+            result
+        });
+        let attempt = async move { task.await.unwrap_or(Err(OpenError::Closed)) }
+            .boxed()
+            .shared();
+        table.attempts.insert(device, attempt.clone());
+        attempt
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        device: DeviceId,
+        account: Option<AccountId>,
+    ) -> Result<LinkHandle, OpenError> {
+        let chain = self.certificate(device, None).await?;
+        if account.is_some_and(|a| a != chain.account_id()) {
+            return Err(OpenError::WrongAccount);
+        }
+        self.pin(&chain);
+        let id = self.random_id();
+        let (setup, ice_msg) = self.prepare(&chain, Role::Controlled, None)?;
+        let link = self.add(id, true, &chain, setup)?;
+        let request = PeerRequest {
+            id,
+            ice_msg,
+            is_answer: false,
+            conn_type: String::new(),
+        };
+        let both = [Family::Long, Family::Short];
+        if let Err(why) = self.signalling.send(&chain.device, &request, &both).await {
+            let _ = link.commands.send(Command::Close);
+            return Err(why.into());
+        }
+        Ok(link)
+    }
+
+    async fn listen(self: Arc<Self>) {
+        let mut signals = self.signalling.listen();
+        loop {
+            let signal = tokio::select! {
+                () = self.ended.cancelled() => {
+                    self.tell(|_, _| true, || Command::Close);
+                    return;
+                }
+                signal = signals.recv() => signal,
+            };
+            let Some(signal) = signal else { return };
+            let device = DeviceId::of_key(&signal.from);
+            if device == self.own {
+                continue;
+            }
+            if signal.request.is_answer {
+                self.handle_answer(&signal, device);
+                continue;
+            }
+            if !self.first_time(&signal, &device) {
+                continue;
+            }
+            let inner = self.clone();
+            tokio::spawn(async move {
+                if let Err(why) = inner.reply(&signal, device).await {
+                    tracing::debug!(%device, %why, "a connection request is not answered");
+                }
+            });
+        }
+    }
+
+    fn handle_answer(&self, signal: &Signal, device: DeviceId) {
+        let link = self
+            .table()
+            .links
+            .get(&device)
+            .and_then(|links| {
+                links
+                    .iter()
+                    .find(|e| e.outgoing && e.id == signal.request.id)
+            })
+            .map(|e| e.link.clone());
+        let Some(link) = link else {
+            return;
+        };
+        if !self.first_time(signal, &device) {
+            return;
+        }
+        match IceText::parse(&signal.request.ice_msg) {
+            Ok(text) => {
+                let _ = link.commands.send(Command::Answer(text));
+            }
+            Err(why) => tracing::debug!(%device, %why, "an answer without a use"),
+        }
+    }
+
+    /// Answers a request, or stays silent: no refusal exists.
+    async fn reply(self: &Arc<Self>, signal: &Signal, device: DeviceId) -> Result<(), OpenError> {
+        let text = IceText::parse(&signal.request.ice_msg)?;
+        let pending = self
+            .table()
+            .links
+            .values()
+            .flatten()
+            .filter(|e| !e.outgoing && e.negotiating())
+            .count();
+        if pending >= self.config.limits.incoming {
+            return Err(OpenError::TooMany);
+        }
+        let lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
+        let short = DeviceShortId::of_key(&signal.from);
+        let chain = self.certificate(device, Some(short)).await?;
+        drop(lookup);
+        if !(self.config.policy)(&chain.account_id(), &device) {
+            return Err(OpenError::Declined);
+        }
+        self.pin(&chain);
+        let (setup, ice_msg) = self.prepare(&chain, Role::Controlling, Some(text))?;
+        self.add(signal.request.id, false, &chain, setup)?;
+        let answer = PeerRequest {
+            id: signal.request.id,
+            ice_msg,
+            is_answer: true,
+            conn_type: String::new(),
+        };
+        // The connection is tried at the same time; the peer needs the answer to agree.
+        let family = [signal.family];
+        self.signalling
+            .send(&chain.device, &answer, &family)
+            .await?;
+        Ok(())
+    }
+
+    /// The chain of a device, verified.
+    async fn certificate(
+        &self,
+        device: DeviceId,
+        short_id: Option<DeviceShortId>,
+    ) -> Result<CertificateChain, OpenError> {
+        let now = unix_now();
+        if let Some(chain) = self.store.get(&device)
+            && chain.check_structure(now).is_ok()
+        {
+            return Ok(chain);
+        }
+        let chain = self
+            .signalling
+            .find_certificate(device, short_id)
+            .await
+            .filter(|chain| chain.device_id() == device)
+            .ok_or(OpenError::NoCertificate)?;
+        chain.verify(self.config.crypto.as_ref(), now, &[])?;
+        Ok(chain)
+    }
+
+    fn pin(&self, chain: &CertificateChain) {
+        if let Err(error) = self.store.pin(chain) {
+            tracing::warn!(%error, "a certificate is not written");
+        }
+    }
+
+    fn prepare(
+        &self,
+        peer: &CertificateChain,
+        role: Role,
+        remote: Option<IceText>,
+    ) -> Result<(Setup, String), OpenError> {
+        let public = self.table().public.clone();
+        let listeners = Listeners::open(self.config.loopback, &public)
+            .map_err(|e| OpenError::Io(format!("no address to listen on: {e}")))?;
+        let (mut random, mut entropy) = ([0; 16], [0; 32]);
+        self.config.crypto.random(&mut random);
+        self.config.crypto.random(&mut entropy);
+        let credentials = Credentials::from_random(random);
+        let text = IceText {
+            credentials: credentials.clone(),
+            candidates: listeners.candidates.clone(),
+        };
+        let agent = Agent::new(ice::Config {
+            role,
+            credentials,
+            entropy,
+            ipv4: listeners.v4.is_some(),
+            ipv6: listeners.v6.is_some(),
+            loopback: self.config.loopback,
+            nomination_delay: NOMINATION_DELAY,
+            limits: ice::Limits::default(),
+        });
+        let setup = Setup {
+            peer: peer.clone(),
+            agent,
+            listeners,
+            remote,
+            identity: self.identity.clone(),
+            incoming: self.incoming.clone(),
+            max_channels: self.config.limits.channels,
+        };
+        Ok((setup, text.to_string()))
+    }
+
+    /// Starts a link, unless there are too many to this device, and watches it.
+    fn add(
+        self: &Arc<Self>,
+        id: u64,
+        outgoing: bool,
+        chain: &CertificateChain,
+        setup: Setup,
+    ) -> Result<LinkHandle, OpenError> {
+        let (device, account) = (chain.device_id(), chain.account_id());
+        let link = {
+            let mut table = self.table();
+            let entries = table.links.entry(device).or_default();
+            if entries.len() >= self.config.limits.per_device || self.ended.is_cancelled() {
+                return Err(OpenError::TooMany);
+            }
+            let link = link::start(setup);
+            entries.push(Entry {
+                id,
+                outgoing,
+                account,
+                started: Instant::now(),
+                link: link.clone(),
+            });
+            link
+        };
+        self.emit(device, Some(account), LinkState::Negotiating);
+        self.note_change();
+        let (inner, mut progress) = (self.clone(), link.progress.clone());
+        tokio::spawn(async move {
+            while progress.changed().await.is_ok() {
+                let now = progress.borrow_and_update().clone();
+                let over = matches!(now, Progress::Ended(_) | Progress::Closed(_));
+                if over {
+                    inner.remove(&device, id, outgoing);
+                }
+                let state = match now {
+                    Progress::Negotiating => continue,
+                    Progress::Connected { remote, tls } => {
+                        inner.test_older(&device, id, outgoing);
+                        LinkState::Connected { over: remote, tls }
+                    }
+                    Progress::Ended(why) => LinkState::Failed { why },
+                    Progress::Closed(why) => LinkState::Closed { why },
+                };
+                inner.emit(device, Some(account), state);
+                inner.note_change();
+                if over {
+                    return;
+                }
+            }
+        });
+        Ok(link)
+    }
+
+    /// A device that comes anew may have lost its older connections without a word.
+    fn test_older(&self, device: &DeviceId, id: u64, outgoing: bool) {
+        let is_new = |e: &Entry| e.id == id && e.outgoing == outgoing;
+        self.tell(
+            |d, entry| d == device && !is_new(entry) && entry.connected(),
+            || Command::Beacon,
+        );
+    }
+
+    fn remove(&self, device: &DeviceId, id: u64, outgoing: bool) {
+        let mut table = self.table();
+        if let Some(entries) = table.links.get_mut(device) {
+            entries.retain(|e| e.id != id || e.outgoing != outgoing);
+            if entries.is_empty() {
+                table.links.remove(device);
+            }
+        }
+    }
+
+    fn note_change(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    fn random_id(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.config.crypto.random(&mut bytes);
+        u64::from_be_bytes(bytes) % MAX_ID + 1
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}

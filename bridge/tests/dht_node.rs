@@ -1,0 +1,269 @@
+//! Our node on real sockets: restarts, both families, the local network, and what goes wrong.
+#![allow(clippy::unwrap_used)]
+
+use starling_bridge::crypto::AwsLc;
+use starling_bridge::dht::{
+    BootstrapAddr, Connectivity, Dht, DhtConfig, DhtNodeOptions, PutError, PutOptions, run_dhtnode,
+};
+use starling_core::dht::{Value, types};
+use starling_core::id::{DeviceShortId, InfoHash};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Nothing of what is awaited here takes this long on an idle machine; a busy one gets its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn local(bootstrap: &[u16]) -> DhtConfig {
+    DhtConfig {
+        bind_v4: Some(Ipv4Addr::LOCALHOST),
+        bind_v6: None,
+        bootstrap: bootstrap.iter().map(|p| at(*p)).collect(),
+        ..DhtConfig::default()
+    }
+}
+
+fn at(port: u16) -> BootstrapAddr {
+    format!("127.0.0.1:{port}").parse().unwrap()
+}
+
+fn start(config: DhtConfig) -> Dht {
+    Dht::start(config, Arc::new(AwsLc)).unwrap()
+}
+
+async fn soon<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{what} takes too long"))
+}
+
+fn hello(text: &str) -> Value {
+    Value::new(types::USER_DATA, text.into())
+}
+
+#[tokio::test]
+async fn a_node_that_is_alone_says_so() {
+    let alice = start(local(&[]));
+    let key = InfoHash::of(b"alone");
+    assert_eq!(soon("get", alice.get(key)).await, []);
+    let put = soon("put", alice.put(key, hello("alone"), PutOptions::default())).await;
+    assert_eq!(put.map(|_| ()), Err(PutError::Nobody));
+    assert_eq!(
+        alice.status().borrow().connectivity(),
+        Connectivity::Disconnected
+    );
+    // It finds what is its own all the same.
+    assert_eq!(soon("get", alice.get(key)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_was_shut_down_says_so() {
+    let alice = start(local(&[]));
+    alice.shutdown().await;
+    let key = InfoHash::of(b"over");
+    let put = alice.put(key, hello("over"), PutOptions::default()).await;
+    assert_eq!(put.map(|_| ()), Err(PutError::Stopped));
+    assert_eq!(alice.get(key).await, []);
+    assert_eq!(alice.listen(key).next().await, None);
+    alice.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error() {
+    let alice = start(local(&[]));
+    let config = DhtConfig {
+        port: alice.ports().0,
+        ..local(&[])
+    };
+    let error = Dht::start(config, Arc::new(AwsLc)).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_node_finds_back_by_what_it_knew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/dht.state");
+    let bob = start(local(&[]));
+    let config = DhtConfig {
+        state_path: Some(path.clone()),
+        ..local(&[bob.ports().0])
+    };
+    let alice = start(config);
+    assert!(soon("joining", alice.connected()).await);
+    let id = alice.id();
+    soon("stopping", alice.shutdown()).await;
+
+    let again = DhtConfig {
+        state_path: Some(path.clone()),
+        ..local(&[])
+    };
+    let alice = start(again.clone());
+    assert_eq!(alice.id(), id);
+    assert!(soon("joining again", alice.connected()).await);
+    assert_eq!(alice.nodes().await[0].id, bob.id());
+    soon("stopping", alice.shutdown()).await;
+
+    // A file that is broken costs what it held, not more.
+    std::fs::write(&path, b"broken").unwrap();
+    let alice = start(again);
+    assert_ne!(alice.id(), id);
+    alice.bootstrap(vec![at(bob.ports().0)]);
+    assert!(soon("joining by bootstrap", alice.connected()).await);
+}
+
+#[tokio::test]
+async fn both_families_carry_values() {
+    let loopback = DhtConfig {
+        bind_v6: Some(Ipv6Addr::LOCALHOST),
+        ..local(&[])
+    };
+    let bob = start(loopback.clone());
+    let (_, port) = bob.ports();
+    if port == 0 {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let alice = start(DhtConfig {
+        bootstrap: vec![format!("[::1]:{port}").parse().unwrap()],
+        ..loopback
+    });
+    assert!(soon("joining", alice.connected()).await);
+    let mut status = alice.status();
+    soon(
+        "IPv6",
+        status.wait_for(|s| s.v6.connectivity == Connectivity::Connected),
+    )
+    .await
+    .unwrap();
+    let key = InfoHash::of(b"six");
+    let mut ear = bob.listen(key);
+    soon("put", alice.put(key, hello("six"), PutOptions::default()))
+        .await
+        .unwrap();
+    let event = soon("news", ear.next()).await.unwrap();
+    assert_eq!(event.values[0].data(), b"six");
+    assert_eq!(soon("get", bob.get(key)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_vanished_and_came_back_is_found_again() {
+    let bob = start(local(&[]));
+    let port = bob.ports().0;
+    let alice = start(local(&[port]));
+    assert!(soon("joining", alice.connected()).await);
+    let key = InfoHash::of(b"back");
+    let mut permanent = alice
+        .put(key, hello("still here"), PutOptions::permanent())
+        .await
+        .unwrap();
+    soon("put", permanent.stored()).await.unwrap();
+    soon("stopping", bob.shutdown()).await;
+
+    // Another one, at the same place, who knows nothing.
+    let bob = start(DhtConfig { port, ..local(&[]) });
+    alice.network_changed();
+    assert!(soon("joining again", bob.connected()).await);
+    let mut ear = bob.listen(key);
+    let event = soon("the permanent value", ear.next()).await.unwrap();
+    assert_eq!(event.values[0].data(), b"still here");
+}
+
+#[tokio::test]
+async fn large_values_and_many_values_cross() {
+    let bob = start(local(&[]));
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let key = InfoHash::of(b"large");
+    let big = Value::new(types::USER_DATA, vec![7; 65_000]);
+    soon("put", alice.put(key, big, PutOptions::default()))
+        .await
+        .unwrap();
+    for i in 0..60 {
+        soon(
+            "put",
+            alice.put(key, hello(&i.to_string()), PutOptions::default()),
+        )
+        .await
+        .unwrap();
+    }
+    let carol = start(local(&[bob.ports().0]));
+    assert!(soon("joining", carol.connected()).await);
+    let mut found = soon("get", carol.get(key)).await;
+    found.sort_by_key(|v| v.data().len());
+    assert_eq!(found.len(), 61);
+    assert_eq!(found[60].data(), vec![7; 65_000]);
+}
+
+#[tokio::test]
+async fn listens_hear_what_goes() {
+    let bob = start(local(&[]));
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let key = InfoHash::of(b"goes");
+    // Connection requests live for a minute; this one is most of it old.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let created = Some(i64::try_from(now).unwrap() - 55);
+    let mut ear = bob.listen(key);
+    let value = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
+    let options = PutOptions {
+        permanent: false,
+        created,
+    };
+    soon("put", alice.put(key, value, options)).await.unwrap();
+    let event = soon("news", ear.next()).await.unwrap();
+    assert!(!event.expired);
+    let event = soon("the end", ear.next()).await.unwrap();
+    assert!(event.expired);
+    assert_eq!(event.values[0].data(), b"short");
+}
+
+#[tokio::test]
+async fn nodes_of_a_local_network_find_each_other() {
+    // A network of this test alone: others may run beside it.
+    let network_id = 1 + u32::from(std::process::id() as u16);
+    let config = DhtConfig {
+        bind_v4: Some(Ipv4Addr::UNSPECIFIED),
+        network_id,
+        lan_discovery: true,
+        ..local(&[])
+    };
+    let bob = start(config.clone());
+    let alice = start(config);
+    if timeout(Duration::from_secs(20), alice.connected())
+        .await
+        .is_err()
+    {
+        println!("skipped: no multicast on this machine");
+        return;
+    }
+    assert!(soon("discovery", bob.connected()).await);
+    assert_eq!(alice.nodes().await[0].id, bob.id());
+}
+
+#[tokio::test]
+async fn the_command_runs_until_it_is_told_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node");
+    let identity = DeviceShortId([7; 20]);
+    let options = DhtNodeOptions {
+        identity: Some(identity),
+        state_path: Some(path.clone()),
+        ..DhtNodeOptions::default()
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let node = tokio::spawn(run_dhtnode(options, async {
+        let _ = stopped.await;
+    }));
+    stop.send(()).unwrap();
+    soon("stopping", node).await.unwrap().unwrap();
+    let state =
+        starling_core::dht::state::NodeState::decode(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(
+        state.id,
+        Some(InfoHash::of(format!("node:{identity}").as_bytes()))
+    );
+}

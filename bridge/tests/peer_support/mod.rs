@@ -1,0 +1,196 @@
+//! Accounts made by a real daemon, and a DHT inside the process.
+#![allow(dead_code, unreachable_pub)]
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use starling_bridge::crypto::AwsLc;
+use starling_bridge::peer::*;
+use starling_core::crypto::PrivateKey;
+use starling_core::id::{AccountId, DeviceId, DeviceShortId};
+use starling_core::identity::{Certificate, CertificateChain, private_key_from_pem};
+use starling_core::peer::request::PeerRequest;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+
+pub struct Person {
+    pub chain: CertificateChain,
+    pub key: Arc<dyn PrivateKey>,
+}
+
+macro_rules! person {
+    ($name:literal) => {
+        $crate::peer_support::Person::read(
+            include_bytes!(concat!("../data/peer/", $name, "-chain.pem")),
+            include_bytes!(concat!("../data/peer/", $name, "-device.key")),
+        )
+    };
+}
+
+pub fn alice() -> Person {
+    person!("ann")
+}
+
+pub fn bob() -> Person {
+    person!("ben")
+}
+
+pub fn carol() -> Person {
+    person!("cat")
+}
+
+impl Person {
+    fn read(chain: &[u8], key: &[u8]) -> Self {
+        let chain = CertificateChain::from_pem(chain).unwrap();
+        let key = private_key_from_pem(&AwsLc, key).unwrap();
+        Self {
+            chain,
+            key: key.into(),
+        }
+    }
+
+    pub fn device(&self) -> DeviceId {
+        self.chain.device_id()
+    }
+
+    pub fn account(&self) -> AccountId {
+        self.chain.account_id()
+    }
+}
+
+/// All mailboxes, and what is published.
+#[derive(Default)]
+pub struct World {
+    boxes: Mutex<BTreeMap<DeviceId, mpsc::Sender<Signal>>>,
+    chains: Mutex<BTreeMap<DeviceId, CertificateChain>>,
+    /// Whether requests are lost.
+    pub deaf: std::sync::atomic::AtomicBool,
+    pub sent: Mutex<Vec<PeerRequest>>,
+}
+
+pub struct LocalSignalling {
+    world: Arc<World>,
+    chain: CertificateChain,
+}
+
+impl Signalling for LocalSignalling {
+    fn send<'a>(
+        &'a self,
+        to: &'a Certificate,
+        request: &'a PeerRequest,
+        families: &'a [Family],
+    ) -> BoxFuture<'a, Result<(), SignallingError>> {
+        async move {
+            self.world.sent.lock().unwrap().push(request.clone());
+            if self.world.deaf.load(std::sync::atomic::Ordering::SeqCst) {
+                return Ok(());
+            }
+            let to = self
+                .world
+                .boxes
+                .lock()
+                .unwrap()
+                .get(&to.device_id())
+                .cloned();
+            for family in families {
+                // As the DHT does: through the codec, and more than once.
+                let request = PeerRequest::decode(&request.encode()).unwrap();
+                let signal = Signal {
+                    request,
+                    from: self.chain.device.spki(),
+                    family: *family,
+                };
+                if let Some(to) = &to {
+                    let _ = to.send(signal.clone()).await;
+                    let _ = to.send(signal).await;
+                }
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn listen(&self) -> mpsc::Receiver<Signal> {
+        let (tx, rx) = mpsc::channel(64);
+        self.world
+            .boxes
+            .lock()
+            .unwrap()
+            .insert(self.chain.device_id(), tx);
+        rx
+    }
+
+    fn find_certificate(
+        &self,
+        device: DeviceId,
+        _: Option<DeviceShortId>,
+    ) -> BoxFuture<'_, Option<CertificateChain>> {
+        let found = self.world.chains.lock().unwrap().get(&device).cloned();
+        std::future::ready(found).boxed()
+    }
+
+    fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>> {
+        let chains = self.world.chains.lock().unwrap();
+        let devices = chains
+            .values()
+            .filter(|c| c.account_id() == account)
+            .map(|c| Announced {
+                device: c.device_id(),
+                short_id: c.short_id(),
+            })
+            .collect();
+        std::future::ready(devices).boxed()
+    }
+
+    fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>> {
+        let chain = self.chain.clone();
+        self.world
+            .chains
+            .lock()
+            .unwrap()
+            .insert(chain.device_id(), chain);
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
+pub struct Peer {
+    pub manager: PeerManager,
+    pub incoming: mpsc::Receiver<Incoming>,
+    pub directory: tempfile::TempDir,
+    pub account: AccountId,
+    pub device: DeviceId,
+}
+
+pub async fn peer(world: &Arc<World>, person: &Person) -> Peer {
+    peer_with(world, person, Arc::new(|_, _| true)).await
+}
+
+pub async fn peer_with(world: &Arc<World>, person: &Person, policy: Policy) -> Peer {
+    let directory = tempfile::tempdir().unwrap();
+    let signalling = Arc::new(LocalSignalling {
+        world: world.clone(),
+        chain: person.chain.clone(),
+    });
+    let config = PeerConfig {
+        chain: person.chain.clone(),
+        key: person.key.clone(),
+        crypto: Arc::new(AwsLc),
+        directory: directory.path().to_owned(),
+        loopback: true,
+        policy,
+        limits: Limits::default(),
+    };
+    let (manager, incoming) = PeerManager::start(config, signalling).unwrap();
+    manager.publish().await.unwrap();
+    // The task that listens has to be there before anyone sends.
+    while !world.boxes.lock().unwrap().contains_key(&person.device()) {
+        tokio::task::yield_now().await;
+    }
+    Peer {
+        manager,
+        incoming,
+        directory,
+        account: person.account(),
+        device: person.device(),
+    }
+}

@@ -1,0 +1,14 @@
+#![no_main]
+use libfuzzer_sys::fuzz_target;
+use starling_core::account;
+
+fuzz_target!(|data: &[u8]| {
+    let _ = account::decode_conversations(data);
+    let _ = account::decode_requests(data);
+    let _ = account::decode_known_devices(data);
+    let _ = account::decode_pending(data);
+    if let Ok(contacts) = account::decode_contacts(data) {
+        let file = account::encode_contacts(&contacts);
+        assert!(account::decode_contacts(&file).is_ok());
+    }
+});

@@ -1,0 +1,295 @@
+//! The second pass: deltas applied, every object named.
+
+use super::scan::{Content, Entry, Scanned, usize_of};
+use super::{IndexEntry, Limits, PackError, delta, write_index};
+use crate::git::object::{Kind, ObjectHasher, ObjectRef};
+use crate::id::ObjectId;
+use flate2::{Decompress, FlushDecompress, Status};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// A pack that can be read again anywhere: a file, or bytes.
+pub trait ReadAt {
+    /// Reads up to `buf.len()` bytes at `offset`; 0 at the end.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize>;
+}
+
+impl ReadAt for [u8] {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let rest = self.get(usize_of(offset)..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Ok(n)
+    }
+}
+
+/// An object of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackObject {
+    /// Its id.
+    pub id: ObjectId,
+    /// What it is.
+    pub kind: Kind,
+    /// Where its entry begins.
+    pub offset: u64,
+    /// Of its entry.
+    pub crc32: u32,
+}
+
+/// A pack whose every object is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// All objects, by id.
+    pub objects: Vec<PackObject>,
+    /// The pack's checksum, its last 20 bytes.
+    pub checksum: [u8; 20],
+}
+
+impl Resolved {
+    /// The index of the pack, as in a `.idx` file of version 2.
+    pub fn index(&self) -> Vec<u8> {
+        let mut entries: Vec<_> = self
+            .objects
+            .iter()
+            .map(|o| IndexEntry {
+                id: o.id,
+                offset: o.offset,
+                crc32: o.crc32,
+            })
+            .collect();
+        write_index(&mut entries, &self.checksum)
+    }
+}
+
+/// A delta whose base is at hand.
+struct Pending {
+    entry: usize,
+    base: Rc<[u8]>,
+    kind: Kind,
+    depth: u32,
+}
+
+impl Scanned {
+    /// How many objects the pack has.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of all objects, and of the deltas.
+    pub fn inflated(&self) -> u64 {
+        self.inflated
+    }
+
+    /// Whether the pack is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Applies the deltas, reading from the same pack.
+    pub fn resolve(self, pack: &(impl ReadAt + ?Sized)) -> Result<Resolved, PackError> {
+        self.work(pack, false, |_, _| ())
+    }
+
+    /// As [`resolve`](Self::resolve), and shows every object on the way, each after its base.
+    pub fn resolve_each(
+        self,
+        pack: &(impl ReadAt + ?Sized),
+        seen: impl FnMut(ObjectId, ObjectRef<'_>),
+    ) -> Result<Resolved, PackError> {
+        self.work(pack, true, seen)
+    }
+
+    fn work(
+        self,
+        pack: &(impl ReadAt + ?Sized),
+        show: bool,
+        mut seen: impl FnMut(ObjectId, ObjectRef<'_>),
+    ) -> Result<Resolved, PackError> {
+        let Self {
+            limits,
+            entries,
+            checksum,
+            ..
+        } = self;
+        let mut by_offset: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        let mut by_id: BTreeMap<ObjectId, Vec<usize>> = BTreeMap::new();
+        for (i, e) in entries.iter().enumerate() {
+            match e.content {
+                Content::Whole(..) => {}
+                Content::OffsetDelta(base) => by_offset.entry(base).or_default().push(i),
+                Content::IdDelta(base) => by_id.entry(base).or_default().push(i),
+            }
+        }
+        let mut objects = Vec::with_capacity(entries.len());
+        let mut ids = BTreeSet::new();
+        let mut add = |e: &Entry, id: ObjectId, kind: Kind| {
+            if !ids.insert(id) {
+                return Err(PackError::Duplicate(id));
+            }
+            objects.push(PackObject {
+                id,
+                kind,
+                offset: e.offset,
+                crc32: e.crc32,
+            });
+            Ok(())
+        };
+        // Whole objects first, so that a twin is found before work is done for it.
+        for e in &entries {
+            if let Content::Whole(kind, id) = e.content {
+                add(e, id, kind)?;
+            }
+        }
+        let mut stack: Vec<Pending> = Vec::new();
+        let mut held = Held {
+            now: 0,
+            limits: &limits,
+        };
+        for e in &entries {
+            let Content::Whole(kind, id) = e.content else {
+                continue;
+            };
+            let children = children(&mut by_offset, &mut by_id, e.offset, id);
+            if children.is_empty() && !show {
+                continue;
+            }
+            let base: Rc<[u8]> = inflate(pack, e)?.into();
+            seen(id, ObjectRef { kind, bytes: &base });
+            if children.is_empty() {
+                continue;
+            }
+            held.push(&mut stack, children, &base, kind, 1)?;
+            drop(base);
+            while let Some(next) = stack.pop() {
+                let Some(e) = entries.get(next.entry) else {
+                    continue;
+                };
+                let bytes = delta::apply(&next.base, &inflate(pack, e)?)
+                    .ok_or(PackError::Delta(e.offset))?;
+                held.release(next.base);
+                let mut hasher = ObjectHasher::new(next.kind, bytes.len() as u64);
+                hasher.update(&bytes);
+                let id = hasher
+                    .finish()
+                    .map_err(|_| PackError::Collision(e.offset))?;
+                add(e, id, next.kind)?;
+                seen(
+                    id,
+                    ObjectRef {
+                        kind: next.kind,
+                        bytes: &bytes,
+                    },
+                );
+                let children = self::children(&mut by_offset, &mut by_id, e.offset, id);
+                if !children.is_empty() {
+                    let depth = next.depth.saturating_add(1);
+                    if depth > limits.depth {
+                        return Err(PackError::TooDeep(limits.depth));
+                    }
+                    held.push(&mut stack, children, &bytes.into(), next.kind, depth)?;
+                }
+            }
+        }
+        if objects.len() < entries.len() {
+            let base = by_id.keys().next().copied().unwrap_or(ObjectId([0; 20]));
+            let count = entries.len().saturating_sub(objects.len());
+            return Err(PackError::MissingBase { base, count });
+        }
+        objects.sort_unstable_by_key(|o| o.id);
+        Ok(Resolved { objects, checksum })
+    }
+}
+
+fn children(
+    by_offset: &mut BTreeMap<u64, Vec<usize>>,
+    by_id: &mut BTreeMap<ObjectId, Vec<usize>>,
+    offset: u64,
+    id: ObjectId,
+) -> Vec<usize> {
+    let mut out = by_offset.remove(&offset).unwrap_or_default();
+    out.extend(by_id.remove(&id).unwrap_or_default());
+    out
+}
+
+/// Keeps count of the bases that wait for deltas.
+struct Held<'l> {
+    now: u64,
+    limits: &'l Limits,
+}
+
+impl Held<'_> {
+    fn push(
+        &mut self,
+        stack: &mut Vec<Pending>,
+        children: Vec<usize>,
+        base: &Rc<[u8]>,
+        kind: Kind,
+        depth: u32,
+    ) -> Result<(), PackError> {
+        self.now = self.now.saturating_add(base.len() as u64);
+        if self.now > self.limits.held {
+            return Err(PackError::Held(self.limits.held));
+        }
+        stack.extend(children.into_iter().map(|entry| Pending {
+            entry,
+            base: Rc::clone(base),
+            kind,
+            depth,
+        }));
+        Ok(())
+    }
+
+    fn release(&mut self, base: Rc<[u8]>) {
+        // The last delta upon it is done.
+        if Rc::strong_count(&base) > 1 {
+            return;
+        }
+        self.now = self.now.saturating_sub(base.len() as u64);
+    }
+}
+
+/// The inflated data of an entry: its size was checked by the first pass.
+fn inflate(pack: &(impl ReadAt + ?Sized), entry: &Entry) -> Result<Vec<u8>, PackError> {
+    let bad = || PackError::Deflate(entry.offset);
+    // One byte of room more, so that a stream that has grown shows.
+    let mut out = vec![0; usize_of(entry.size).saturating_add(1)];
+    let mut buffer = [0; 8 << 10];
+    let mut stream = Decompress::new(true);
+    let mut at = entry.data;
+    loop {
+        let n = pack
+            .read_at(at, &mut buffer)
+            .map_err(|e| PackError::Io(e.to_string()))?;
+        let mut input = buffer.get(..n).unwrap_or_default();
+        loop {
+            let before = stream.total_in();
+            let room = out
+                .get_mut(usize_of(stream.total_out())..)
+                .ok_or_else(bad)?;
+            let status = stream
+                .decompress(input, room, FlushDecompress::None)
+                .map_err(|_| bad())?;
+            let read = usize_of(stream.total_in().saturating_sub(before));
+            input = input.get(read..).unwrap_or_default();
+            if status == Status::StreamEnd {
+                if stream.total_out() != entry.size {
+                    return Err(PackError::Size(entry.offset));
+                }
+                out.truncate(usize_of(entry.size));
+                return Ok(out);
+            }
+            if input.is_empty() {
+                break;
+            }
+            if read == 0 {
+                return Err(PackError::Size(entry.offset));
+            }
+        }
+        if n == 0 {
+            return Err(PackError::Truncated);
+        }
+        at = at.saturating_add(n as u64);
+    }
+}

@@ -1,0 +1,240 @@
+//! Walking the graph of commits: what is new, what two heads have in common.
+
+use super::commit::Commit;
+use super::object::{Kind, Objects};
+use super::order::Node;
+use crate::id::ObjectId;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// What a walk remembers of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Parents and time.
+    pub node: Node,
+    /// The tree after it.
+    pub tree: ObjectId,
+}
+
+/// A commit that a walk needs and cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WalkError {
+    /// Not there.
+    #[error("commit {0} is missing")]
+    Missing(ObjectId),
+    /// There, but no commit.
+    #[error("object {0} is not a readable commit")]
+    NotACommit(ObjectId),
+    /// More commits than are walked at once.
+    #[error("more than {0} commits")]
+    TooMany(usize),
+}
+
+/// Steps kept, about 200 bytes each; our choice.
+const CACHED_STEPS: usize = 1_000_000;
+
+/// Reads commits for walks, and keeps what it has read.
+pub struct Walker<'a> {
+    objects: &'a dyn Objects,
+    steps: BTreeMap<ObjectId, Step>,
+}
+
+/// Painted from the first side, from the second, below something painted by both.
+const LEFT: u8 = 1;
+const RIGHT: u8 = 2;
+const BOTH: u8 = LEFT | RIGHT;
+const STALE: u8 = 4;
+
+impl<'a> Walker<'a> {
+    /// A walker over these objects.
+    pub fn new(objects: &'a dyn Objects) -> Self {
+        Self {
+            objects,
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Remembers a commit that was read elsewhere.
+    pub fn remember(&mut self, id: ObjectId, commit: &Commit) {
+        if self.steps.len() >= CACHED_STEPS {
+            self.steps.clear();
+        }
+        let node = Node {
+            parents: commit.parents.clone(),
+            time: commit.time,
+        };
+        self.steps.insert(
+            id,
+            Step {
+                node,
+                tree: commit.tree,
+            },
+        );
+    }
+
+    /// Parents, time and tree of a commit.
+    pub fn step(&mut self, id: ObjectId) -> Result<&Step, WalkError> {
+        if !self.steps.contains_key(&id) {
+            let commit = match self.objects.object(&id) {
+                Some((Kind::Commit, data)) => {
+                    Commit::parse(&data).map_err(|_| WalkError::NotACommit(id))?
+                }
+                Some(_) => return Err(WalkError::NotACommit(id)),
+                None => return Err(WalkError::Missing(id)),
+            };
+            self.remember(id, &commit);
+        }
+        self.steps.get(&id).ok_or(WalkError::Missing(id))
+    }
+
+    /// What can be reached from `head` and is not `known`, by id.
+    pub fn unknown(
+        &mut self,
+        head: ObjectId,
+        known: &dyn Fn(&ObjectId) -> bool,
+        max: usize,
+    ) -> Result<BTreeMap<ObjectId, Node>, WalkError> {
+        let mut out = BTreeMap::new();
+        let mut todo = vec![head];
+        while let Some(id) = todo.pop() {
+            if out.contains_key(&id) || known(&id) {
+                continue;
+            }
+            if out.len() >= max {
+                return Err(WalkError::TooMany(max));
+            }
+            let node = self.step(id)?.node.clone();
+            todo.extend(node.parents.iter().copied());
+            out.insert(id, node);
+        }
+        Ok(out)
+    }
+
+    /// What can be reached from `head` and not from `have`. Where commit times lie, some
+    /// that can be reached from both may be among them: harmless, for they are valid still.
+    pub fn new_commits(
+        &mut self,
+        head: ObjectId,
+        have: ObjectId,
+        max: usize,
+    ) -> Result<BTreeMap<ObjectId, Node>, WalkError> {
+        let paint = self.paint(head, have, false, max)?;
+        let mut out = BTreeMap::new();
+        for (id, flags) in paint {
+            if flags & BOTH == LEFT {
+                out.insert(id, self.step(id)?.node.clone());
+            }
+        }
+        Ok(out)
+    }
+
+    /// The newest common ancestors of two commits, by id.
+    pub fn merge_bases(
+        &mut self,
+        a: ObjectId,
+        b: ObjectId,
+        max: usize,
+    ) -> Result<Vec<ObjectId>, WalkError> {
+        let paint = self.paint(a, b, true, max)?;
+        let mut bases: BTreeSet<ObjectId> = paint
+            .iter()
+            .filter(|(_, f)| **f & (BOTH | STALE) == BOTH)
+            .map(|(id, _)| *id)
+            .collect();
+        if bases.len() > 1 {
+            // Times may have misled the walk: drop those that lie below another one.
+            for base in bases.clone() {
+                if !bases.contains(&base) {
+                    continue;
+                }
+                let mut seen = BTreeSet::new();
+                let mut todo = self.step(base)?.node.parents.clone();
+                while let Some(id) = todo.pop() {
+                    if seen.insert(id) {
+                        bases.remove(&id);
+                        if seen.len() > max {
+                            return Err(WalkError::TooMany(max));
+                        }
+                        todo.extend(self.step(id)?.node.parents.iter().copied());
+                    }
+                }
+            }
+        }
+        Ok(bases.into_iter().collect())
+    }
+
+    /// Whether `old` can be reached from `new`.
+    pub fn is_ancestor(
+        &mut self,
+        old: ObjectId,
+        new: ObjectId,
+        max: usize,
+    ) -> Result<bool, WalkError> {
+        Ok(old == new || self.merge_bases(old, new, max)? == [old])
+    }
+
+    /// Paints downwards by time. `stale`: also tell commits below a common one from common ones,
+    /// and go on until nothing else is left; otherwise until nothing is painted from the left only.
+    fn paint(
+        &mut self,
+        left: ObjectId,
+        right: ObjectId,
+        stale: bool,
+        max: usize,
+    ) -> Result<BTreeMap<ObjectId, u8>, WalkError> {
+        let mut flags: BTreeMap<ObjectId, u8> = BTreeMap::new();
+        let mut queue: BinaryHeap<(i64, ObjectId)> = BinaryHeap::new();
+        let mut queued: BTreeSet<ObjectId> = BTreeSet::new();
+        // How many in the queue keep the walk going.
+        let mut interesting = 0usize;
+        let counts = |f: u8| {
+            if stale {
+                f & STALE == 0
+            } else {
+                f & RIGHT == 0
+            }
+        };
+        for (id, flag) in [(left, LEFT), (right, RIGHT)] {
+            let time = self.step(id)?.node.time;
+            *flags.entry(id).or_default() |= flag;
+            if queued.insert(id) {
+                queue.push((time, id));
+            }
+        }
+        for id in &queued {
+            interesting = interesting
+                .saturating_add(usize::from(counts(flags.get(id).copied().unwrap_or(0))));
+        }
+        while interesting > 0 {
+            let Some((_, id)) = queue.pop() else { break };
+            queued.remove(&id);
+            let flag = flags.get(&id).copied().unwrap_or(0);
+            if counts(flag) {
+                interesting = interesting.saturating_sub(1);
+            }
+            let hand_down = if stale && flag & BOTH == BOTH {
+                BOTH | STALE
+            } else {
+                flag
+            };
+            for parent in self.step(id)?.node.parents.clone() {
+                let old = flags.get(&parent).copied().unwrap_or(0);
+                let new = old | hand_down;
+                if new == old {
+                    continue;
+                }
+                if flags.len() >= max.saturating_mul(2) {
+                    return Err(WalkError::TooMany(max));
+                }
+                flags.insert(parent, new);
+                if queued.insert(parent) {
+                    let time = self.step(parent)?.node.time;
+                    queue.push((time, parent));
+                    interesting = interesting.saturating_add(usize::from(counts(new)));
+                } else if counts(old) && !counts(new) {
+                    interesting = interesting.saturating_sub(1);
+                }
+            }
+        }
+        Ok(flags)
+    }
+}

@@ -1,0 +1,189 @@
+//! Two histories become one, path by path.
+//!
+//! Per path the side that changed it wins; a deletion wins over a change; of two
+//! changes the whole file of the side with the greater head wins; a ban wins over
+//! what its target did meanwhile. Each path is then as on one of the sides, which is
+//! what the reference accepts, and the result does not depend on who merges.
+
+use super::ancestry::{WalkError, Walker};
+use super::object::NewObject;
+use super::path::{Standing, Target, TreePath};
+use super::tree::{TreeFault, Trees};
+use crate::id::{AccountId, ObjectId};
+use std::collections::BTreeMap;
+
+/// How deep common pasts of common pasts are followed where histories crossed; the reference stops at 2.
+const MAX_CROSSINGS: usize = 8;
+
+/// Why two heads cannot be merged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MergeFault {
+    /// A commit cannot be read.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    /// A tree cannot be read.
+    #[error(transparent)]
+    Tree(#[from] TreeFault),
+    /// They have no common past.
+    #[error("the histories have nothing in common")]
+    Unrelated,
+}
+
+/// How two heads stand to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// Theirs is part of ours.
+    UpToDate,
+    /// Ours is part of theirs.
+    FastForward,
+    /// Both have something the other has not.
+    Diverged,
+}
+
+/// Whether an account is banned in a tree.
+pub fn is_banned(
+    trees: &mut Trees<'_>,
+    tree: ObjectId,
+    account: AccountId,
+) -> Result<bool, TreeFault> {
+    for standing in [Standing::Member, Standing::Admin, Standing::Invited] {
+        if trees
+            .lookup(tree, &TreePath::Banned(Target::Account(standing, account)))?
+            .is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Compares two heads.
+pub fn relation(
+    walker: &mut Walker<'_>,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Relation, MergeFault> {
+    if ours == theirs {
+        return Ok(Relation::UpToDate);
+    }
+    let bases = walker.merge_bases(ours, theirs, super::validate::MAX_COMMITS)?;
+    Ok(if bases.contains(&theirs) {
+        Relation::UpToDate
+    } else if bases.contains(&ours) {
+        Relation::FastForward
+    } else if bases.is_empty() {
+        return Err(MergeFault::Unrelated);
+    } else {
+        Relation::Diverged
+    })
+}
+
+/// The merged tree of two heads, and the objects that are new.
+pub fn merge_trees(
+    walker: &mut Walker<'_>,
+    trees: &mut Trees<'_>,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<(ObjectId, Vec<NewObject>), MergeFault> {
+    let (ours_tree, theirs_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
+    let differing = trees.diff(Some(ours_tree), Some(theirs_tree))?;
+    let mut edits: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
+    let mut merged: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
+    let bases = walker.merge_bases(ours, theirs, super::validate::MAX_COMMITS)?;
+    if bases.is_empty() {
+        return Err(MergeFault::Unrelated);
+    }
+    for change in &differing {
+        let value = choose(
+            walker,
+            trees,
+            (ours, change.old),
+            (theirs, change.new),
+            &bases,
+            change.path,
+            0,
+        )?;
+        merged.insert(change.path, value);
+        if value != change.old {
+            edits.insert(change.path, value);
+        }
+    }
+    // A ban wins over a join, a renewed certificate or anything else that kept its target in.
+    for change in &differing {
+        let TreePath::Live(Target::Account(_, account)) = change.path else {
+            continue;
+        };
+        if change.old.is_some() && change.new.is_some() {
+            continue;
+        }
+        let mut banned = false;
+        for standing in [Standing::Member, Standing::Admin, Standing::Invited] {
+            let path = TreePath::Banned(Target::Account(standing, account));
+            banned = banned
+                || match merged.get(&path) {
+                    Some(value) => value.is_some(),
+                    // Alike on both sides.
+                    None => trees.lookup(ours_tree, &path)?.is_some(),
+                };
+        }
+        if banned {
+            if change.old.is_some() {
+                edits.insert(change.path, None);
+            } else {
+                edits.remove(&change.path);
+            }
+        }
+    }
+    Ok(trees.change(Some(ours_tree), &edits)?)
+}
+
+/// The value of a path on which two heads differ.
+fn choose(
+    walker: &mut Walker<'_>,
+    trees: &mut Trees<'_>,
+    (a, a_value): (ObjectId, Option<ObjectId>),
+    (b, b_value): (ObjectId, Option<ObjectId>),
+    bases: &[ObjectId],
+    path: TreePath,
+    depth: usize,
+) -> Result<Option<ObjectId>, MergeFault> {
+    if a_value == b_value {
+        return Ok(a_value);
+    }
+    // What the common past says; where there are several, they are merged first.
+    let mut past: Option<(ObjectId, Option<ObjectId>)> = None;
+    for base in bases {
+        let tree = walker.step(*base)?.tree;
+        let value = trees.lookup(tree, &path)?;
+        past = Some(match past {
+            None => (*base, value),
+            Some((_, known)) if known == value => (*base, value),
+            Some(other) if depth < MAX_CROSSINGS => {
+                let below = walker.merge_bases(other.0, *base, super::validate::MAX_COMMITS)?;
+                let value = choose(
+                    walker,
+                    trees,
+                    other,
+                    (*base, value),
+                    &below,
+                    path,
+                    depth.saturating_add(1),
+                )?;
+                (*base, value)
+            }
+            Some((_, known)) => (*base, if known.is_none() { None } else { value }),
+        });
+    }
+    let before = past.and_then(|(_, value)| value);
+    Ok(if past.is_some() && a_value == before {
+        b_value
+    } else if past.is_some() && b_value == before {
+        a_value
+    } else if a_value.is_none() || b_value.is_none() {
+        None
+    } else if a > b {
+        a_value
+    } else {
+        b_value
+    })
+}

@@ -1,0 +1,416 @@
+//! Is this history what honest devices would have written?
+//!
+//! Two phases, so that signatures can be checked wherever that is fastest: first
+//! the structure of a batch of commits, which gives the signatures to check, then
+//! the verdict over their results. The verdict on a commit depends on the commit,
+//! its ancestors and nothing else: not on the day, not on what else is known here.
+
+use super::ancestry::WalkError;
+use super::commit::Commit;
+use super::judge::{Author, Judge};
+use super::message::Message;
+use super::misbehaviour::{Fault, Misbehaviour};
+use super::object::Objects;
+use super::order::linear;
+use super::path::{Target, TreePath};
+use super::rules::Case;
+use crate::crypto::{Crypto, SignatureAlgorithm, SignatureCheck};
+use crate::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most commits validated at once: a chatty group of a decade; about 200 bytes of memory each. Our limit.
+pub const MAX_COMMITS: usize = 2_000_000;
+
+/// How many commits [`validate`] takes at a time: enough to keep all cores busy with
+/// signatures, few enough to stay within some megabytes.
+pub const BATCH: usize = 2_048;
+
+/// A commit whose structure is in order.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// Its id: the message's id.
+    pub id: ObjectId,
+    /// The commit.
+    pub commit: Commit,
+    /// Its message, by type.
+    pub message: Message,
+    /// Who wrote it.
+    pub author: Arc<Author>,
+}
+
+impl Accepted {
+    /// The account that wrote it.
+    pub fn account(&self) -> AccountId {
+        self.author.account
+    }
+}
+
+/// What a signature is to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proves {
+    /// The device wrote the commit.
+    Commit,
+    /// The account vouches for the device.
+    Device,
+}
+
+/// A signature to check, and for what.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The commit that stands or falls with it.
+    pub commit: ObjectId,
+    /// What it proves.
+    pub proves: Proves,
+    device: DeviceId,
+    account: AccountId,
+}
+
+/// Some commits, parents before children, and the signatures they need.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The commits, oldest first.
+    pub commits: Vec<Accepted>,
+    /// The signatures, in the commits' order.
+    pub checks: Vec<SignatureCheck>,
+    /// What each of them is for.
+    pub questions: Vec<Question>,
+}
+
+impl Batch {
+    /// The verdict, given the checks' answers in their order. A missing answer counts as no.
+    pub fn verdict(&self, results: &[bool]) -> Result<(), Fault> {
+        for (n, question) in self.questions.iter().enumerate() {
+            if results.get(n) != Some(&true) {
+                return Err(Fault {
+                    commit: question.commit,
+                    device: Some(question.device),
+                    account: Some(question.account),
+                    misbehaviour: match question.proves {
+                        Proves::Commit => Misbehaviour::WrongSignature,
+                        Proves::Device => Misbehaviour::ForgedDevice,
+                    },
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A validation under way.
+pub struct Validation<'a> {
+    judge: Judge<'a>,
+    commits: Vec<ObjectId>,
+    at: usize,
+    /// Whether ancestors may be missing: a window of commits, not a whole history.
+    window: bool,
+}
+
+impl<'a> Validation<'a> {
+    /// Everything that can be reached from `head` and not from `have`, or all without `have`.
+    pub fn new(
+        objects: &'a dyn Objects,
+        conversation: ConversationId,
+        have: Option<ObjectId>,
+        head: ObjectId,
+    ) -> Result<Self, Fault> {
+        let mut judge = Judge::new(objects, conversation);
+        let new = match have {
+            Some(have) => judge.walker.new_commits(head, have, MAX_COMMITS),
+            None => judge.walker.unknown(head, &|_| false, MAX_COMMITS),
+        };
+        Self::start(judge, head, new)
+    }
+
+    /// Everything that can be reached from `head` before something `known`, which was validated earlier.
+    pub fn with_known(
+        objects: &'a dyn Objects,
+        conversation: ConversationId,
+        known: &dyn Fn(&ObjectId) -> bool,
+        head: ObjectId,
+    ) -> Result<Self, Fault> {
+        let mut judge = Judge::new(objects, conversation);
+        let new = judge.walker.unknown(head, known, MAX_COMMITS);
+        Self::start(judge, head, new)
+    }
+
+    /// Some commits for themselves, each against its parents: what a page shows. Objects further
+    /// back may be missing; then it is not checked that merges drop nothing.
+    pub fn window(
+        objects: &'a dyn Objects,
+        conversation: ConversationId,
+        commits: Vec<ObjectId>,
+    ) -> Self {
+        Self {
+            judge: Judge::new(objects, conversation),
+            commits,
+            at: 0,
+            window: true,
+        }
+    }
+
+    fn start(
+        judge: Judge<'a>,
+        head: ObjectId,
+        new: Result<BTreeMap<ObjectId, super::order::Node>, WalkError>,
+    ) -> Result<Self, Fault> {
+        let new = new.map_err(|error| {
+            let commit = match error {
+                WalkError::Missing(id) | WalkError::NotACommit(id) => id,
+                WalkError::TooMany(_) => head,
+            };
+            // The walk says only that it cannot be read; say why.
+            let misbehaviour = match (&error, judge.commit(commit)) {
+                (WalkError::NotACommit(_), Err(why)) => why,
+                _ => error.into(),
+            };
+            Fault {
+                commit,
+                device: None,
+                account: None,
+                misbehaviour,
+            }
+        })?;
+        let mut commits = linear(head, &new);
+        commits.reverse();
+        Ok(Self {
+            judge,
+            commits,
+            at: 0,
+            window: false,
+        })
+    }
+
+    /// Devices of managed accounts, whose certificates name no account, by what is known of them elsewhere.
+    pub fn pin(&mut self, pinned: BTreeMap<DeviceId, AccountId>) {
+        self.judge.pinned = pinned;
+    }
+
+    /// The commits to validate, oldest first.
+    pub fn commits(&self) -> &[ObjectId] {
+        &self.commits
+    }
+
+    /// Judges the structure of the next `max` commits. `None` when all are done.
+    pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, Fault> {
+        let mut batch = Batch::default();
+        while batch.commits.len() < max.max(1) {
+            let Some(id) = self.commits.get(self.at).copied() else {
+                break;
+            };
+            self.at = self.at.saturating_add(1);
+            self.judge_commit(id, &mut batch)?;
+        }
+        Ok(if batch.commits.is_empty() {
+            None
+        } else {
+            Some(batch)
+        })
+    }
+
+    fn judge_commit(&mut self, id: ObjectId, batch: &mut Batch) -> Result<(), Fault> {
+        let commit = self.judge.commit(id).map_err(|misbehaviour| Fault {
+            commit: id,
+            device: None,
+            account: None,
+            misbehaviour,
+        })?;
+        match self.judge_parsed(id, &commit) {
+            Ok((message, author, checks)) => {
+                for (proves, check) in checks {
+                    batch.checks.push(check);
+                    batch.questions.push(Question {
+                        commit: id,
+                        proves,
+                        device: commit.device,
+                        account: author.account,
+                    });
+                }
+                batch.commits.push(Accepted {
+                    id,
+                    commit,
+                    message,
+                    author,
+                });
+                Ok(())
+            }
+            Err(misbehaviour) => {
+                let mut account = self
+                    .judge
+                    .account_of(commit.tree, commit.device)
+                    .ok()
+                    .flatten();
+                if account.is_none()
+                    && let Some(parent) = commit.parents.first()
+                    && let Ok(tree) = self.judge.walker.step(*parent).map(|s| s.tree)
+                {
+                    account = self.judge.account_of(tree, commit.device).ok().flatten();
+                }
+                Err(Fault {
+                    commit: id,
+                    device: Some(commit.device),
+                    account,
+                    misbehaviour,
+                })
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn judge_parsed(
+        &mut self,
+        id: ObjectId,
+        commit: &Commit,
+    ) -> Result<(Message, Arc<Author>, Vec<(Proves, SignatureCheck)>), Misbehaviour> {
+        let judge = &mut self.judge;
+        if !commit.committer_is_author {
+            return Err(Misbehaviour::CommitterDiffers);
+        }
+        let signature = commit
+            .signature
+            .clone()
+            .ok_or(Misbehaviour::MissingSignature)?;
+        // Where the author must stand, and the time that counts for expiry.
+        let (message, author, time) = match commit.parents.as_slice() {
+            [] => {
+                if id != ObjectId::from(judge.conversation) {
+                    return Err(Misbehaviour::ForeignRoot);
+                }
+                let message =
+                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let author = judge.judge_root(commit, &message)?;
+                (message, author, commit.time)
+            }
+            [parent] => {
+                let message =
+                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let parent = judge.walker.step(*parent)?;
+                let (before, parent_time) = (parent.tree, parent.node.time);
+                let changes = judge.trees.diff(Some(before), Some(commit.tree))?;
+                let leaves = matches!(
+                    message,
+                    Message::Member {
+                        action: super::message::Action::Remove,
+                        ..
+                    }
+                );
+                let case = Case {
+                    commit,
+                    before,
+                    changes,
+                };
+                let author = judge.judge_single(&case, &message)?;
+                for change in &case.changes {
+                    judge.content(change.path, change.new)?;
+                }
+                (
+                    message,
+                    author,
+                    if leaves { parent_time } else { commit.time },
+                )
+            }
+            [first, second] => {
+                let (first, second) = (*first, *second);
+                let trees = (
+                    judge.walker.step(first)?.tree,
+                    judge.walker.step(second)?.tree,
+                );
+                let bases = match judge.walker.merge_bases(first, second, MAX_COMMITS) {
+                    Ok(bases) => bases,
+                    Err(WalkError::Missing(_)) if self.window => Vec::new(),
+                    Err(error) => return Err(error.into()),
+                };
+                let mut base_trees = Vec::new();
+                for base in bases {
+                    base_trees.push(judge.walker.step(base)?.tree);
+                }
+                let author = judge.judge_merge(commit, trees, &base_trees)?;
+                (
+                    Message::Merge {
+                        text: commit.message.clone(),
+                    },
+                    author,
+                    commit.time,
+                )
+            }
+            more => return Err(Misbehaviour::TooManyParents(more.len())),
+        };
+        let device_path = TreePath::device(commit.device);
+        let account_path = TreePath::Live(Target::Account(author.standing, author.account));
+        let account_certificate = author
+            .account_chain
+            .first()
+            .ok_or(Misbehaviour::UnreadableCertificate(account_path))?;
+        for (certificate, path) in [
+            (&author.device_certificate, device_path),
+            (account_certificate, account_path),
+        ] {
+            if i64::try_from(certificate.not_after()).is_ok_and(|end| end < time) {
+                return Err(Misbehaviour::CertificateExpired(path));
+            }
+        }
+        let mut checks = Vec::with_capacity(2);
+        if judge.vouched.insert((author.device_blob, author.account)) {
+            let check = author
+                .device_certificate
+                .signature_check(account_certificate)
+                .map_err(|_| Misbehaviour::ForgedDevice)?;
+            checks.push((Proves::Device, check));
+        }
+        checks.push((
+            Proves::Commit,
+            SignatureCheck {
+                key: author.device_certificate.spki(),
+                algorithm: SignatureAlgorithm::RsaPkcs1Sha512,
+                message: commit.signed.clone(),
+                signature,
+            },
+        ));
+        Ok((message, author, checks))
+    }
+}
+
+impl Judge<'_> {
+    /// What every new file must be: there, and a certificate of the right key where it is one.
+    fn content(&mut self, path: TreePath, blob: Option<ObjectId>) -> Result<(), Misbehaviour> {
+        let Some(blob) = blob else { return Ok(()) };
+        match path {
+            TreePath::Live(Target::Account(super::path::Standing::Invited, _))
+            | TreePath::Banned(Target::Account(super::path::Standing::Invited, _))
+            | TreePath::Vote(..)
+            | TreePath::Profile
+            | TreePath::Attachment(_) => {
+                if self.trees.objects().contains(&blob) {
+                    Ok(())
+                } else {
+                    Err(Misbehaviour::MissingObject(blob))
+                }
+            }
+            TreePath::Live(_) | TreePath::Banned(_) => self.certificate(blob, path).map(drop),
+        }
+    }
+}
+
+/// What a history was found to be: in order, with these new commits, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The new commits, oldest first.
+    pub commits: Vec<ObjectId>,
+}
+
+/// Both phases in one: all that `head` brings beyond `have`.
+pub fn validate(
+    crypto: &dyn Crypto,
+    objects: &dyn Objects,
+    conversation: ConversationId,
+    have: Option<ObjectId>,
+    head: ObjectId,
+) -> Result<Verdict, Fault> {
+    let mut validation = Validation::new(objects, conversation, have, head)?;
+    while let Some(batch) = validation.next_batch(BATCH)? {
+        batch.verdict(&crypto.verify_batch(&batch.checks))?;
+    }
+    Ok(Verdict {
+        commits: validation.commits,
+    })
+}
