@@ -181,6 +181,27 @@ fn signals_stop_in_good_order() {
 }
 
 #[test]
+fn a_node_of_the_dht_runs_alone() {
+    let mut child = starling()
+        .args(["dhtnode", "--port", "0", "--network", "77"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let bridge = Bridge {
+        child,
+        ready: Value::Null,
+    };
+    assert!(line.starts_with("DHT node "), "{line}");
+    bridge.signal("TERM");
+    let mut bridge = bridge;
+    assert!(bridge.child.wait().unwrap().success());
+}
+
+#[test]
 fn damaged_grants_stop_the_start_and_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grants.json");

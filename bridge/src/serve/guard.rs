@@ -55,8 +55,8 @@ impl std::str::FromStr for PublicUrl {
             return Err(BadPublicUrl(text.into()));
         }
         // A default port is left out of Host and Origin by browsers.
-        let host = host.strip_suffix(if secure { ":443" } else { ":80" });
-        let host = host.map_or_else(|| lower.split_once("://").map_or("", |p| p.1), |h| h);
+        let default_port = if secure { ":443" } else { ":80" };
+        let host = host.strip_suffix(default_port).unwrap_or(host);
         Ok(Self {
             host: host.into(),
             secure,
