@@ -9,7 +9,7 @@ use serde_json::Value;
 use starling_bridge::api::Bootstrap;
 use starling_bridge::dht::{BootstrapAddr, DEFAULT_PORT, DhtNodeOptions, run_dhtnode};
 use starling_bridge::serve::guard::PublicUrl;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -250,6 +250,7 @@ fn log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
 }
 
