@@ -1,11 +1,15 @@
 //! Everything the bridge is made of.
 
 use super::EventLog;
+use crate::account::Context;
+use crate::account::registry::Accounts;
+use crate::crypto::AwsLc;
+use crate::dht::{BootstrapAddr, DEFAULT_BOOTSTRAP, Dht, DhtConfig};
 use crate::serve::pairing::Pairing;
 use crate::serve::private::FileError;
-use starling_core::api::{Event, NoticeLevel};
+use starling_core::api::{ApiError, ErrorCode, Event, NoticeLevel};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +54,14 @@ pub struct App {
     pub started_millis: i64,
     /// A permit for each open WebSocket.
     pub sockets: Arc<Semaphore>,
+    /// What runs on the network, once it runs.
+    network: OnceLock<Network>,
+}
+
+/// What runs on the network.
+struct Network {
+    dht: Dht,
+    accounts: Accounts,
 }
 
 impl App {
@@ -64,18 +76,56 @@ impl App {
             started: Instant::now(),
             started_millis: now_millis(),
             sockets: Arc::new(Semaphore::new(MAX_SOCKETS)),
+            network: OnceLock::new(),
             config,
         }))
     }
 
-    /// Brings the accounts up. Called once, before the first caller is answered.
+    /// Starts the DHT node and the accounts. Called once, before the first caller is answered.
     pub async fn start(self: &Arc<Self>) -> anyhow::Result<()> {
+        let bootstrap: Vec<String> = match &self.config.bootstrap {
+            Bootstrap::Default => vec![DEFAULT_BOOTSTRAP.to_owned()],
+            Bootstrap::None => Vec::new(),
+            Bootstrap::Nodes(nodes) => nodes.clone(),
+        };
+        let bootstrap = bootstrap.iter().map(|n| n.parse()).collect::<Result<Vec<BootstrapAddr>, _>>()?;
+        let config = DhtConfig {
+            bootstrap,
+            state_path: Some(self.config.data_dir.join("dht.state")),
+            lan_discovery: true,
+            ..DhtConfig::default()
+        };
+        let dht = Dht::start(config, Arc::new(AwsLc))?;
+        let app = Arc::downgrade(self);
+        let emit = Arc::new(move |event| {
+            if let Some(app) = app.upgrade() {
+                app.emit(event);
+            }
+        });
+        let context = Context { emit, dht: dht.clone(), loopback: false };
+        let accounts = Accounts::open(&self.config.data_dir, context).await?;
+        let _ = self.network.set(Network { dht, accounts });
         Ok(())
     }
 
     /// Brings everything down in good order. Called once, after the last caller has gone.
     pub async fn shutdown(&self) {
+        if let Some(network) = self.network.get() {
+            network.accounts.stop().await;
+            network.dht.shutdown().await;
+        }
         self.events.close();
+    }
+
+    /// The accounts.
+    pub fn accounts(&self) -> Result<&Accounts, ApiError> {
+        let network = self.network.get();
+        network.map(|n| &n.accounts).ok_or_else(|| ApiError::new(ErrorCode::Offline, "The bridge is still starting. Try again in a moment."))
+    }
+
+    /// The DHT node, once it runs.
+    pub fn dht(&self) -> Option<&Dht> {
+        self.network.get().map(|n| &n.dht)
     }
 
     /// Reports an event to every page that may see it; gives its number.
@@ -95,7 +145,7 @@ impl App {
 
     /// How many accounts there are.
     pub fn account_count(&self) -> u32 {
-        0
+        self.network.get().map_or(0, |n| u32::try_from(n.accounts.all().len()).unwrap_or(u32::MAX))
     }
 
     /// How many sockets are open.

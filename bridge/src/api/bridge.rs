@@ -3,7 +3,8 @@
 use super::{API_VERSION, Ctx, Router, now_millis};
 use crate::serve::health;
 use starling_core::api::method::{BridgeDiagnostics, BridgeStop, GetBridgeInfo};
-use starling_core::api::{ApiError, BridgeInfo, Diagnostics, Nothing};
+use crate::dht::FamilyStatus;
+use starling_core::api::{ApiError, BridgeInfo, DhtState, Diagnostics, Nothing};
 use std::collections::BTreeMap;
 
 pub(super) fn register(r: &mut Router) {
@@ -42,7 +43,21 @@ async fn diagnostics(ctx: Ctx, _: Nothing) -> Result<Diagnostics, ApiError> {
         uptime_ms: u64::try_from(ctx.app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         sockets: ctx.app.socket_count(),
         events_kept: u32::try_from(ctx.app.events.kept()).unwrap_or(u32::MAX),
-        dht: BTreeMap::new(),
+        dht: dht_state(&ctx).await,
         checks,
     })
+}
+
+/// The node by family.
+async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
+    let Some(dht) = ctx.app.dht() else { return BTreeMap::new() };
+    let status = dht.status().borrow().clone();
+    let usage = dht.usage().await;
+    let family = |f: &FamilyStatus| DhtState {
+        state: format!("{:?}", f.connectivity).to_lowercase(),
+        good_nodes: u32::try_from(f.nodes.good).unwrap_or(u32::MAX),
+        known_nodes: u32::try_from(f.nodes.good + f.nodes.dubious).unwrap_or(u32::MAX),
+        stored_values: u32::try_from(usage.values).unwrap_or(u32::MAX),
+    };
+    BTreeMap::from([("ipv4".into(), family(&status.v4)), ("ipv6".into(), family(&status.v6))])
 }

@@ -4,6 +4,7 @@ use super::channel::{Channel, ChannelSide, Inbound};
 use super::manager::{Incoming, OpenError};
 use super::net::Listeners;
 use super::session::{Session, SessionError};
+use super::signalling::SignallingError;
 use super::tls::TlsIdentity;
 use starling_core::id::{AccountId, DeviceId};
 use starling_core::identity::CertificateChain;
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Beacon,
     /// The peer's answer.
     Answer(IceText),
+    /// The request to the peer was not sent.
+    Unsent(SignallingError),
     Close,
 }
 
@@ -220,6 +223,8 @@ impl Link {
                 }
                 command = commands.recv() => match command {
                     None | Some(Command::Close) => return OpenError::Closed,
+                    // The peer may have got it all the same, and be here already.
+                    Some(Command::Unsent(why)) if self.selected.is_none() => return why.into(),
                     Some(command) => self.handle_command(command),
                 },
                 // Room in the socket's queue: the pump uses it.
@@ -521,7 +526,7 @@ impl Link {
                     mux.beacon(now);
                 }
             }
-            Command::Close => {}
+            Command::Close | Command::Unsent(_) => {}
         }
     }
 

@@ -4,7 +4,7 @@ use super::certificates::CertificateStore;
 use super::channel::Channel;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
-use super::signalling::{Announced, Family, Signal, Signalling, SignallingError};
+use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
 use super::tls::TlsIdentity;
 use super::treated::Treated;
 use futures_util::FutureExt as _;
@@ -19,7 +19,7 @@ use starling_core::peer::mux::{ChannelId, MuxError};
 use starling_core::peer::request::{MAX_ID, PeerRequest};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -269,7 +269,6 @@ struct Inner {
 struct Table {
     links: BTreeMap<DeviceId, Vec<Entry>>,
     attempts: BTreeMap<DeviceId, Attempt>,
-    public: Vec<IpAddr>,
 }
 
 #[derive(Clone)]
@@ -400,9 +399,9 @@ impl PeerManager {
         self.inner.signalling.publish().await
     }
 
-    /// Our addresses as the world sees them, for peers that have a relay.
-    pub fn set_public_addresses(&self, addresses: Vec<IpAddr>) {
-        self.inner.table().public = addresses;
+    /// The devices that an account announces, now and from now on, ours included if it is ours.
+    pub fn watch_devices(&self, account: AccountId) -> mpsc::Receiver<Presence> {
+        self.inner.signalling.watch_devices(account)
     }
 
     /// The network changed: every peer has to give a sign of life, or its connections end.
@@ -586,11 +585,14 @@ impl Inner {
             is_answer: false,
             conn_type: String::new(),
         };
-        let both = [Family::Long, Family::Short];
-        if let Err(why) = self.signalling.send(&chain.device, &request, &both).await {
-            let _ = link.commands.send(Command::Close);
-            return Err(why.into());
-        }
+        let (inner, commands) = (self.clone(), link.commands.clone());
+        // The answer may be there before the last node has confirmed the request.
+        tokio::spawn(async move {
+            let both = [Family::Long, Family::Short];
+            if let Err(why) = inner.signalling.send(&chain.device, &request, &both).await {
+                let _ = commands.send(Command::Unsent(why));
+            }
+        });
         Ok(link)
     }
 
@@ -721,7 +723,7 @@ impl Inner {
         role: Role,
         remote: Option<IceText>,
     ) -> Result<(Setup, String), OpenError> {
-        let public = self.table().public.clone();
+        let public = self.signalling.public_addresses();
         let listeners = Listeners::open(self.config.loopback, &public)
             .map_err(|e| OpenError::Io(format!("no address to listen on: {e}")))?;
         let (mut random, mut entropy) = ([0; 16], [0; 32]);

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod channel;
+mod dht_signalling;
 mod link;
 mod manager;
 mod net;
@@ -17,7 +18,8 @@ pub mod tls;
 
 pub use certificates::CertificateStore;
 pub use channel::Channel;
+pub use dht_signalling::DhtSignalling;
 pub use manager::{
     Incoming, Limits, LinkEvent, LinkState, OpenError, PeerConfig, PeerManager, Policy,
 };
-pub use signalling::{Announced, Family, Signal, Signalling, SignallingError};
+pub use signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::{Certificate, CertificateChain};
 use starling_core::peer::request::PeerRequest;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -36,6 +37,15 @@ pub struct Announced {
     pub short_id: DeviceShortId,
 }
 
+/// A device appeared in the network or went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// Which.
+    pub device: Announced,
+    /// Whether it announces itself. A device that is turned off is noticed some ten minutes late.
+    pub online: bool,
+}
+
 /// Why something could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -63,6 +73,14 @@ pub trait Signalling: Send + Sync + 'static {
 
     /// The devices that an account announces.
     fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>>;
+
+    /// The devices that an account announces, now and from now on. Ends when the receiver is dropped.
+    fn watch_devices(&self, account: AccountId) -> mpsc::Receiver<Presence>;
+
+    /// Our addresses as the network sees them.
+    fn public_addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
 
     /// Makes our own device findable: its certificate under both keys, and its announcement.
     fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>>;

@@ -1,0 +1,309 @@
+//! Connection requests, devices and certificates over the DHT.
+
+use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
+use crate::dht::{Dht, ListenEvent, PutHandle, PutOptions};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use starling_core::crypto::{Crypto, PrivateKey};
+use starling_core::dht::envelope::{self, keys};
+use starling_core::dht::{Value, types};
+use starling_core::id::{AccountId, DeviceId, DeviceShortId};
+use starling_core::identity::{Announcement, Certificate, CertificateChain, Identity};
+use starling_core::peer::request::{PeerRequest, USER_TYPE};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+
+/// Requests that wait for the manager.
+const SIGNAL_QUEUE: usize = 64;
+/// Changes of presence that wait for the account.
+const PRESENCE_QUEUE: usize = 64;
+/// Most announced devices whose short id is remembered for the search of 2023 certificates.
+const MAX_ANNOUNCED: usize = 4096;
+/// Most devices of one account that are looked at: more are an attack.
+const MAX_DEVICES: usize = 64;
+
+/// The real [`Signalling`]: both addressing schemes at once. Cheap to clone.
+#[derive(Clone)]
+pub struct DhtSignalling(Arc<Inner>);
+
+struct Inner {
+    dht: Dht,
+    crypto: Arc<dyn Crypto>,
+    key: Arc<dyn PrivateKey>,
+    chain: CertificateChain,
+    announcement: Value,
+    short_ids: Mutex<BTreeMap<DeviceId, DeviceShortId>>,
+    /// What is published, for as long as this lives.
+    published: Mutex<Vec<PutHandle>>,
+}
+
+impl DhtSignalling {
+    /// For one device of one account. Several may share a node.
+    pub fn new(dht: Dht, crypto: Arc<dyn Crypto>, identity: &Identity) -> Self {
+        Self(Arc::new(Inner {
+            dht,
+            crypto,
+            key: identity.device_key.clone(),
+            chain: identity.chain.clone(),
+            announcement: identity.receipt.announcement().clone(),
+            short_ids: Mutex::default(),
+            published: Mutex::default(),
+        }))
+    }
+}
+
+impl Inner {
+    /// Request values of one event, opened. RSA takes milliseconds, so on another thread.
+    async fn open(self: &Arc<Self>, event: ListenEvent, family: Family) -> Vec<Signal> {
+        if event.expired {
+            return Vec::new();
+        }
+        let inner = self.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let open = |value| inner.open_request(value, family);
+            event.values.iter().filter_map(open).collect()
+        });
+        opened.await.unwrap_or_default()
+    }
+
+    fn open_request(&self, value: &Value, family: Family) -> Option<Signal> {
+        // Unencrypted ones are nobody's requests.
+        let value = envelope::decrypt(self.crypto.as_ref(), self.key.as_ref(), value).ok()?;
+        if value.user_type() != USER_TYPE {
+            return None;
+        }
+        match PeerRequest::decode(value.data()) {
+            Ok(request) => Some(Signal {
+                request,
+                from: value.owner()?.clone(),
+                family,
+            }),
+            Err(why) => {
+                tracing::debug!(%why, "a value that is no request");
+                None
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        to: &Certificate,
+        request: &PeerRequest,
+        families: &[Family],
+    ) -> Result<(), SignallingError> {
+        let failed = |e: String| SignallingError(e);
+        let mut value = Value::new(types::USER_DATA, request.encode()).with_user_type(USER_TYPE);
+        // Tells a push gateway why a phone is to be woken up.
+        value.push_type.clone_from(&request.conn_type);
+        let sealed =
+            envelope::sign_and_encrypt(self.crypto.as_ref(), self.key.as_ref(), &to.spki(), &value)
+                .map_err(|e| failed(e.to_string()))?;
+        let puts = families.iter().map(|family| {
+            let key = match family {
+                Family::Short => keys::peer_short(&to.short_id()),
+                Family::Long => keys::peer_long(&to.device_id()),
+            };
+            self.dht.put(key, sealed.clone(), PutOptions::default())
+        });
+        let results = futures_util::future::join_all(puts).await;
+        // One place is enough: the device listens at the other in vain.
+        let mut last = Ok(());
+        for result in results {
+            match result {
+                Ok(_) => return Ok(()),
+                Err(e) => last = Err(failed(e.to_string())),
+            }
+        }
+        last
+    }
+
+    async fn find(
+        &self,
+        device: DeviceId,
+        short_id: Option<DeviceShortId>,
+    ) -> Option<CertificateChain> {
+        let short_id = short_id.or_else(|| self.short_ids().get(&device).copied());
+        let long = self
+            .dht
+            .find_certificate(&device)
+            .map(|found| found.and_then(|f| chain(&f)));
+        let short = async {
+            let found = self.dht.find_certificate_short(&short_id?).await?;
+            chain(&found).filter(|c| c.device_id() == device)
+        };
+        // Whichever has it first; nothing only when both have nothing.
+        let (long, short) = (std::pin::pin!(long), std::pin::pin!(short));
+        match futures_util::future::select(long, short).await {
+            futures_util::future::Either::Left((Some(c), _)) => Some(c),
+            futures_util::future::Either::Right((Some(c), _)) => Some(c),
+            futures_util::future::Either::Left((None, short)) => short.await,
+            futures_util::future::Either::Right((None, long)) => long.await,
+        }
+    }
+
+    /// The devices in values of an account's place. Devices of writers who left out the key are
+    /// found by their certificate.
+    async fn announced(&self, account: AccountId, values: &[Value]) -> Vec<Announced> {
+        let mut devices = Vec::new();
+        for value in values.iter().take(MAX_DEVICES) {
+            let Ok(found) = Announcement::verify(self.crypto.as_ref(), &account, value) else {
+                continue;
+            };
+            let device = match found.device_id() {
+                Some(device) => Some(device),
+                None => self
+                    .dht
+                    .find_certificate_short(&found.short_id)
+                    .await
+                    .and_then(|c| chain(&c))
+                    .map(|c| c.device_id()),
+            };
+            let Some(device) = device else { continue };
+            let announced = Announced {
+                device,
+                short_id: found.short_id,
+            };
+            if !devices.contains(&announced) {
+                devices.push(announced);
+            }
+        }
+        let mut known = self.short_ids();
+        for announced in &devices {
+            if known.len() < MAX_ANNOUNCED {
+                known.insert(announced.device, announced.short_id);
+            }
+        }
+        devices
+    }
+
+    fn short_ids(&self) -> std::sync::MutexGuard<'_, BTreeMap<DeviceId, DeviceShortId>> {
+        self.short_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A chain from what a certificate value holds.
+fn chain(ders: &[Vec<u8>]) -> Option<CertificateChain> {
+    let certificates = ders
+        .iter()
+        .map(|d| Certificate::from_der(d))
+        .collect::<Result<_, _>>();
+    CertificateChain::new(certificates.ok()?).ok()
+}
+
+impl Signalling for DhtSignalling {
+    fn send<'a>(
+        &'a self,
+        to: &'a Certificate,
+        request: &'a PeerRequest,
+        families: &'a [Family],
+    ) -> BoxFuture<'a, Result<(), SignallingError>> {
+        self.0.send(to, request, families).boxed()
+    }
+
+    fn listen(&self) -> mpsc::Receiver<Signal> {
+        let (signals, receiver) = mpsc::channel(SIGNAL_QUEUE);
+        let device = &self.0.chain.device;
+        for (family, key) in [
+            (Family::Long, keys::peer_long(&device.device_id())),
+            (Family::Short, keys::peer_short(&device.short_id())),
+        ] {
+            let (inner, signals) = (self.0.clone(), signals.clone());
+            let mut listen = self.0.dht.listen(key);
+            tokio::spawn(async move {
+                loop {
+                    let event = tokio::select! {
+                        () = signals.closed() => return,
+                        event = listen.next() => event,
+                    };
+                    let Some(event) = event else { return };
+                    for signal in inner.open(event, family).await {
+                        if signals.send(signal).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+        receiver
+    }
+
+    fn find_certificate(
+        &self,
+        device: DeviceId,
+        short_id: Option<DeviceShortId>,
+    ) -> BoxFuture<'_, Option<CertificateChain>> {
+        self.0.find(device, short_id).boxed()
+    }
+
+    fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>> {
+        async move {
+            let values = self.0.dht.get(keys::announcements(&account)).await;
+            self.0.announced(account, &values).await
+        }
+        .boxed()
+    }
+
+    fn watch_devices(&self, account: AccountId) -> mpsc::Receiver<Presence> {
+        let (presences, receiver) = mpsc::channel(PRESENCE_QUEUE);
+        let inner = self.0.clone();
+        let mut listen = self.0.dht.listen(keys::announcements(&account));
+        tokio::spawn(async move {
+            loop {
+                let event = tokio::select! {
+                    () = presences.closed() => return,
+                    event = listen.next() => event,
+                };
+                let Some(event) = event else { return };
+                for device in inner.announced(account, &event.values).await {
+                    let online = !event.expired;
+                    if presences.send(Presence { device, online }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+
+    fn public_addresses(&self) -> Vec<IpAddr> {
+        let status = self.0.dht.status();
+        let status = status.borrow();
+        let v4 = status.public_v4.map(IpAddr::V4);
+        v4.into_iter()
+            .chain(status.public_v6.map(IpAddr::V6))
+            .collect()
+    }
+
+    fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>> {
+        async move {
+            let failed = |e: crate::dht::PutError| SignallingError(e.to_string());
+            let device = &self.0.chain.device;
+            let certificate = envelope::certificate_value(&self.0.chain.to_pem());
+            let account = self.0.chain.account_id();
+            let mut handles = Vec::new();
+            for (key, value) in [
+                (
+                    keys::certificate_long(&device.device_id()),
+                    certificate.clone(),
+                ),
+                (keys::certificate_short(&device.short_id()), certificate),
+                (keys::announcements(&account), self.0.announcement.clone()),
+            ] {
+                let put = self.0.dht.put(key, value, PutOptions::permanent());
+                handles.push(put.await.map_err(failed)?);
+            }
+            let mut published = self
+                .0
+                .published
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *published = handles;
+            Ok(())
+        }
+        .boxed()
+    }
+}
