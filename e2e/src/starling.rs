@@ -70,8 +70,6 @@ impl Starling {
         let mut child = self
             .host
             .command(binary())
-            .arg("--data-dir")
-            .arg(self.data_dir())
             .args([
                 "serve",
                 "--listen",
@@ -79,11 +77,13 @@ impl Starling {
                 "--print-json",
                 "--bootstrap",
                 &self.bootstrap,
+                "--data-dir",
             ])
+            .arg(self.data_dir())
             .env(
-                "RUST_LOG",
+                "STARLING_LOG",
                 std::env::var("STARLING_E2E_LOG")
-                    .unwrap_or_else(|_| "starling=debug,starling_bridge=debug,info".into()),
+                    .unwrap_or_else(|_| "starling_bridge=debug,info".into()),
             )
             .stdout(Stdio::piped())
             .stderr(log)
@@ -104,9 +104,8 @@ impl Starling {
         let mut listener = self
             .host
             .command(binary())
-            .arg("--data-dir")
+            .args(["events", "--data-dir"])
             .arg(self.data_dir())
-            .args(["events"])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -145,9 +144,9 @@ impl Starling {
         let out = self
             .host
             .command(binary())
-            .arg("--data-dir")
+            .args(["rpc", "--data-dir"])
             .arg(self.data_dir())
-            .args(["rpc", method, &params.to_string()])
+            .args([method, &params.to_string()])
             .output()
             .expect("starling rpc runs");
         if out.status.success() {
