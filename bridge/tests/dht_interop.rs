@@ -728,7 +728,11 @@ async fn permanent_values_are_renewed() {
         return skip("dhtnode");
     };
     let alice = ours("alice", Some(debian.port)).await;
-    assert!(timeout(PATIENCE, alice.secure.dht().connected()).await.unwrap());
+    assert!(
+        timeout(PATIENCE, alice.secure.dht().connected())
+            .await
+            .unwrap()
+    );
     let k = key("permanent");
     let value = Value::new(types::ICE_CANDIDATES, b"stays".to_vec()).with_user_type("text/plain");
     let mut handle = alice

@@ -242,6 +242,47 @@ impl Starling {
         })
     }
 
+    /// Waits for the invitation to one conversation.
+    pub fn wait_request_for(&self, conversation: &str) {
+        let account = self.account();
+        wait::until("the invitation", || {
+            let open = self.rpc("request.list", json!({"account": account}));
+            open.as_array()?
+                .iter()
+                .any(|r| r["conversation"] == conversation)
+                .then_some(())
+        });
+    }
+
+    /// Waits until a text is in the history, however it came.
+    pub fn wait_text_or_history(&self, conversation: &str, body: &str) {
+        wait::until(&format!("the text {body:?}"), || {
+            self.texts(conversation)
+                .iter()
+                .any(|t| t == body)
+                .then_some(())
+        });
+    }
+
+    /// What was refused so far.
+    pub fn rejections(&self) -> Vec<Value> {
+        let events = self.events.0.lock().expect("not poisoned");
+        events
+            .iter()
+            .filter(|e| e["type"] == "conversation.rejected")
+            .cloned()
+            .collect()
+    }
+
+    /// Where the bridge keeps a conversation's repository.
+    pub fn repository(&self, conversation: &str) -> PathBuf {
+        self.data_dir()
+            .join("accounts")
+            .join(self.account())
+            .join("conversations")
+            .join(conversation)
+    }
+
     /// Accepts an invitation and waits until the conversation is there.
     pub fn accept(&self, conversation: &str) {
         self.rpc(
