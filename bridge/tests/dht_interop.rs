@@ -124,8 +124,8 @@ struct Wheel {
 
 /// The text of a value as `dhtnode` prints it.
 fn printed(line: &str) -> Option<String> {
-    let line = line.trim();
-    let rest = line.strip_prefix("Value[")?;
+    // Its prompt is printed by another thread, anywhere between the words.
+    let (_, rest) = line.trim().split_once("Value[")?;
     let (_, text) = rest.split_once("):\"")?;
     Some(text.strip_suffix("\"]")?.to_owned())
 }
