@@ -1,2 +1,7 @@
 //! The `starling` binary.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -511,6 +511,13 @@ async fn two_nodes(a: &Peer, b: &Peer) {
             to.name()
         );
 
+        // Too large for one datagram: it goes in parts.
+        let large = format!("large-{label}-{}", "x".repeat(3000));
+        from.put(&k, &large).await;
+        ear.hears(to.name(), &large).await;
+        let found = to.get(&k).await;
+        assert!(found.contains(&large), "{} finds no large value", to.name());
+
         from.put_signed(&k, &format!("signed-{label}")).await;
         ear.hears(to.name(), &format!("signed-{label}")).await;
         let found = to.get(&k).await;
@@ -633,6 +640,20 @@ async fn sixteen_mixed() {
         );
     }
 
+    // The others do not say when they have joined; they have once they find something.
+    let joined = key("joined");
+    peers[0].put(&joined, "joined").await;
+    for p in &peers {
+        let found = timeout(PATIENCE, async {
+            while !p.get(&joined).await.contains("joined") {
+                tokio::task::yield_now().await;
+            }
+        });
+        found
+            .await
+            .unwrap_or_else(|_| panic!("{} does not join", p.name()));
+    }
+
     // One key where everyone listens.
     let everywhere = key("everywhere");
     let mut ears = Vec::new();
@@ -697,4 +718,33 @@ async fn the_local_network_is_common() {
     program.say(&format!("g {k}")).await;
     let text = wait(&mut lines, "value over the local network", printed).await;
     assert_eq!(text, "lan");
+}
+
+/// A permanent value outlives its type's lifetime at an old node, because it is renewed there.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes longer than the shortest lifetime of a value, a minute"]
+async fn permanent_values_are_renewed() {
+    let Some(debian) = Debian::start("dhtnode", None, false).await else {
+        return skip("dhtnode");
+    };
+    let alice = ours("alice", Some(debian.port)).await;
+    assert!(timeout(PATIENCE, alice.secure.dht().connected()).await.unwrap());
+    let k = key("permanent");
+    let value = Value::new(types::ICE_CANDIDATES, b"stays".to_vec()).with_user_type("text/plain");
+    let mut handle = alice
+        .secure
+        .dht()
+        .put(k, value, PutOptions::permanent())
+        .await
+        .unwrap();
+    handle.stored().await.unwrap();
+    let debian = Peer::Debian(debian);
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        assert!(debian.get(&k).await.contains("stays"));
+    }
+    drop(handle);
+    alice.secure.dht().shutdown().await;
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    assert!(debian.get(&k).await.is_empty());
 }

@@ -588,6 +588,26 @@ proptest! {
         prop_assert!(!a.merge(&b));
     }
 
+    /// Two devices agree on where they are in a conversation, and fall silent after that.
+    #[test]
+    fn conversation_records_converge(a in info(), b in info()) {
+        let b = ConvInfo { id: a.id, ..b };
+        let now = u64::from(u32::MAX) + 1;
+        let (mut a, mut b) = (Some(a), Some(b));
+        for _ in 0..2 {
+            let told = a.clone().unwrap();
+            ConvInfo::merge(&mut b, &told, now);
+            let told = b.clone().unwrap();
+            ConvInfo::merge(&mut a, &told, now);
+        }
+        let (at_a, at_b) = (a.clone().unwrap(), b.clone().unwrap());
+        prop_assert_eq!(at_a.is_removed(), at_b.is_removed());
+        prop_assert_eq!(ConvInfo::merge(&mut a, &at_b, now), InfoMerge::Unchanged);
+        prop_assert_eq!(ConvInfo::merge(&mut b, &at_a, now), InfoMerge::Unchanged);
+        prop_assert_eq!(a.unwrap(), at_a);
+        prop_assert_eq!(b.unwrap(), at_b);
+    }
+
     #[test]
     fn trust_requests_round_trip(id in proptest::option::of(any::<[u8; 20]>()), payload in proptest::collection::vec(any::<u8>(), 0..100), confirm: bool, invited_ms: u64) {
         let request = TrustRequest { conversation: id.map(ConversationId), payload, confirm, invited_ms };

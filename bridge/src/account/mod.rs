@@ -1,4 +1,326 @@
-//! Accounts: one actor each, and the tasks that keep it in touch with others.
+//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`]),
+//! whom it knows ([`people`]) and what it says ([`talk`]).
 
 pub mod book;
+pub mod keep;
 pub mod links;
+pub mod net;
+pub mod people;
+pub mod registry;
+pub mod share;
+pub mod talk;
+
+use crate::actor::{Actor, Stopped};
+use crate::conversation::Conversation;
+use crate::conversation::repo::{Me, RepoError};
+use crate::crypto::AwsLc;
+use crate::dht::{Dht, SecureDht};
+use crate::peer::PeerManager;
+use crate::store::index::Index;
+use crate::store::state::{State, StateError};
+use book::{Book, Profile};
+use keep::KeepError;
+use links::Links;
+use serde::{Deserialize, Serialize};
+use starling_core::account::TrustStore;
+use starling_core::api::{
+    self, AccountSettings, AccountState, ApiError, ErrorCode, Event, LinkPhase, LocalAccountId, Millis, Presence, PresenceState,
+};
+use starling_core::id::{AccountId, ConversationId, DeviceId};
+use starling_core::identity::Identity;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What an account needs of the bridge.
+#[derive(Clone)]
+pub struct Context {
+    /// Reports an event to every page.
+    pub emit: Arc<dyn Fn(Event) + Send + Sync>,
+    /// The node.
+    pub dht: Dht,
+    /// Addresses on the loopback interface are offered to peers as well: for tests on one machine.
+    pub loopback: bool,
+}
+
+/// The wall clock, unix milliseconds.
+pub fn now() -> Millis {
+    crate::api::now_millis()
+}
+
+/// The wall clock, unix seconds.
+pub fn now_unix() -> u64 {
+    u64::try_from(now() / 1000).unwrap_or(0)
+}
+
+/// The wall clock as core's records take it.
+pub fn now_ms() -> u64 {
+    u64::try_from(now()).unwrap_or(0)
+}
+
+/// What an account's owner decided, kept in its state.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Options {
+    /// What others see.
+    pub profile: Profile,
+    /// What this device is called.
+    pub device_name: String,
+    /// Switched off.
+    pub inactive: bool,
+    /// Everything else.
+    pub settings: AccountSettings,
+}
+
+/// How a person can be reached, as of now.
+#[derive(Debug, Clone, Default)]
+struct Reach {
+    /// Devices that announce themselves: by value id, so that an old announcement that runs out
+    /// does not take a device offline that has announced itself anew.
+    announced: BTreeMap<u64, DeviceId>,
+    phase: LinkPhase,
+    device: Option<DeviceId>,
+    why: Option<String>,
+    over: Option<api::LinkRoute>,
+    link_since: Millis,
+    presence: Presence,
+}
+
+/// What changes often and is asked for by many: under a lock that is never held over anything slow.
+#[derive(Default)]
+struct Shared {
+    state: AccountState,
+    options: Options,
+    trust: TrustStore,
+    reach: BTreeMap<AccountId, Reach>,
+    conversations: BTreeMap<ConversationId, Conversation>,
+    has_password: bool,
+    /// Per device: no attempt before then, and how many failed.
+    attempts: BTreeMap<DeviceId, (std::time::Instant, u32)>,
+    /// Conversations being cloned now.
+    cloning: BTreeSet<ConversationId>,
+    /// Devices that got our contact request since the start.
+    asked: BTreeSet<DeviceId>,
+    /// Devices that got our profile since the start.
+    shown: BTreeSet<DeviceId>,
+}
+
+/// One account at work.
+pub struct Account {
+    /// The bridge's name for it.
+    pub id: LocalAccountId,
+    dir: PathBuf,
+    context: Context,
+    identity: Identity,
+    secure: SecureDht,
+    book: Actor<Book>,
+    index: Mutex<Index>,
+    peers: PeerManager,
+    links: Links,
+    shared: Mutex<Shared>,
+    /// Something may be done now that could not be done before.
+    wake: Notify,
+    stop: CancellationToken,
+}
+
+/// Why an account could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// Its files.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// Its state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A conversation.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// It is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// Said to whoever asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl From<AccountError> for ApiError {
+    fn from(e: AccountError) -> Self {
+        match e {
+            AccountError::Api(e) => e,
+            AccountError::Repo(e) => e.into(),
+            AccountError::Keep(KeepError::Io { .. }) | AccountError::State(_) => Self::new(ErrorCode::Storage, e.to_string()),
+            AccountError::Keep(_) => Self::new(ErrorCode::Corrupt, e.to_string()),
+            AccountError::Stopped(_) => Self::new(ErrorCode::Stopping, "The account is being stopped."),
+        }
+    }
+}
+
+impl Account {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn emit(&self, event: Event) {
+        (self.context.emit)(event);
+    }
+
+    /// The address others know it by.
+    pub fn jami_id(&self) -> AccountId {
+        self.identity.account_id()
+    }
+
+    /// This device.
+    pub fn device_id(&self) -> DeviceId {
+        self.identity.device_id()
+    }
+
+    /// Where its files are.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    fn me(&self) -> Me {
+        Me { identity: self.identity.clone(), name: self.shared().options.profile.display_name.clone() }
+    }
+
+    /// As the API shows it.
+    pub fn view(&self) -> api::Account {
+        let shared = self.shared();
+        api::Account {
+            id: self.id.clone(),
+            jami_id: self.jami_id(),
+            device_id: self.device_id(),
+            device_name: shared.options.device_name.clone(),
+            display_name: shared.options.profile.display_name.clone(),
+            avatar: shared.options.profile.avatar.clone(),
+            registered_name: None,
+            active: !shared.options.inactive,
+            state: shared.state,
+            has_password: shared.has_password,
+            settings: shared.options.settings.clone(),
+        }
+    }
+
+    fn set_state(&self, state: AccountState) {
+        {
+            let mut shared = self.shared();
+            if shared.state == state {
+                return;
+            }
+            shared.state = state;
+        }
+        self.emit(Event::AccountState { account: self.id.clone(), state, details: Some(Box::new(self.view())), removed: false });
+    }
+
+    /// Changes what the owner decides. It is on the disk when this returns.
+    pub async fn change_options(&self, change: impl FnOnce(&mut Options)) -> Result<api::Account, AccountError> {
+        let mut options = self.shared().options.clone();
+        change(&mut options);
+        let kept = options.clone();
+        self.book.ask(move |b| b.state().put("own", "options", &kept)).await??;
+        let profile_changed = {
+            let mut shared = self.shared();
+            let changed = shared.options.profile != options.profile;
+            shared.options = options.clone();
+            if changed {
+                shared.shown.clear();
+            }
+            changed
+        };
+        if profile_changed {
+            let name = options.profile.display_name.clone();
+            for conversation in self.conversations() {
+                let name = name.clone();
+                conversation.ask(move |r| r.set_name(name)).await?;
+            }
+            self.emit(Event::AccountProfile {
+                account: self.id.clone(),
+                display_name: options.profile.display_name,
+                avatar: options.profile.avatar,
+            });
+        }
+        let view = self.view();
+        self.emit(Event::AccountState { account: self.id.clone(), state: view.state, details: Some(Box::new(view.clone())), removed: false });
+        self.wake.notify_one();
+        Ok(view)
+    }
+
+    /// The conversations that are here.
+    pub fn conversations(&self) -> Vec<Conversation> {
+        self.shared().conversations.values().cloned().collect()
+    }
+
+    /// One conversation that is here.
+    pub fn conversation(&self, id: &ConversationId) -> Option<Conversation> {
+        self.shared().conversations.get(id).cloned()
+    }
+
+    /// One conversation that is here, or the error that says it is not.
+    pub fn need_conversation(&self, id: &ConversationId) -> Result<Conversation, ApiError> {
+        self.conversation(id).ok_or_else(|| ApiError::not_found(format!("This account has no conversation {id} that can be read now.")))
+    }
+
+    fn presence(&self, id: &AccountId) -> Presence {
+        self.shared().reach.get(id).map(|r| r.presence).unwrap_or_default()
+    }
+
+    /// Works out whether a person can be reached, and says so if that is news.
+    fn refresh_presence(&self, id: AccountId) {
+        let connected = self.links.connected().iter().any(|(_, a)| *a == id);
+        let presence = {
+            let mut shared = self.shared();
+            let reach = shared.reach.entry(id).or_default();
+            let state = match (connected, reach.announced.is_empty()) {
+                (true, _) => PresenceState::Connected,
+                (false, false) => PresenceState::Available,
+                (false, true) => PresenceState::Offline,
+            };
+            if reach.presence.state == state && reach.presence.since.is_some() {
+                return;
+            }
+            reach.presence = Presence { state, since: Some(now()) };
+            reach.presence
+        };
+        self.emit(Event::Presence { account: self.id.clone(), id, presence });
+    }
+
+    fn link_view(peer: AccountId, reach: &Reach) -> api::LinkState {
+        api::LinkState { peer, device: reach.device, phase: reach.phase, over: reach.over, why: reach.why.clone(), since: reach.link_since }
+    }
+
+    fn set_link(&self, peer: AccountId, device: Option<DeviceId>, phase: LinkPhase, over: Option<api::LinkRoute>, why: Option<String>) {
+        let link = {
+            let mut shared = self.shared();
+            let reach = shared.reach.entry(peer).or_default();
+            if (reach.phase, reach.device, &reach.why) == (phase, device, &why) {
+                return;
+            }
+            (reach.phase, reach.device, reach.over, reach.why, reach.link_since) = (phase, device, over, why, now());
+            Self::link_view(peer, reach)
+        };
+        self.emit(Event::LinkState { account: self.id.clone(), link });
+    }
+
+    /// How the people this account talks to are reached.
+    pub fn link_states(&self) -> Vec<api::LinkState> {
+        self.shared().reach.iter().map(|(id, r)| Self::link_view(*id, r)).collect()
+    }
+
+    /// Ends everything this account does.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.peers.shutdown();
+        self.set_state(AccountState::Inactive);
+    }
+
+    /// The crypto of this machine.
+    fn crypto() -> AwsLc {
+        AwsLc
+    }
+
+    fn state_of(book: &Book) -> State {
+        book.state().clone()
+    }
+}

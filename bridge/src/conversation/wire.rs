@@ -5,6 +5,7 @@ use starling_core::git::fetch::{Fetch, FetchError, NotReady, Outcome, Output as 
 use starling_core::git::serve::{Event, Output as ServeOutput, UploadPack};
 use starling_core::id::{ConversationId, DeviceId, ObjectId};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ const PIECE: usize = 16 << 10;
 
 /// Serves fetches on one channel until the peer closes it, or breaks the protocol.
 /// `event` hears what the peer has fetched.
-pub async fn serve<C, R>(mut channel: C, conversation: ConversationId, repo: R, mut event: impl FnMut(Event))
+pub async fn serve<C, R>(mut channel: C, conversation: ConversationId, repo: Arc<R>, mut event: impl FnMut(Event))
 where
     C: AsyncRead + AsyncWrite + Unpin,
     R: Repository,
@@ -36,9 +37,9 @@ where
         let read = channel.read(&mut piece);
         let n = if engine.is_busy() { timeout(SILENCE, read).await.unwrap_or(Ok(0)) } else { read.await };
         let Ok(n @ 1..) = n else { break };
-        engine.handle_input(piece.get(..n).unwrap_or_default(), &repo);
+        engine.handle_input(piece.get(..n).unwrap_or_default(), &*repo);
         loop {
-            match tokio::task::block_in_place(|| engine.poll_output(&repo)) {
+            match tokio::task::block_in_place(|| engine.poll_output(&*repo)) {
                 Some(ServeOutput::Send(bytes)) => match timeout(SILENCE, channel.write_all(&bytes)).await {
                     Ok(Ok(())) => {}
                     _ => return,

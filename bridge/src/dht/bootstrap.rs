@@ -88,6 +88,7 @@ pub(super) async fn resolve(names: Vec<BootstrapAddr>) -> Vec<SocketAddr> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -24,7 +24,9 @@ const BOOTSTRAP_FIRST: Duration = Duration::from_secs(10);
 /// Longest wait between two rounds. The reference goes up to 24 h; a person who waits for the
 /// network to come back should not have to restart the program.
 const BOOTSTRAP_MOST: Duration = Duration::from_secs(300);
-/// How often acquaintances and stored values are saved. Ours.
+/// When acquaintances are saved for the first time: a short run shall leave some too. Ours.
+const SAVE_FIRST: Duration = Duration::from_secs(30);
+/// How often acquaintances are saved. Ours.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// How often the machine's addresses and clocks are looked at. Ours.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -161,7 +163,7 @@ impl Driver {
             };
             tokio::spawn(lan::run(announced, self.alone.subscribe(), found));
         }
-        let mut save = tokio::time::interval_at(self.start + SAVE_EVERY, SAVE_EVERY);
+        let mut save = tokio::time::interval_at(self.start + SAVE_FIRST, SAVE_EVERY);
         let mut look = tokio::time::interval_at(self.start + LOOK_EVERY, LOOK_EVERY);
         let mut asked_to_stop = None;
         loop {

@@ -118,6 +118,12 @@ pub struct Dht {
     shared: Arc<Shared>,
 }
 
+impl std::fmt::Debug for Dht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dht({})", self.shared.id)
+    }
+}
+
 struct Shared {
     id: InfoHash,
     ports: (u16, u16),

@@ -1,4 +1,5 @@
 //! Disks.
 
 pub mod index;
+pub mod objects;
 pub mod state;

@@ -35,7 +35,7 @@ pub struct ConvInfo {
 /// What to do after another device told of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InfoMerge {
-    /// Nothing: it is not newer.
+    /// Nothing: it says nothing new. The record may have been completed.
     Unchanged,
     /// The record was taken over; the repository is to be cloned if we have none.
     Joined,
@@ -74,28 +74,44 @@ impl ConvInfo {
             return InfoMerge::Unchanged;
         }
         if !theirs.is_removed() {
-            let left_since = ours
-                .as_ref()
-                .is_some_and(|o| o.removed_ms != 0 && o.removed_ms >= theirs.created_ms);
-            if left_since || ours.as_ref() == Some(theirs) {
+            let Some(mine) = ours else {
+                *ours = Some(theirs.clone());
+                return InfoMerge::Joined;
+            };
+            if mine.removed_ms != 0 && mine.removed_ms >= theirs.created_ms {
                 return InfoMerge::Unchanged;
             }
-            *ours = Some(theirs.clone());
+            if mine.created_ms >= theirs.created_ms {
+                // The same joining. Taking over the rest would let two devices swap their
+                // records for ever; what it says of members comes from the repository.
+                for (id, at) in &theirs.invited {
+                    let known = mine.invited.entry(*id).or_default();
+                    *known = (*known).max(*at);
+                }
+                return InfoMerge::Unchanged;
+            }
+            *mine = theirs.clone();
             return InfoMerge::Joined;
         }
+        let known = ours.is_some();
         let mine = ours.get_or_insert_with(|| theirs.clone());
-        let erase = theirs.erased_ms != 0;
-        if mine.is_removed() && (mine.erased_ms != 0 || !erase) && last(mine) >= last(theirs) {
-            return InfoMerge::Unchanged;
-        }
-        if !mine.is_removed() {
+        let left = !known || !mine.is_removed();
+        mine.removed_ms = if mine.is_removed() {
+            mine.removed_ms.max(theirs.removed_ms)
+        } else {
             // Never earlier than what it undoes, whatever the clocks say.
-            mine.removed_ms = now_ms.max(theirs.removed_ms).max(mine.created_ms);
-        }
+            now_ms.max(theirs.removed_ms).max(mine.created_ms)
+        };
+        let erase = theirs.erased_ms != 0;
+        let erase_now = erase && (mine.erased_ms == 0 || !known);
         if erase && mine.erased_ms == 0 {
             mine.erased_ms = now_ms.max(mine.removed_ms);
         }
-        InfoMerge::Left { erase }
+        if left || erase_now {
+            InfoMerge::Left { erase }
+        } else {
+            InfoMerge::Unchanged
+        }
     }
 
     /// Reads a record of the `convInfo` file or of a sync message.

@@ -112,3 +112,186 @@ impl Device {
         Writer::new(&self.name, &self.chain, &*self.key)
     }
 }
+
+use starling_core::swarm::commit::{Commit, Draft};
+use starling_core::swarm::merge::is_banned;
+use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::object::{NewObject, Objects as _};
+use starling_core::swarm::path::TreePath;
+use starling_core::swarm::tree::Trees;
+use starling_core::swarm::validate::{Verdict, validate};
+use starling_core::swarm::write::{Merged, Repository, WriteError, Written, initial};
+use std::collections::BTreeMap;
+
+/// One member's copy of a conversation.
+#[derive(Clone)]
+pub struct Room {
+    pub objects: MemoryObjects,
+    pub conversation: ConversationId,
+    pub head: ObjectId,
+    /// The clock, unix seconds.
+    pub now: u64,
+}
+
+/// A day on which all certificates of the samples are valid.
+pub const DAY: u64 = 1_800_000_000;
+
+impl Room {
+    /// A new conversation.
+    pub fn create(creator: &Device, mode: ConversationMode, invited: Option<AccountId>) -> Self {
+        let first = initial(&creator.writer(), mode, invited, DAY).unwrap();
+        let mut objects = MemoryObjects::new();
+        let id = first.commit;
+        objects.extend(first.objects);
+        Self {
+            objects,
+            conversation: id.into(),
+            head: id,
+            now: DAY + 1,
+        }
+    }
+
+    /// A group with these members; the first one made it.
+    pub fn group(people: &[&Device]) -> Self {
+        let mut room = Self::create(people[0], ConversationMode::InvitesOnly, None);
+        for who in &people[1..] {
+            room.invite(people[0], who);
+        }
+        room
+    }
+
+    /// Invited and come in.
+    pub fn invite(&mut self, by: &Device, who: &Device) {
+        self.write(|r, now| r.add(&by.writer(), who.account(), now))
+            .unwrap();
+        self.write(|r, now| r.join(&who.writer(), now)).unwrap();
+    }
+
+    /// Writes one commit and moves the head.
+    pub fn write(
+        &mut self,
+        operation: impl FnOnce(&mut Repository<'_>, u64) -> Result<Written, WriteError>,
+    ) -> Result<ObjectId, WriteError> {
+        let written = operation(&mut self.open(), self.now)?;
+        self.now += 1;
+        self.head = written.commit;
+        self.objects.extend(written.objects);
+        Ok(self.head)
+    }
+
+    pub fn open(&self) -> Repository<'_> {
+        Repository::new(&self.objects, self.conversation, self.head).unwrap()
+    }
+
+    pub fn say(&mut self, who: &Device, text: &str) -> ObjectId {
+        let message = starling_core::swarm::message::Message::text(text, None);
+        self.write(|r, now| r.message(&who.writer(), message, now))
+            .unwrap()
+    }
+
+    /// Takes what another one has: validates it, then fast-forwards or merges.
+    pub fn pull(&mut self, me: &Device, other: &Room) -> Result<Verdict, Fault> {
+        for (_, kind, data) in other.objects.iter() {
+            self.objects.insert(kind, data);
+        }
+        let verdict = validate(
+            &AwsLc,
+            &self.objects,
+            self.conversation,
+            Some(self.head),
+            other.head,
+        )?;
+        match self
+            .open()
+            .merge(&me.writer(), other.head, self.now)
+            .unwrap()
+        {
+            Merged::UpToDate => {}
+            Merged::FastForward(head) => self.head = head,
+            Merged::Commit(written) => {
+                self.head = written.commit;
+                self.objects.extend(written.objects);
+            }
+        }
+        self.now = self.now.max(other.now) + 1;
+        Ok(verdict)
+    }
+
+    pub fn valid(&self) -> Result<Verdict, Fault> {
+        validate(&AwsLc, &self.objects, self.conversation, None, self.head)
+    }
+
+    pub fn commit(&self, id: ObjectId) -> Commit {
+        Commit::parse(&self.objects.object(&id).unwrap().1).unwrap()
+    }
+
+    pub fn tree(&self) -> ObjectId {
+        self.commit(self.head).tree
+    }
+
+    pub fn has(&self, path: TreePath) -> bool {
+        Trees::new(&self.objects)
+            .lookup(self.tree(), &path)
+            .unwrap()
+            .is_some()
+    }
+
+    pub fn banned(&self, account: AccountId) -> bool {
+        is_banned(&mut Trees::new(&self.objects), self.tree(), account).unwrap()
+    }
+
+    pub fn blob(&mut self, data: &[u8]) -> ObjectId {
+        self.objects.insert(Kind::Blob, data)
+    }
+
+    /// The head's tree with some files changed.
+    pub fn changed(&mut self, files: &[(TreePath, Option<&[u8]>)]) -> ObjectId {
+        let tree = Some(self.tree());
+        let edits: BTreeMap<_, _> = files
+            .iter()
+            .map(|(p, d)| (*p, d.map(|d| self.objects.insert(Kind::Blob, d))))
+            .collect();
+        let (tree, new) = Trees::new(&self.objects).change(tree, &edits).unwrap();
+        self.objects.extend(new);
+        tree
+    }
+
+    /// Whatever a device wants to write, rightly signed; the head moves there.
+    pub fn forge(
+        &mut self,
+        by: &Device,
+        message: &str,
+        files: &[(TreePath, Option<&[u8]>)],
+    ) -> ObjectId {
+        let tree = self.changed(files);
+        self.forge_tree(by, message, tree, vec![self.head])
+    }
+
+    pub fn forge_tree(
+        &mut self,
+        by: &Device,
+        message: &str,
+        tree: ObjectId,
+        parents: Vec<ObjectId>,
+    ) -> ObjectId {
+        let draft = Draft {
+            tree,
+            parents,
+            name: &by.name,
+            device: by.id(),
+            time: self.now,
+            message,
+        };
+        self.now += 1;
+        let commit = draft.sign(&*by.key).unwrap();
+        self.put(commit)
+    }
+
+    /// Stores a commit and makes it the head.
+    pub fn put(&mut self, commit: NewObject) -> ObjectId {
+        self.head = commit.id;
+        self.objects.extend([commit]);
+        self.head
+    }
+}

@@ -616,6 +616,8 @@ impl Node {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod testkit;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,9 @@ const SYNC_TIME: Duration = Duration::from_secs(10 * 60);
 pub(super) const REANNOUNCE_MARGIN: Duration = Duration::from_secs(10);
 /// Puts under way to one node in one search. Our bound: many values at one key go out in turns.
 const PUTS_PER_NODE: usize = 8;
+/// Strangers asked in one search within [`SYNC_TIME`]. Our bound: nodes that invent ever closer nodes
+/// would keep a search going forever. An honest network of millions needs a few dozen.
+const MAX_STRANGERS: usize = 200;
 /// Most nodes in a search, slow ones included. Our bound.
 const MAX_NODES: usize = 48;
 
@@ -101,6 +104,9 @@ pub(super) struct Search {
     pub(super) used: Duration,
     pub(super) wake: Option<Duration>,
     refilled: Option<Duration>,
+    /// How many nodes were asked that had not answered before, since then.
+    strangers: usize,
+    counted_from: Duration,
 }
 
 impl Search {
@@ -115,6 +121,8 @@ impl Search {
             used: now,
             wake: None,
             refilled: None,
+            strangers: 0,
+            counted_from: now,
         }
     }
 
@@ -128,6 +136,9 @@ impl Search {
 
     /// Takes a node in if it is among the closest. False if nothing changed.
     pub(super) fn offer(&mut self, id: InfoHash) -> bool {
+        if self.is_exhausted() {
+            return false;
+        }
         let distance = id.xor(&self.key);
         let at = self
             .nodes
@@ -157,6 +168,7 @@ impl Search {
     /// Our address changed: tokens are void, and what was under way is lost. What is stored, is.
     pub(super) fn restart(&mut self) {
         self.refilled = None;
+        self.strangers = 0;
         for node in &mut self.nodes {
             node.token = None;
             node.replied = None;
@@ -175,15 +187,25 @@ impl Search {
         self.nodes
             .iter()
             .enumerate()
-            .filter(|(_, n)| !n.slow)
+            .filter(|(_, n)| self.counts(n))
             .map(|(i, _)| i)
             .take(TARGET_NODES)
             .collect()
     }
 
+    /// Whether so many strangers were asked that it looks like a trick.
+    fn is_exhausted(&self) -> bool {
+        self.strangers >= MAX_STRANGERS
+    }
+
+    /// Whether a node is waited for: not if it is slow, nor if it is one stranger too many.
+    fn counts(&self, node: &SearchNode) -> bool {
+        !node.slow && (node.pending || node.replied.is_some() || !self.is_exhausted())
+    }
+
     /// Whether there is somebody to wait for.
     pub(super) fn has_live_nodes(&self) -> bool {
-        self.nodes.iter().any(|n| !n.slow)
+        self.nodes.iter().any(|n| self.counts(n))
     }
 }
 
@@ -236,6 +258,10 @@ impl Node {
             return ops.map(|op| (*op, Progress::Failed)).collect();
         }
 
+        if now.saturating_sub(s.counted_from) >= SYNC_TIME {
+            s.counted_from = now;
+            s.strangers = 0;
+        }
         let targets = s.targets();
         let synced = |i: &usize| s.nodes.get(*i).is_some_and(|n| n.is_synced(now));
         let prefix = targets.iter().take_while(|i| synced(i)).count();
@@ -270,7 +296,11 @@ impl Node {
                 }
             }
         }
-        if !s.has_live_nodes() {
+        if targets.is_empty() && s.is_exhausted() {
+            // Led astray. Those who were asked on the way have said what they had.
+            outcomes.extend(s.gets.iter().map(|op| (*op, Progress::Done)));
+            outcomes.extend(s.puts.iter().map(|op| (*op, Progress::Failed)));
+        } else if !s.has_live_nodes() {
             let ops = s.gets.iter().chain(&s.puts);
             outcomes.extend(ops.map(|op| (*op, Progress::Stuck)));
         }
@@ -416,6 +446,7 @@ impl Node {
             if self.ask(now, family, node.id, request, purpose) {
                 node.pending = true;
                 under_way += 1;
+                s.strangers += usize::from(node.replied.is_none());
             }
         }
     }

@@ -206,15 +206,21 @@ impl Table {
         seen
     }
 
-    /// Frees a place for a new node: somebody outside the buckets with nothing under way.
+    /// Frees places for new nodes: those outside the buckets with nothing under way leave, the
+    /// longest silent first. An eighth at once, so that a flood of invented ids costs little.
     fn make_room(&mut self, now: Duration) -> bool {
-        let victim = self
+        let mut idle: Vec<_> = self
             .nodes
             .iter()
             .filter(|(id, n)| n.pending == 0 && !self.in_bucket(id))
-            .min_by_key(|(_, n)| (n.is_good(now), n.heard))
-            .map(|(id, _)| *id);
-        victim.is_some_and(|id| self.nodes.remove(&id).is_some())
+            .map(|(id, n)| (n.is_good(now), n.heard, *id))
+            .collect();
+        idle.sort_unstable();
+        idle.truncate((self.limit / 8).max(1));
+        for (_, _, id) in &idle {
+            self.nodes.remove(id);
+        }
+        !idle.is_empty()
     }
 
     fn in_bucket(&self, id: &InfoHash) -> bool {

@@ -77,6 +77,11 @@ impl Scanned {
         self.entries.len()
     }
 
+    /// Bytes of all objects, and of the deltas.
+    pub fn inflated(&self) -> u64 {
+        self.inflated
+    }
+
     /// Whether the pack is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -106,6 +111,7 @@ impl Scanned {
             limits,
             entries,
             checksum,
+            ..
         } = self;
         let mut by_offset: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         let mut by_id: BTreeMap<ObjectId, Vec<usize>> = BTreeMap::new();

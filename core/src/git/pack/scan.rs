@@ -86,6 +86,7 @@ pub struct Scanned {
     pub(super) limits: Limits,
     pub(super) entries: Vec<Entry>,
     pub(super) checksum: [u8; 20],
+    pub(super) inflated: u64,
 }
 
 impl Scanner {
@@ -136,6 +137,7 @@ impl Scanner {
                 limits: self.limits,
                 entries: self.entries,
                 checksum: self.trailer,
+                inflated: self.total,
             }),
             _ => Err(PackError::Truncated),
         }

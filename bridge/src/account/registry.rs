@@ -1,0 +1,283 @@
+//! The accounts of this bridge: made, imported, opened at the start, removed.
+
+use super::book::Book;
+use super::keep::{self, KeepError};
+use super::links::Links;
+use super::{Account, AccountError, Context, Options, Shared, now_unix};
+use crate::actor::Actor;
+use crate::crypto::AwsLc;
+use crate::dht::SecureDht;
+use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
+use crate::store::index::Index;
+use crate::store::state::State;
+use starling_core::account::{Contact, TrustStore};
+use starling_core::api::{ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel};
+use starling_core::crypto::Crypto as _;
+use starling_core::identity::{Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// All accounts.
+pub struct Accounts {
+    dir: PathBuf,
+    context: Context,
+    open: RwLock<BTreeMap<LocalAccountId, Arc<Account>>>,
+}
+
+fn archive_error(e: &ArchiveError) -> ApiError {
+    match e {
+        ArchiveError::NeedsPassword => ApiError::new(ErrorCode::WrongPassword, "This backup is protected by a password. Enter it."),
+        ArchiveError::WrongPassword => ApiError::new(ErrorCode::WrongPassword, "The password does not open this backup."),
+        ArchiveError::TooLarge => ApiError::new(ErrorCode::TooLarge, e.to_string()),
+        other => ApiError::new(ErrorCode::Corrupt, format!("The backup cannot be read: {other}.")),
+    }
+}
+
+fn internal(e: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(e.to_string())
+}
+
+impl Accounts {
+    /// Opens the accounts in a data directory. One that cannot be opened is reported and left as it is.
+    pub async fn open(data_dir: &Path, context: Context) -> Result<Self, KeepError> {
+        let dir = data_dir.join("accounts");
+        let io = |source| KeepError::Io { path: dir.clone(), source };
+        std::fs::create_dir_all(&dir).map_err(io)?;
+        let accounts = Self { dir: dir.clone(), context, open: RwLock::default() };
+        let mut entries: Vec<_> = std::fs::read_dir(&dir).map_err(io)?.filter_map(Result::ok).collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(".new") {
+                // An account whose making was interrupted: nobody has heard of it.
+                let _ = std::fs::remove_dir_all(entry.path());
+                continue;
+            }
+            let Ok(id) = name.parse::<LocalAccountId>() else { continue };
+            if let Err(e) = accounts.load(&id).await {
+                tracing::error!(account = %id, %e, "an account cannot be opened");
+                (accounts.context.emit)(Event::BridgeNotice { level: NoticeLevel::Error, code: "account_broken".into(), text: e.to_string(), account: Some(id) });
+            }
+        }
+        Ok(accounts)
+    }
+
+    /// All accounts that are open.
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// One account.
+    pub fn get(&self, id: &LocalAccountId) -> Result<Arc<Account>, ApiError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(id).cloned().ok_or_else(|| ApiError::not_found(format!("This bridge has no account {id}.")))
+    }
+
+    /// Makes an account on this device.
+    pub async fn create(&self, options: Options, password: Option<&str>) -> Result<Arc<Account>, AccountError> {
+        let (archive, identity) = tokio::task::spawn_blocking(|| {
+            let keys = AwsLc.generate_account_keys()?;
+            create_account(&AwsLc, now_unix(), keys)
+        })
+        .await
+        .map_err(internal)?
+        .map_err(internal)?;
+        self.settle(archive, identity, options, password).await
+    }
+
+    /// Takes an account from a backup: this becomes a further device of it.
+    pub async fn import(&self, archive: &[u8], password: Option<&str>, mut options: Options) -> Result<Arc<Account>, AccountError> {
+        let credential = Credential::password(password.unwrap_or_default());
+        let archive = tokio::task::block_in_place(|| Archive::read(archive, &credential)).map_err(|e| archive_error(&e))?;
+        if options.profile.display_name.is_empty() {
+            options.profile.display_name = archive.details.get("Account.displayName").cloned().unwrap_or_default();
+        }
+        let (archive, identity) = tokio::task::spawn_blocking(move || {
+            let mut archive = archive;
+            let key = AwsLc.generate_rsa(KEY_BITS)?;
+            let identity = archive.new_device(&AwsLc, now_unix(), key)?;
+            Ok::<_, starling_core::identity::IdentityError>((archive, identity))
+        })
+        .await
+        .map_err(internal)?
+        .map_err(|e| ApiError::new(ErrorCode::Corrupt, format!("The backup does not make an account: {e}.")))?;
+        if self.all().iter().any(|a| a.jami_id() == identity.account_id()) {
+            return Err(ApiError::new(ErrorCode::AlreadyExists, "This account is on this bridge already.").into());
+        }
+        self.settle(archive, identity, options, password).await
+    }
+
+    /// Writes a new account to the disk, whole, and opens it.
+    async fn settle(&self, archive: Archive, identity: Identity, options: Options, password: Option<&str>) -> Result<Arc<Account>, AccountError> {
+        let id = LocalAccountId::from_bytes(keep::random());
+        let (new, dir) = (self.dir.join(format!("{id}.new")), self.dir.join(id.as_str()));
+        let io = |path: &Path| { let path = path.to_owned(); move |source| KeepError::Io { path, source } };
+        std::fs::create_dir_all(&new).map_err(io(&new))?;
+        let bytes = tokio::task::block_in_place(|| archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)).map_err(internal)?;
+        keep::write_archive(&new, &bytes)?;
+        keep::write_identity(&new, &identity)?;
+        {
+            let mut book = Book::open(State::open(&new.join("state.sqlite"))?)?;
+            book.state().put("own", "options", &options)?;
+            for (peer, contact) in archive.contacts {
+                book.change_contact(peer, |c: &mut Contact| c.merge(&contact))?;
+            }
+            for info in archive.conversations.into_values() {
+                book.set_conversation(info)?;
+            }
+            for request in archive.requests.into_values() {
+                book.incoming(request, super::now_ms())?;
+            }
+        }
+        std::fs::rename(&new, &dir).map_err(io(&dir))?;
+        std::fs::File::open(&self.dir).and_then(|d| d.sync_all()).map_err(io(&self.dir))?;
+        self.load(&id).await
+    }
+
+    async fn load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
+        let dir = self.dir.join(id.as_str());
+        let identity = keep::read_identity(&dir, now_unix())?;
+        let state = State::open(&dir.join("state.sqlite"))?;
+        let options: Options = state.get("own", "options")?.unwrap_or_default();
+        let book = Book::open(state)?;
+        let mut trust = TrustStore::default();
+        for (peer, contact) in book.contacts() {
+            trust.set_contact(peer, contact);
+        }
+        let cloned: Vec<_> = book.conversations().filter(|c| book.local(&c.id).cloned).map(|c| c.id).collect();
+        let index = Index::open(&dir.join("index.sqlite")).map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
+        let secure = SecureDht::new(self.context.dht.clone(), Arc::new(AwsLc), identity.device_key.clone());
+        // The manager asks who may connect before the account is put together.
+        let late: Arc<OnceLock<Weak<Account>>> = Arc::default();
+        let policy = {
+            let late = late.clone();
+            Arc::new(move |peer: &starling_core::id::AccountId, _: &starling_core::id::DeviceId| {
+                late.get().and_then(Weak::upgrade).is_some_and(|a| a.lets_in(peer))
+            })
+        };
+        let config = PeerConfig {
+            chain: identity.chain.clone(),
+            key: identity.device_key.clone(),
+            crypto: Arc::new(AwsLc),
+            directory: dir.join("peers"),
+            loopback: self.context.loopback,
+            policy,
+            limits: Limits::default(),
+        };
+        let signalling = Arc::new(DhtSignalling::new(self.context.dht.clone(), Arc::new(AwsLc), &identity));
+        let (peers, incoming) = PeerManager::start(config, signalling).map_err(|source| KeepError::Io { path: dir.join("peers"), source })?;
+        let has_password = keep::has_password(&dir)?;
+        let account = Arc::new(Account {
+            id: id.clone(),
+            dir,
+            context: self.context.clone(),
+            identity,
+            secure,
+            book: Actor::start(book),
+            index: Mutex::new(index),
+            peers,
+            links: Links::default(),
+            shared: Mutex::new(Shared { options: options.clone(), trust, has_password, ..Shared::default() }),
+            wake: Notify::new(),
+            stop: CancellationToken::new(),
+        });
+        let _ = late.set(Arc::downgrade(&account));
+        for conversation in cloned {
+            match account.open_conversation(conversation).await {
+                Ok(c) => account.index_conversation(&c).await,
+                Err(e) => {
+                    tracing::error!(%conversation, %e, "a conversation cannot be opened");
+                    (self.context.emit)(Event::BridgeNotice {
+                        level: NoticeLevel::Error,
+                        code: "conversation_broken".into(),
+                        text: format!("The conversation {conversation} cannot be opened: {e}. It was left as it is."),
+                        account: Some(id.clone()),
+                    });
+                }
+            }
+        }
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), account.clone());
+        if !options.inactive {
+            account.set_state(starling_core::api::AccountState::Connecting);
+            account.run(incoming);
+        }
+        Ok(account)
+    }
+
+    /// Removes an account and everything of it.
+    pub async fn remove(&self, id: &LocalAccountId) -> Result<(), AccountError> {
+        let account = self.get(id)?;
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        account.stop().await;
+        let gone = account.dir.with_extension("new");
+        // Renamed first: an interrupted removal is finished at the next start.
+        std::fs::rename(&account.dir, &gone).map_err(|source| KeepError::Io { path: account.dir.clone(), source })?;
+        if let Err(e) = std::fs::remove_dir_all(&gone) {
+            tracing::warn!(%e, "a removed account is still on the disk; it goes at the next start");
+        }
+        (self.context.emit)(Event::AccountState { account: id.clone(), state: starling_core::api::AccountState::Inactive, details: None, removed: true });
+        Ok(())
+    }
+
+    /// Switches an account on or off.
+    pub async fn set_active(&self, id: &LocalAccountId, active: bool) -> Result<starling_core::api::Account, AccountError> {
+        let account = self.get(id)?;
+        let view = account.change_options(|o| o.inactive = !active).await?;
+        let running = !account.stop.is_cancelled() && account.shared().state != starling_core::api::AccountState::Inactive;
+        if running == active {
+            return Ok(view);
+        }
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        account.stop().await;
+        drop(account);
+        Ok(self.load(id).await?.view())
+    }
+
+    /// Ends all accounts.
+    pub async fn stop(&self) {
+        for account in self.all() {
+            account.stop().await;
+        }
+    }
+}
+
+impl Account {
+    /// Whether a device of an account may connect: contacts, fellow members, one's own other devices.
+    fn lets_in(&self, peer: &starling_core::id::AccountId) -> bool {
+        if self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Banned {
+            return false;
+        }
+        *peer == self.jami_id()
+            || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
+            || self.conversations().iter().any(|c| c.snapshot().may_fetch(peer))
+    }
+
+    /// The archive with what the account knows now, under its own password.
+    pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
+        let file = keep::read_archive(&self.dir)?;
+        let credential = Credential::password(password.unwrap_or_default());
+        let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential)).map_err(|e| archive_error(&e))?;
+        let (contacts, conversations, requests) =
+            self.book.ask(|b| (b.contacts().clone(), b.records().clone(), b.requests().map(|r| (r.conversation, r.clone())).collect())).await?;
+        (archive.contacts, archive.conversations, archive.requests) = (contacts, conversations, requests);
+        archive.details.insert("Account.displayName".into(), self.shared().options.profile.display_name.clone());
+        let bytes = tokio::task::block_in_place(|| archive.write(&credential, &AwsLc)).map_err(internal)?;
+        keep::write_archive(&self.dir, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Another password for the archive.
+    pub async fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<(), AccountError> {
+        let file = keep::read_archive(&self.dir)?;
+        let old = Credential::password(old.unwrap_or_default());
+        let new = new.unwrap_or_default();
+        let bytes = tokio::task::block_in_place(|| Archive::change_password(&file, &old, new, &AwsLc)).map_err(|e| archive_error(&e))?;
+        keep::write_archive(&self.dir, &bytes)?;
+        self.shared().has_password = !new.is_empty();
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! When to fetch from which device: one fetch at a time each, news during a
+//! fetch are not lost, and one owner of backoff that every path asks.
+
+use starling_core::id::{DeviceId, ObjectId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The first pause after a failure; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause: what the reference's users waited for hours, a person waits minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// Heads remembered as refused, per device.
+const MAX_REFUSED: usize = 64;
+
+#[derive(Default)]
+struct Device {
+    running: bool,
+    again: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+    refused: BTreeSet<ObjectId>,
+}
+
+/// The fetches of one conversation. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Fetching(Arc<Mutex<BTreeMap<DeviceId, Device>>>);
+
+/// What to do with a wish to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Fetch now, then report with [`Fetching::done`].
+    Go,
+    /// A fetch runs; another follows it by itself.
+    Running,
+    /// Too soon after a failure: ask again then.
+    After(Instant),
+    /// What that device offers was refused, and it offers nothing else.
+    Refused,
+}
+
+/// How a fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Well, whether or not it brought anything.
+    Well,
+    /// Not now; later perhaps.
+    Failed,
+    /// With a history that breaks the rules, up to this head. Not asked for again.
+    Refused(ObjectId),
+}
+
+impl Fetching {
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Device>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a turn. `head` is what the device says it has, where it says so.
+    pub fn ask(&self, device: DeviceId, head: Option<ObjectId>, now: Instant) -> Turn {
+        let mut devices = self.devices();
+        let d = devices.entry(device).or_default();
+        if head.is_some_and(|h| d.refused.contains(&h)) {
+            return Turn::Refused;
+        }
+        if d.running {
+            d.again = true;
+            return Turn::Running;
+        }
+        match d.not_before {
+            Some(at) if at > now => Turn::After(at),
+            _ => {
+                d.running = true;
+                Turn::Go
+            }
+        }
+    }
+
+    /// Reports the end of a fetch. True: fetch once more at once, there was news meanwhile.
+    pub fn done(&self, device: DeviceId, how: Ended, now: Instant) -> bool {
+        let mut devices = self.devices();
+        let d = devices.entry(device).or_default();
+        let again = std::mem::take(&mut d.again);
+        d.running = false;
+        match how {
+            Ended::Well => {
+                d.failures = 0;
+                d.not_before = None;
+                d.running = again;
+                again
+            }
+            Ended::Failed => {
+                d.failures = d.failures.saturating_add(1);
+                let pause = FIRST_PAUSE.saturating_mul(1 << d.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+                d.not_before = Some(now + pause);
+                false
+            }
+            Ended::Refused(head) => {
+                if d.refused.len() >= MAX_REFUSED {
+                    d.refused.pop_first();
+                }
+                d.refused.insert(head);
+                d.failures = 0;
+                d.not_before = None;
+                false
+            }
+        }
+    }
+
+    /// A new connection to the device: what failed over the old one may work now.
+    pub fn connected(&self, device: &DeviceId) {
+        if let Some(d) = self.devices().get_mut(device) {
+            d.failures = d.failures.min(3);
+            d.not_before = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOB: DeviceId = DeviceId([2; 32]);
+    const HEAD: ObjectId = ObjectId([7; 20]);
+
+    #[test]
+    fn news_during_a_fetch_are_fetched_after_it() {
+        let (f, now) = (Fetching::default(), Instant::now());
+        assert_eq!(f.ask(BOB, None, now), Turn::Go);
+        assert_eq!(f.ask(BOB, None, now), Turn::Running);
+        assert_eq!(f.ask(BOB, None, now), Turn::Running);
+        assert!(f.done(BOB, Ended::Well, now));
+        assert!(!f.done(BOB, Ended::Well, now));
+        assert_eq!(f.ask(BOB, None, now), Turn::Go);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_end_with_a_success() {
+        let (f, mut now) = (Fetching::default(), Instant::now());
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            assert_eq!(f.ask(BOB, None, now), Turn::Go);
+            assert!(!f.done(BOB, Ended::Failed, now));
+            let Turn::After(at) = f.ask(BOB, None, now) else { panic!("no pause") };
+            assert!(at - now >= last && at - now <= LONGEST_PAUSE);
+            last = at - now;
+            now = at;
+        }
+        assert_eq!(last, LONGEST_PAUSE);
+        assert_eq!(f.ask(BOB, None, now), Turn::Go);
+        f.done(BOB, Ended::Well, now);
+        assert_eq!(f.ask(BOB, None, now), Turn::Go);
+    }
+
+    #[test]
+    fn a_refused_head_is_not_fetched_again_but_another_is() {
+        let (f, now) = (Fetching::default(), Instant::now());
+        assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Go);
+        f.done(BOB, Ended::Refused(HEAD), now);
+        assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Refused);
+        assert_eq!(f.ask(BOB, Some(ObjectId([8; 20])), now), Turn::Go);
+    }
+}

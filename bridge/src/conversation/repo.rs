@@ -1,0 +1,449 @@
+//! The state of one conversation, owned by its actor: repository, timeline, and
+//! how far messages got. Everything here is on the disk before anyone hears of it.
+
+use super::timeline::{Changes, Damaged, Timeline, Written};
+use crate::crypto::AwsLc;
+use crate::store::objects::{ObjectStore, Quarantine, StoreError};
+use crate::store::state::{State, StateError};
+use serde::{Deserialize, Serialize};
+use starling_core::api::{
+    self, ApiError, CommitFault, ConversationVerdict, Delivery, DeviceStatus, ErrorCode, MessageStatus, Millis, PersonStatus,
+};
+use starling_core::crypto::Crypto as _;
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::identity::Identity;
+use starling_core::swarm::commit::Commit;
+use starling_core::swarm::history::Entry;
+use starling_core::swarm::members::{Member, Profile, Role};
+use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::object::{Kind, Objects};
+use starling_core::swarm::validate::{BATCH, Validation};
+use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Most unread messages that are counted; beyond, "99+" is said anyway.
+const MAX_UNREAD: usize = 1000;
+
+/// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
+const MAX_STATUS_EVENTS: usize = 100;
+
+/// Who writes on this side.
+#[derive(Clone)]
+pub struct Me {
+    /// Keys and certificates.
+    pub identity: Identity,
+    /// The name in commits; decoration.
+    pub name: String,
+}
+
+/// Who is in a conversation and what it calls itself, at its present head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The newest commit.
+    pub head: ObjectId,
+    /// What kind.
+    pub mode: ConversationMode,
+    /// Everybody.
+    pub members: Vec<Member>,
+    /// Title, description, picture.
+    pub profile: Profile,
+    /// When it began, unix ms.
+    pub created: Millis,
+}
+
+impl Snapshot {
+    /// The role of an account, if it has any.
+    pub fn role(&self, id: &AccountId) -> Option<Role> {
+        self.members.iter().find(|m| m.id == *id).map(|m| m.role)
+    }
+
+    /// Whether an account may fetch: members, admins, and those who were asked in.
+    pub fn may_fetch(&self, id: &AccountId) -> bool {
+        matches!(self.role(id), Some(Role::Admin | Role::Member | Role::Invited))
+    }
+
+    /// Whether an account takes part: its word about typing and reading counts.
+    pub fn takes_part(&self, id: &AccountId) -> bool {
+        matches!(self.role(id), Some(Role::Admin | Role::Member))
+    }
+}
+
+/// What a device has fetched from us, or announced to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fetched {
+    account: AccountId,
+    commit: ObjectId,
+    at: Millis,
+}
+
+/// What a person has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Read {
+    commit: ObjectId,
+    at: Millis,
+}
+
+/// How far others are: kept, since no repository knows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Progress {
+    fetched: BTreeMap<DeviceId, Fetched>,
+    read: BTreeMap<AccountId, Read>,
+}
+
+/// What a fetch led to.
+#[derive(Debug)]
+pub enum Taken {
+    /// Nothing was new.
+    Nothing,
+    /// New history: tell others of the head.
+    New {
+        /// What changed for a reader.
+        changes: Changes,
+        /// Members, roles or profile changed.
+        snapshot_changed: bool,
+    },
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// The operation does not fit the conversation.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The other side broke a rule. The history is untouched.
+    #[error("{} broke a rule in commit {}: {}", .0.device.map_or("a device".into(), |d| d.to_hex()), .0.commit, .0.misbehaviour)]
+    Rejected(Box<Fault>),
+    /// The disk refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk refused.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The repository is damaged.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// This account is in no way part of what was cloned.
+    #[error("this account is neither a member nor invited in what was offered")]
+    NotForUs,
+}
+
+impl From<RepoError> for ApiError {
+    fn from(e: RepoError) -> Self {
+        let code = match &e {
+            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => ErrorCode::NotAMember,
+            RepoError::Write(WriteError::NotAnAdmin) => ErrorCode::NotAuthorised,
+            RepoError::Write(WriteError::AlreadyMember | WriteError::AlreadyInvited | WriteError::AlreadyVoted | WriteError::Exists) => ErrorCode::AlreadyExists,
+            RepoError::Write(WriteError::NoSuchMessage | WriteError::NotThere) => ErrorCode::NotFound,
+            RepoError::Write(WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_)) => ErrorCode::Internal,
+            RepoError::Write(_) => ErrorCode::Conflict,
+            RepoError::Rejected(_) | RepoError::NotForUs => ErrorCode::Rejected,
+            RepoError::Store(_) | RepoError::State(_) => ErrorCode::Storage,
+            RepoError::Damaged(_) => ErrorCode::Corrupt,
+        };
+        let mut text = e.to_string();
+        if let Some(first) = text.get(..1) {
+            text.replace_range(..1, &first.to_uppercase());
+        }
+        Self::new(code, text + ".")
+    }
+}
+
+/// The snapshot as others may read it at any time.
+pub type Shared = Arc<RwLock<Arc<Snapshot>>>;
+
+/// One conversation.
+pub struct Repo {
+    id: ConversationId,
+    me: Me,
+    store: Arc<ObjectStore>,
+    head: ObjectId,
+    timeline: Timeline,
+    snapshot: Arc<Snapshot>,
+    /// The same, for those who cannot wait for their turn.
+    shared: Shared,
+    state: State,
+    progress: Progress,
+    /// What devices were told since the start: not worth a place on the disk.
+    told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
+}
+
+fn snapshot(objects: &dyn Objects, id: ConversationId, head: ObjectId) -> Result<Snapshot, RepoError> {
+    let mut repository = Repository::new(objects, id, head)?;
+    let created = match objects.object(&id.into()) {
+        Some((Kind::Commit, data)) => Commit::parse(&data).map_or(0, |c| c.time.saturating_mul(1000)),
+        _ => 0,
+    };
+    Ok(Snapshot { head, mode: repository.root()?.mode, members: repository.members()?, profile: repository.profile()?, created })
+}
+
+fn writer(me: &Me) -> Writer<'_> {
+    Writer::new(&me.name, &me.identity.chain, &*me.identity.device_key)
+}
+
+/// Validates what `head` has beyond what is known, oldest first, signatures on all cores.
+fn validate(objects: &dyn Objects, id: ConversationId, known: &dyn Fn(&ObjectId) -> bool, head: ObjectId) -> Result<Vec<Written>, Box<Fault>> {
+    let mut validation = Validation::with_known(objects, id, known, head)?;
+    let mut out = Vec::with_capacity(validation.commits().len());
+    while let Some(batch) = validation.next_batch(BATCH)? {
+        batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
+        out.extend(batch.commits.into_iter().map(|c| Written { author: c.account(), id: c.id, commit: c.commit }));
+    }
+    Ok(out)
+}
+
+impl Repo {
+    /// Opens a conversation that is on the disk.
+    pub fn open(id: ConversationId, store: Arc<ObjectStore>, state: State, me: Me) -> Result<Self, RepoError> {
+        let head = store.head().ok_or_else(|| Damaged("it has no head".into()))?;
+        let timeline = Timeline::load(&*store, id, head)?;
+        let snapshot = Arc::new(snapshot(&*store, id, head)?);
+        let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
+        let shared = Arc::new(RwLock::new(snapshot.clone()));
+        Ok(Self { id, me, store, head, timeline, snapshot, shared, state, progress, told: BTreeMap::new() })
+    }
+
+    /// Makes a new conversation on the disk: the first commit, which names it.
+    pub fn initial(me: &Me, mode: ConversationMode, invited: Option<AccountId>, now_unix: u64) -> Result<write::Written, RepoError> {
+        Ok(write::initial(&writer(me), mode, invited, now_unix)?)
+    }
+
+    /// Checks a clone: every commit, and that it is meant for us. Gives the head.
+    pub fn check_clone(id: ConversationId, objects: &dyn Objects, head: ObjectId, own: &AccountId) -> Result<Snapshot, RepoError> {
+        validate(objects, id, &|_| false, head).map_err(RepoError::Rejected)?;
+        let snapshot = snapshot(objects, id, head)?;
+        if !snapshot.may_fetch(own) {
+            return Err(RepoError::NotForUs);
+        }
+        Ok(snapshot)
+    }
+
+    /// Who is in it, now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    /// The snapshot for those who cannot wait for their turn.
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
+    }
+
+    /// The newest commit.
+    pub fn head(&self) -> ObjectId {
+        self.head
+    }
+
+    /// What readers see.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// A new name for commits to come.
+    pub fn set_name(&mut self, name: String) {
+        self.me.name = name;
+    }
+
+    fn own(&self) -> AccountId {
+        self.me.identity.account_id()
+    }
+
+    /// Writes a commit by one of core's operations. When this returns it is on the disk.
+    pub fn write(
+        &mut self,
+        now_unix: u64,
+        operation: impl FnOnce(&mut Repository<'_>, &Writer<'_>, u64) -> Result<write::Written, WriteError>,
+    ) -> Result<(ObjectId, Changes), RepoError> {
+        // Never before its parent: the order of what one person writes is the order of writing.
+        let now = now_unix.max(self.timeline.time(&self.head).and_then(|t| u64::try_from(t).ok()).unwrap_or(0));
+        let written = {
+            let mut repository = Repository::new(&*self.store, self.id, self.head)?;
+            operation(&mut repository, &writer(&self.me), now)?
+        };
+        let changes = self.store_written(written)?;
+        Ok((self.head, changes))
+    }
+
+    fn store_written(&mut self, written: write::Written) -> Result<Changes, RepoError> {
+        let commit = written.objects.iter().find(|o| o.id == written.commit);
+        let commit = commit.and_then(|o| Commit::parse(&o.data).ok()).ok_or_else(|| Damaged("an operation without its commit".into()))?;
+        let members = !matches!(written.message.kind(), "text/plain");
+        let objects: Vec<(Kind, &[u8])> = written.objects.iter().map(|o| (o.kind, o.data.as_slice())).collect();
+        self.store.commit(&objects, Some(self.head), written.commit)?;
+        self.head = written.commit;
+        let new = Written { id: written.commit, commit, author: self.own() };
+        let changes = self.timeline.extend(self.head, vec![new])?;
+        self.refresh(members)?;
+        Ok(changes)
+    }
+
+    /// Brings the snapshot up to the head; says whether more than the head changed.
+    fn refresh(&mut self, members_too: bool) -> Result<bool, RepoError> {
+        let new = if members_too { snapshot(&*self.store, self.id, self.head)? } else { Snapshot { head: self.head, ..(*self.snapshot).clone() } };
+        let changed = Snapshot { head: new.head, ..(*self.snapshot).clone() } != new;
+        self.snapshot = Arc::new(new);
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
+        Ok(changed)
+    }
+
+    /// Takes in what was fetched: validates it in quarantine, keeps it, and merges.
+    pub fn take(&mut self, quarantine: Quarantine, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+        if self.timeline.contains(&theirs) {
+            return Ok(Taken::Nothing);
+        }
+        let new = validate(&quarantine, self.id, &|id| self.timeline.contains(id), theirs).map_err(RepoError::Rejected)?;
+        quarantine.accept()?;
+        let now = now_unix.max(self.timeline.time(&self.head).and_then(|t| u64::try_from(t).ok()).unwrap_or(0));
+        let merged = {
+            let mut repository = Repository::new(&*self.store, self.id, self.head)?;
+            match repository.merge(&writer(&self.me), theirs, now) {
+                // We have been thrown out, or left on another device: follow, without a word of ours.
+                Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                other => other?,
+            }
+        };
+        let mut all = new;
+        let head = match merged {
+            Merged::UpToDate => self.head,
+            Merged::FastForward(theirs) => {
+                self.store.set_head(Some(self.head), theirs)?;
+                theirs
+            }
+            Merged::Commit(written) => {
+                let objects: Vec<(Kind, &[u8])> = written.objects.iter().map(|o| (o.kind, o.data.as_slice())).collect();
+                self.store.commit(&objects, Some(self.head), written.commit)?;
+                let commit = written.objects.iter().find(|o| o.id == written.commit).and_then(|o| Commit::parse(&o.data).ok());
+                all.extend(commit.map(|commit| Written { id: written.commit, commit, author: self.own() }));
+                written.commit
+            }
+        };
+        self.head = head;
+        let changes = self.timeline.extend(head, all)?;
+        let snapshot_changed = self.refresh(true)?;
+        Ok(Taken::New { changes, snapshot_changed })
+    }
+
+    /// Checks every commit again.
+    pub fn verify(&self) -> ConversationVerdict {
+        let commits = self.timeline.len() as u64;
+        let faults = match validate(&*self.store, self.id, &|_| false, self.head) {
+            Ok(_) => Vec::new(),
+            Err(f) => vec![CommitFault { commit: f.commit, rule: f.misbehaviour.name(), detail: f.misbehaviour.to_string(), device: f.device }],
+        };
+        ConversationVerdict { commits, valid: faults.is_empty(), faults }
+    }
+
+    /// A device has a commit of ours. Gives the messages of ours whose state that changes.
+    pub fn fetched(&mut self, device: DeviceId, account: AccountId, commit: ObjectId, now: Millis) -> Result<Vec<ObjectId>, RepoError> {
+        let before = self.progress.fetched.get(&device).map(|f| f.commit);
+        if account == self.own() || !self.timeline.is_after(&commit, before.as_ref()) {
+            return Ok(Vec::new());
+        }
+        self.progress.fetched.insert(device, Fetched { account, commit, at: now });
+        self.state.put("progress", &self.id.to_hex(), &self.progress)?;
+        Ok(self.timeline.between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+    }
+
+    /// A person has read up to a message. Gives the messages of ours whose state that changes.
+    pub fn displayed(&mut self, account: AccountId, commit: ObjectId, now: Millis) -> Result<Vec<ObjectId>, RepoError> {
+        let before = self.progress.read.get(&account).map(|r| r.commit);
+        if !self.timeline.is_after(&commit, before.as_ref()) {
+            return Ok(Vec::new());
+        }
+        self.progress.read.insert(account, Read { commit, at: now });
+        self.state.put("progress", &self.id.to_hex(), &self.progress)?;
+        Ok(self.timeline.between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+    }
+
+    /// A device was told of the head. Gives the message of ours whose state that changes.
+    pub fn told(&mut self, device: DeviceId, account: AccountId, commit: ObjectId) -> Vec<ObjectId> {
+        let before = self.told.insert(device, (account, commit)).map(|t| t.1);
+        self.timeline.between(before.as_ref().or(Some(&commit)).filter(|b| **b != commit), &commit, &self.own(), 1)
+    }
+
+    /// Up to where a person says they have read.
+    pub fn read_up_to(&self, account: &AccountId) -> Option<ObjectId> {
+        self.progress.read.get(account).map(|r| r.commit)
+    }
+
+    /// Whether a device is known to have the head.
+    pub fn is_current(&self, device: &DeviceId) -> bool {
+        self.progress.fetched.get(device).is_some_and(|f| f.commit == self.head)
+    }
+
+    /// How far a message of ours got; nothing for those of others.
+    pub fn status(&self, id: &ObjectId) -> MessageStatus {
+        let Some(entry) = self.timeline.entry(id).filter(|e| e.now.author == self.own()) else { return MessageStatus::default() };
+        let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
+        let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
+        for member in &self.snapshot.members {
+            if member.id == self.own() || !matches!(member.role, Role::Admin | Role::Member | Role::Invited) {
+                continue;
+            }
+            let mut person = PersonStatus::default();
+            let mut devices: BTreeMap<DeviceId, DeviceStatus> = BTreeMap::new();
+            for (device, (account, commit)) in &self.told {
+                if account == &member.id && has(commit) {
+                    devices.insert(*device, DeviceStatus { state: Delivery::Told, at: None });
+                }
+            }
+            for (device, f) in &self.progress.fetched {
+                if f.account == member.id && has(&f.commit) {
+                    devices.insert(*device, DeviceStatus { state: Delivery::Fetched, at: Some(f.at) });
+                }
+            }
+            if let Some(best) = devices.values().max_by_key(|d| d.state) {
+                person.state = best.state;
+                person.at = best.at;
+            }
+            if let Some(r) = self.progress.read.get(&member.id).filter(|r| has(&r.commit)) {
+                person.state = Delivery::Read;
+                person.at = Some(r.at);
+            } else if self.wrote_since(&member.id, &entry) {
+                // Who answers has it.
+                person.state = person.state.max(Delivery::Fetched);
+            }
+            person.devices = devices;
+            people.insert(member.id, person);
+        }
+        let state = people.values().map(|p| p.state).min();
+        MessageStatus { state: Some(state.unwrap_or_default()), people }
+    }
+
+    /// Whether somebody wrote on top of a message: then they have it.
+    fn wrote_since(&self, who: &AccountId, entry: &Entry) -> bool {
+        let newer = self.timeline.entries().rev().take_while(|e| e.now.id != entry.now.id).take(200);
+        newer.into_iter().any(|e| e.now.author == *who)
+    }
+
+    /// A message as the API shows it.
+    pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
+        self.timeline.entry(id).map(|e| self.to_api(&e))
+    }
+
+    fn to_api(&self, entry: &Entry) -> api::Message {
+        let mut message = entry.to_api();
+        message.status = self.status(&message.id);
+        message
+    }
+
+    /// A piece of history. `None`: the message to start before is not shown here.
+    pub fn page(&self, before: Option<&ObjectId>, limit: usize) -> Option<(Vec<api::Message>, bool)> {
+        let (entries, more) = self.timeline.page(before, limit)?;
+        Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
+    }
+
+    /// The newest message.
+    pub fn last_message(&self) -> Option<api::Message> {
+        self.timeline.last().map(|e| self.to_api(&e))
+    }
+
+    /// How many messages of others came since one.
+    pub fn unread(&self, read_up_to: Option<&ObjectId>) -> u32 {
+        // What one wrote oneself, one has read up to.
+        u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)
+    }
+}

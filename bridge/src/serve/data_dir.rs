@@ -1,0 +1,170 @@
+//! The data directory: whose it is at the moment, and where its bridge can be found.
+
+use super::private::{FileError, private_options, write_private};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another bridge uses it.
+    #[error(
+        "{} is in use by another Starling{}. Open the page of that one, stop it with \
+         `starling rpc bridge.stop --data-dir {0}`, or start this one with another --data-dir.",
+        .path.display(),
+        .pid.map(|p| format!(" (process {p})")).unwrap_or_default()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Who holds it.
+        pid: Option<u32>,
+    },
+    /// It cannot be made, read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// The one bridge of a data directory, for as long as this value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    // The lock goes with the handle, also when the process is killed.
+    _lock: File,
+}
+
+/// How to find a running bridge: `<data-dir>/bridge.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BridgeFile {
+    /// `http://localhost:7474`, without a code.
+    pub url: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where the admin token lies.
+    pub token_file: PathBuf,
+    /// Of the program.
+    pub version: String,
+}
+
+const BRIDGE_FILE: &str = "bridge.json";
+
+impl DataDir {
+    /// Makes the directory if need be, and takes it for this process alone.
+    pub fn take(path: &Path) -> Result<Self, DataDirError> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::DirBuilderExt as _;
+            builder.mode(0o700);
+        }
+        builder
+            .create(path)
+            .map_err(|e| FileError::io(path, "made", e))?;
+        let lock_path = path.join("lock");
+        let fail = |verb| move |e| FileError::io(&path.join("lock"), verb, e);
+        let mut lock = private_options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .map_err(fail("opened"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let pid = lock.read_to_string(&mut text).ok();
+                return Err(DataDirError::Locked {
+                    path: path.into(),
+                    pid: pid.and_then(|_| text.trim().parse().ok()),
+                });
+            }
+            Err(TryLockError::Error(e)) => return Err(fail("locked")(e).into()),
+        }
+        lock.set_len(0).map_err(fail("written"))?;
+        lock.write_all(std::process::id().to_string().as_bytes())
+            .map_err(fail("written"))?;
+        Ok(Self {
+            path: path.into(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Says where this bridge is to be found.
+    pub fn announce(&self, url: &str) -> Result<BridgeFile, FileError> {
+        let file = BridgeFile {
+            url: url.into(),
+            pid: std::process::id(),
+            token_file: self.path.join("admin.token"),
+            version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let path = self.path.join(BRIDGE_FILE);
+        let text = serde_json::to_vec_pretty(&file)
+            .map_err(|e| FileError::io(&path, "written", e.into()))?;
+        write_private(&path, &text)?;
+        Ok(file)
+    }
+}
+
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.path.join(BRIDGE_FILE));
+    }
+}
+
+/// Where the bridge of a data directory is; `None` when none runs.
+pub fn find_bridge(path: &Path) -> Option<BridgeFile> {
+    // A killed bridge leaves its file behind, but not its lock.
+    let lock = File::open(path.join("lock")).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    let text = std::fs::read(path.join(BRIDGE_FILE)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_bridge_at_a_time() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("data");
+        assert_eq!(find_bridge(&path), None);
+        let first = DataDir::take(&path).expect("to take");
+        let told = first.announce("http://localhost:1").expect("to announce");
+        assert_eq!(find_bridge(&path), Some(told));
+        let e = DataDir::take(&path).expect_err("taken");
+        assert!(matches!(e, DataDirError::Locked { pid: Some(p), .. } if p == std::process::id()));
+        let text = e.to_string();
+        assert!(
+            text.contains("--data-dir") && text.contains("bridge.stop"),
+            "{text}"
+        );
+        drop(first);
+        assert_eq!(find_bridge(&path), None);
+        DataDir::take(&path).expect("to take again");
+    }
+
+    #[test]
+    fn a_killed_bridge_is_not_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = DataDir::take(dir.path()).expect("to take");
+        first.announce("http://localhost:1").expect("to announce");
+        let left = std::fs::read(dir.path().join(BRIDGE_FILE)).expect("to read");
+        drop(first);
+        std::fs::write(dir.path().join(BRIDGE_FILE), left).expect("to write");
+        assert_eq!(find_bridge(dir.path()), None);
+    }
+}

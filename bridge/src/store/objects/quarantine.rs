@@ -1,0 +1,232 @@
+//! Where a peer's pack waits to be judged: readable on top of the store, and
+//! gone without trace unless it is accepted.
+
+use super::disk::{At as _, PackFile};
+use super::{ObjectStore, StoreError, new_handle, open_odb, pack, read_from};
+use gix::odb::HandleArc;
+use starling_core::git::Repository;
+use starling_core::git::object::Kind;
+use starling_core::git::pack::{Limits, PackError, Scanned, Scanner};
+use starling_core::id::ObjectId;
+use starling_core::swarm::object::Objects;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tempfile::TempDir;
+
+/// A pack up to that size stays in memory while it comes: our choice.
+const SMALL_PACK: usize = 512 << 10;
+/// A pack of up to that many objects is not kept as a pack. git draws its line at
+/// 100 (`fetch.unpackLimit`); ours need one flush together, however many.
+const FEW_OBJECTS: usize = 256;
+/// What they may take inflated.
+const SMALL_INFLATED: u64 = 8 << 20;
+
+/// Why a pack does not come into quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuarantineError {
+    /// The pack is bad; the peer is to blame.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The disk is; the peer is not.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A pack that is coming.
+pub struct Receiving {
+    store: Arc<ObjectStore>,
+    scanner: Scanner,
+    memory: Vec<u8>,
+    file: Option<(TempDir, File)>,
+}
+
+/// A pack that has come, whole and readable.
+pub struct Quarantine {
+    store: Arc<ObjectStore>,
+    place: Place,
+    tip: Option<ObjectId>,
+    ids: Vec<ObjectId>,
+}
+
+enum Place {
+    Memory(BTreeMap<ObjectId, (Kind, Vec<u8>)>),
+    Disk {
+        dir: TempDir,
+        handle: Mutex<HandleArc>,
+        checksum: [u8; 20],
+    },
+}
+
+const PACK: &str = "pack/incoming.pack";
+
+impl ObjectStore {
+    /// Begins to receive a pack, within limits.
+    pub fn quarantine(self: &Arc<Self>, limits: Limits) -> Receiving {
+        Receiving {
+            store: Arc::clone(self),
+            scanner: Scanner::new(limits),
+            memory: Vec::new(),
+            file: None,
+        }
+    }
+}
+
+impl Receiving {
+    /// Takes the next bytes of the pack. After an error there is nothing but to drop it.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), QuarantineError> {
+        self.scanner.push(bytes)?;
+        match &mut self.file {
+            Some((dir, file)) => file.write_all(bytes).at(dir.path())?,
+            None => {
+                self.memory.extend_from_slice(bytes);
+                if self.memory.len() > SMALL_PACK {
+                    self.spill()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<(), StoreError> {
+        let parent = self.store.path.join(super::QUARANTINE);
+        let dir = TempDir::new_in(&parent).at(&parent)?;
+        fs::create_dir(dir.path().join("pack")).at(dir.path())?;
+        let path = dir.path().join(PACK);
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .at(&path)?;
+        file.write_all(&self.memory).at(&path)?;
+        self.memory = Vec::new();
+        self.file = Some((dir, file));
+        Ok(())
+    }
+
+    /// The pack has come: applies its deltas and names its objects. Reads much and computes much.
+    pub fn finish(mut self) -> Result<Quarantine, QuarantineError> {
+        let scanner = std::mem::replace(&mut self.scanner, Scanner::new(Limits::default()));
+        let scanned = scanner.finish()?;
+        let few = scanned.len() <= FEW_OBJECTS && scanned.inflated() <= SMALL_INFLATED;
+        if self.file.is_none() && few {
+            return self.in_memory(scanned);
+        }
+        if self.file.is_none() {
+            self.spill()?;
+        }
+        let Some((dir, file)) = self.file else {
+            return Err(PackError::Truncated.into());
+        };
+        let file = PackFile(file);
+        let resolved = scanned.resolve(&file)?;
+        pack::write_idx(&dir.path().join(PACK), &resolved.index())?;
+        let handle = Mutex::new(new_handle(&open_odb(dir.path())?));
+        let ids = resolved.objects.iter().map(|o| o.id).collect();
+        let place = Place::Disk {
+            dir,
+            handle,
+            checksum: resolved.checksum,
+        };
+        Ok(Quarantine {
+            store: self.store,
+            place,
+            tip: None,
+            ids,
+        })
+    }
+
+    fn in_memory(self, scanned: Scanned) -> Result<Quarantine, QuarantineError> {
+        let mut objects = BTreeMap::new();
+        scanned.resolve_each(&self.memory[..], |id, o| {
+            objects.insert(id, (o.kind, o.bytes.to_vec()));
+        })?;
+        let ids = objects.keys().copied().collect();
+        Ok(Quarantine {
+            store: self.store,
+            place: Place::Memory(objects),
+            tip: None,
+            ids,
+        })
+    }
+}
+
+impl Quarantine {
+    /// The objects that came.
+    pub fn ids(&self) -> &[ObjectId] {
+        &self.ids
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<ObjectStore> {
+        &self.store
+    }
+
+    /// What [`Repository::head`] says of the quarantine, for walks.
+    pub fn set_tip(&mut self, tip: ObjectId) {
+        self.tip = Some(tip);
+    }
+
+    /// An object, from the pack or from the store below.
+    pub fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        let own = match &self.place {
+            Place::Memory(objects) => objects.get(id).cloned(),
+            Place::Disk { handle, .. } if self.ids.binary_search(id).is_ok() => {
+                read_from(&handle.lock().unwrap_or_else(PoisonError::into_inner), id)
+            }
+            Place::Disk { .. } => None,
+        };
+        own.or_else(|| self.store.read(id))
+    }
+
+    /// Moves the pack into the store. Its objects last when this returns; the branch is where it was.
+    pub fn accept(self) -> Result<(), StoreError> {
+        match self.place {
+            Place::Memory(objects) => {
+                let objects: Vec<_> = objects
+                    .values()
+                    .map(|(kind, bytes)| (*kind, &bytes[..]))
+                    .collect();
+                self.store.write_objects(&objects)?;
+            }
+            Place::Disk { dir, checksum, .. } => {
+                let path: PathBuf = dir.path().join(PACK);
+                super::sync_file(&path)?;
+                self.store.install(&path, &checksum)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Objects for Quarantine {
+    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        self.read(id)
+    }
+    fn contains(&self, id: &ObjectId) -> bool {
+        self.ids.binary_search(id).is_ok() || self.store.contains(id)
+    }
+}
+
+impl Repository for Quarantine {
+    fn head(&self) -> Option<ObjectId> {
+        self.tip.or_else(|| self.store.head())
+    }
+    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        self.read(id)
+    }
+    fn contains(&self, id: &ObjectId) -> bool {
+        Objects::contains(self, id)
+    }
+}
+
+impl std::fmt::Debug for Quarantine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quarantine")
+            .field("objects", &self.ids.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! Icons: strokes on a grid of 24, in the colour of the text. None goes without a name beside it.
+
+use leptos::prelude::*;
+use leptos::svg;
+
+/// What there is to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Icon {
+    Back,
+    Close,
+    Settings,
+    Help,
+    Search,
+    AddPerson,
+    AddGroup,
+    AddAccount,
+    Details,
+    Send,
+    Copy,
+    Share,
+    Clock,
+    Saved,
+    Told,
+    Delivered,
+    Read,
+    Failed,
+    Shield,
+    ShieldBad,
+    ShieldOff,
+    Down,
+    Reply,
+}
+
+impl Icon {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Back => "M15 5l-7 7 7 7",
+            Self::Close => "M6 6l12 12M18 6L6 18",
+            Self::Settings => "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5",
+            Self::Help => "M9 9.5a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 18v.1",
+            Self::Search => "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l4.5 4.5",
+            Self::AddPerson => "M10 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM3 20c.5-4 3.300-6 7-6 1.5 0 2.900.3 4 1M18 14v7M14.5 17.5h7",
+            Self::AddGroup => "M9 5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7zM2.5 19c.4-3.300 2.900-5 6.5-5 1.300 0 2.5.2 3.5.7M15.5 5.300a3.5 3.5 0 0 1 0 6.4M18 14v7M14.5 17.5h7",
+            Self::AddAccount => "M12 5v14M5 12h14",
+            Self::Details => "M4 5h16v14H4zM15 5v14",
+            Self::Send => "M4 12l16-8-6 16-3-7z",
+            Self::Copy => "M9 9h11v11H9zM5 15H4V4h11v1",
+            Self::Share => "M12 15V4M8 7.5L12 3.5l4 4M5 12v8h14v-8",
+            Self::Clock => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v4.5l3 2",
+            Self::Saved => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16z",
+            Self::Told => "M5 12.5l4.5 4.5L19 7.5",
+            Self::Delivered | Self::Read => "M2 12.5l4.5 4.5L16 7.5M11.5 16l1 1L22 7.5",
+            Self::Failed => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v5M12 16v.1",
+            Self::Shield => "M12 3.5l7.5 2.700v5.300c0 4.300-3 7.5-7.5 9-4.5-1.5-7.5-4.700-7.5-9V6.2zM8.5 12l2.5 2.5 4.5-5",
+            Self::ShieldBad => "M12 3.5l7.5 2.700v5.300c0 4.300-3 7.5-7.5 9-4.5-1.5-7.5-4.700-7.5-9V6.2zM12 8v5M12 16v.1",
+            Self::ShieldOff => "M12 3.5l7.5 2.700v5.300c0 4.300-3 7.5-7.5 9-4.5-1.5-7.5-4.700-7.5-9V6.2z",
+            Self::Down => "M6 9l6 6 6-6",
+            Self::Reply => "M10 6l-6 6 6 6M4 12h9c4 0 7 2.5 7 7",
+        }
+    }
+}
+
+/// An icon. It is hidden from screen readers: its button has a name.
+pub(crate) fn icon(which: Icon) -> impl IntoView {
+    svg::svg()
+        .attr("class", "icon")
+        .attr("viewBox", "0 0 24 24")
+        .attr("aria-hidden", "true")
+        .child(svg::path().attr("d", which.path()))
+}
+
+/// An icon that points along the line, and so turns round where one reads from right to left.
+pub(crate) fn turning_icon(which: Icon) -> impl IntoView {
+    svg::svg()
+        .attr("class", "icon turns")
+        .attr("viewBox", "0 0 24 24")
+        .attr("aria-hidden", "true")
+        .child(svg::path().attr("d", which.path()))
+}

@@ -1,0 +1,281 @@
+//! What the page knows: stores that events change piece by piece.
+
+mod apply;
+mod history;
+mod names;
+mod place;
+
+pub(crate) use history::{History, Pending, PendingState};
+pub(crate) use place::Place;
+
+use crate::bridge::{Bridge, Listener};
+use crate::worker::Checker;
+use crate::{browser, keys};
+use leptos::prelude::*;
+use starling_core::api::{
+    Account, AccountList, AccountParams, ApiError, Contact, ContactList, Conversation, ConversationList, Event, LinkList, LinkState,
+    LocalAccountId, NoticeLevel, Request, RequestList,
+};
+use starling_core::id::{AccountId, ConversationId, ObjectId};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use wasm_bindgen_futures::spawn_local;
+
+/// Something the bridge wants the person to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Notice {
+    /// How loud.
+    pub(crate) level: NoticeLevel,
+    /// In the bridge's words.
+    pub(crate) text: String,
+}
+
+/// A question over the page.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Question {
+    /// Whom to add, by address.
+    AddPerson,
+    /// A group of whom.
+    NewGroup,
+    /// Whom to invite into a conversation.
+    Invite(ConversationId),
+    /// One's own address.
+    Address,
+    /// Where to go.
+    Palette,
+    /// Which keys there are.
+    Shortcuts,
+    /// Whether to leave a conversation.
+    Leave(ConversationId),
+    /// Whether to block a person.
+    Block(AccountId),
+    /// Whether to remove an account from this device.
+    RemoveAccount,
+}
+
+/// Everything the page knows. Copied freely: it holds handles.
+#[derive(Clone, Copy)]
+pub(crate) struct State {
+    /// The socket.
+    pub(crate) bridge: StoredValue<Bridge, LocalStorage>,
+    /// The worker that checks signatures and rules.
+    pub(crate) checker: StoredValue<Checker, LocalStorage>,
+    /// True once the lists below were read.
+    pub(crate) loaded: RwSignal<bool>,
+    /// The bridge's accounts.
+    pub(crate) accounts: RwSignal<Vec<Account>>,
+    /// The one that is shown.
+    pub(crate) account_id: RwSignal<Option<LocalAccountId>>,
+    /// Its conversations.
+    pub(crate) conversations: RwSignal<BTreeMap<ConversationId, ArcRwSignal<Conversation>>>,
+    /// The people it knows.
+    pub(crate) contacts: RwSignal<BTreeMap<AccountId, Contact>>,
+    /// Who asks to talk to it.
+    pub(crate) requests: RwSignal<BTreeMap<ConversationId, Request>>,
+    /// How people are reached.
+    pub(crate) links: RwSignal<BTreeMap<AccountId, LinkState>>,
+    /// Who types where, and when that was heard last.
+    pub(crate) typing: RwSignal<BTreeMap<ConversationId, BTreeMap<AccountId, i64>>>,
+    /// Histories that were opened.
+    pub(crate) histories: StoredValue<BTreeMap<ConversationId, History>>,
+    /// Where the person is.
+    pub(crate) place: RwSignal<Place>,
+    /// What is asked over the page.
+    pub(crate) question: RwSignal<Option<Question>>,
+    /// The message that is answered, by conversation.
+    pub(crate) replying: RwSignal<BTreeMap<ConversationId, ObjectId>>,
+    /// What the bridge wants to say.
+    pub(crate) notices: RwSignal<Vec<Notice>>,
+    /// What was just done, for screen readers.
+    pub(crate) said: RwSignal<String>,
+    /// Every view is made anew when this changes: the language did.
+    pub(crate) language: RwSignal<u32>,
+}
+
+impl State {
+    /// Knows nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            bridge: StoredValue::new_local(Bridge::new()),
+            checker: StoredValue::new_local(Checker::new()),
+            loaded: RwSignal::new(false),
+            accounts: RwSignal::new(Vec::new()),
+            account_id: RwSignal::new(browser::recall("account").and_then(|id| id.parse().ok())),
+            conversations: RwSignal::default(),
+            contacts: RwSignal::default(),
+            requests: RwSignal::default(),
+            links: RwSignal::default(),
+            typing: RwSignal::default(),
+            histories: StoredValue::new(BTreeMap::new()),
+            place: RwSignal::new(Place::here()),
+            question: RwSignal::new(None),
+            replying: RwSignal::default(),
+            notices: RwSignal::default(),
+            said: RwSignal::default(),
+            language: RwSignal::new(0),
+        }
+    }
+
+    /// The page's one state.
+    pub(crate) fn get() -> Self {
+        expect_context::<Self>()
+    }
+
+    /// The bridge.
+    pub(crate) fn bridge(&self) -> Bridge {
+        self.bridge.get_value()
+    }
+
+    /// The account that is shown, as it is now.
+    pub(crate) fn account(&self) -> Option<Account> {
+        let id = self.account_id.get()?;
+        self.accounts.with(|all| all.iter().find(|a| a.id == id).cloned())
+    }
+
+    /// The same, without being told of changes.
+    pub(crate) fn account_untracked(&self) -> Option<Account> {
+        untrack(|| self.account())
+    }
+
+    /// The address of the account that is shown.
+    pub(crate) fn me(&self) -> Option<AccountId> {
+        self.account().map(|a| a.jami_id)
+    }
+
+    /// A conversation, if it is known.
+    pub(crate) fn conversation(&self, id: &ConversationId) -> Option<ArcRwSignal<Conversation>> {
+        self.conversations.with(|all| all.get(id).cloned())
+    }
+
+    /// Shows another account.
+    pub(crate) fn switch(&self, id: LocalAccountId) {
+        if self.account_id.with_untracked(|now| now.as_ref() == Some(&id)) {
+            return;
+        }
+        browser::keep("account", id.as_str());
+        self.account_id.set(Some(id));
+        self.forget();
+        Place::List.go();
+        let this = *self;
+        spawn_local(async move { this.read_account().await });
+    }
+
+    fn forget(&self) {
+        self.conversations.update(BTreeMap::clear);
+        self.contacts.update(BTreeMap::clear);
+        self.requests.update(BTreeMap::clear);
+        self.links.update(BTreeMap::clear);
+        self.typing.update(BTreeMap::clear);
+        self.histories.update_value(BTreeMap::clear);
+    }
+
+    /// Reads the accounts, then everything of the one that is shown.
+    pub(crate) async fn read_all(&self) {
+        match self.bridge().call::<AccountList>(starling_core::api::Nothing {}).await {
+            Ok(accounts) => {
+                let keep = self.account_id.get_untracked().filter(|id| accounts.iter().any(|a| a.id == *id));
+                let first = accounts.first().map(|a| a.id.clone());
+                self.accounts.set(accounts);
+                self.account_id.set(keep.or(first));
+            }
+            Err(error) => self.report(&error),
+        }
+        self.read_account().await;
+        self.loaded.set(true);
+    }
+
+    /// Reads the lists of the account that is shown.
+    async fn read_account(&self) {
+        let Some(account) = self.account_id.get_untracked() else { return };
+        let bridge = self.bridge();
+        let params = || AccountParams { account: account.clone() };
+        let lists = futures_util::join!(
+            bridge.call::<ConversationList>(params()),
+            bridge.call::<ContactList>(params()),
+            bridge.call::<RequestList>(params()),
+            bridge.call::<LinkList>(params()),
+        );
+        // The person may have gone on to another account meanwhile.
+        if self.account_id.get_untracked().as_ref() != Some(&account) {
+            return;
+        }
+        let (conversations, contacts, requests, links) = lists;
+        match conversations {
+            Ok(list) => {
+                let old = self.conversations.get_untracked();
+                let all = list.into_iter().map(|c| match old.get(&c.id) {
+                    Some(signal) => {
+                        signal.set(c.clone());
+                        (c.id, signal.clone())
+                    }
+                    None => (c.id, ArcRwSignal::new(c)),
+                });
+                let all = all.collect();
+                self.conversations.set(all);
+            }
+            Err(error) => self.report(&error),
+        }
+        match contacts {
+            Ok(list) => self.contacts.set(list.into_iter().map(|c| (c.id, c)).collect()),
+            Err(error) => self.report(&error),
+        }
+        match requests {
+            Ok(list) => self.requests.set(list.into_iter().map(|r| (r.conversation, r)).collect()),
+            Err(error) => self.report(&error),
+        }
+        // A bridge that cannot say how people are reached is no reason to complain.
+        if let Ok(list) = links {
+            self.links.set(list.into_iter().map(|l| (l.peer, l)).collect());
+        }
+        // Histories that are open may have moved on.
+        for (_, history) in self.histories.get_value() {
+            history.read_newest(*self).await;
+        }
+    }
+
+    /// Says that something went wrong.
+    pub(crate) fn report(&self, error: &ApiError) {
+        let text = crate::views::error_in_words(error);
+        self.notices.update(|all| {
+            all.retain(|n| n.text != text);
+            all.push(Notice { level: NoticeLevel::Error, text });
+            let excess = all.len().saturating_sub(3);
+            all.drain(..excess);
+        });
+    }
+}
+
+/// The state as the bridge's listener.
+pub(crate) struct Ears(pub(crate) State);
+
+impl Listener for Ears {
+    fn authenticate(&self) -> Pin<Box<dyn Future<Output = Result<bool, ApiError>>>> {
+        Box::pin(keys::open_session())
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let state = self.0;
+        Box::pin(async move { state.read_all().await })
+    }
+
+    fn event(&self, event: Event) {
+        self.0.apply(event);
+    }
+
+    fn connected(&self) {
+        for (_, history) in self.0.histories.get_value() {
+            history.send_waiting(self.0);
+        }
+    }
+}
+
+/// Starts everything: the state, its context, its connection.
+pub(crate) fn start() -> State {
+    let state = State::new();
+    provide_context(state);
+    place::follow(state);
+    state.bridge().start(Rc::new(Ears(state)));
+    state
+}

@@ -1,0 +1,82 @@
+//! What people and conversations are called.
+
+use super::State;
+use crate::say::{t, tf, tn};
+use crate::timeline::short_id;
+use leptos::prelude::*;
+use starling_core::api::{Conversation, ConversationMode, MemberRole, PresenceState, Request};
+use starling_core::id::AccountId;
+
+impl State {
+    /// What a person is called here: their own name, the name from the directory, or the ends of their address.
+    pub(crate) fn name_of(&self, id: &AccountId) -> String {
+        let own = self.account();
+        if let Some(account) = own.filter(|a| a.jami_id == *id) {
+            return if account.display_name.is_empty() { t("person/you") } else { account.display_name };
+        }
+        self.contacts
+            .with(|all| {
+                let contact = all.get(id)?;
+                let registered = contact.registered_name.clone().unwrap_or_default();
+                [contact.display_name.clone(), registered].into_iter().find(|n| !n.is_empty())
+            })
+            .or_else(|| self.name_in_conversations(id))
+            .unwrap_or_else(|| short_id(&id.to_hex()))
+    }
+
+    /// Members of groups need not be contacts.
+    fn name_in_conversations(&self, id: &AccountId) -> Option<String> {
+        self.conversations.with(|all| {
+            let member = |c: &Conversation| c.members.iter().find(|m| m.id == *id).map(|m| m.display_name.clone());
+            all.values().find_map(|c| c.with(member).filter(|n| !n.is_empty()))
+        })
+    }
+
+    /// What a conversation is called: its title, or the names of the others in it.
+    pub(crate) fn title_of(&self, conversation: &Conversation) -> String {
+        if let Some(title) = conversation.title.as_ref().filter(|t| !t.trim().is_empty()) {
+            return title.clone();
+        }
+        let others = self.others(conversation);
+        match others.as_slice() {
+            [] => t("conversation/just-you"),
+            [one] => self.name_of(one),
+            [first, second] => tf("conversation/two-names", &[("first", &self.name_of(first)), ("second", &self.name_of(second))]),
+            [first, second, rest @ ..] => {
+                let more = (conversation.member_count as usize).saturating_sub(3).max(rest.len());
+                tn("conversation/more-names", more, &[("first", &self.name_of(first)), ("second", &self.name_of(second))])
+            }
+        }
+    }
+
+    /// Everyone in a conversation but oneself, and but those who went.
+    pub(crate) fn others(&self, conversation: &Conversation) -> Vec<AccountId> {
+        let me = self.me();
+        let here = conversation.members.iter().filter(|m| Some(m.id) != me);
+        let here: Vec<_> = here.filter(|m| !matches!(m.role, MemberRole::Left | MemberRole::Banned)).map(|m| m.id).collect();
+        if here.is_empty() && conversation.mode == ConversationMode::OneToOne {
+            // The other may have left; the conversation still is the one with them.
+            return conversation.members.iter().filter(|m| Some(m.id) != me).map(|m| m.id).collect();
+        }
+        here
+    }
+
+    /// The other one, where there are two.
+    pub(crate) fn peer(&self, conversation: &Conversation) -> Option<AccountId> {
+        match conversation.mode {
+            ConversationMode::OneToOne => self.others(conversation).into_iter().next(),
+            _ => None,
+        }
+    }
+
+    /// Whether someone can be reached.
+    pub(crate) fn is_online(&self, id: &AccountId) -> bool {
+        let linked = self.links.with(|all| all.get(id).is_some_and(|l| l.phase == starling_core::api::LinkPhase::Connected));
+        linked || self.contacts.with(|all| all.get(id).is_some_and(|c| c.presence.state != PresenceState::Offline))
+    }
+
+    /// What a request comes from.
+    pub(crate) fn asker(&self, request: &Request) -> String {
+        if request.display_name.is_empty() { short_id(&request.from.to_hex()) } else { request.display_name.clone() }
+    }
+}

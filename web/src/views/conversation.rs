@@ -1,0 +1,121 @@
+//! A conversation: its header, how its people are reached, the history, the composer.
+
+use super::composer::Composer;
+use super::history::HistoryView;
+use super::link;
+use crate::parts::{Avatar, Icon, icon, turning_icon};
+use crate::say::t;
+use crate::state::{Place, State};
+use crate::{browser, views::history::typing_line};
+use leptos::prelude::*;
+use starling_core::api::ConversationMode;
+use starling_core::id::ConversationId;
+use wasm_bindgen::JsCast;
+
+#[component]
+pub(crate) fn ConversationPane(id: ConversationId) -> impl IntoView {
+    let state = State::get();
+    // A conversation may be opened by its address before the list has it.
+    let known = Memo::new(move |_| state.conversations.with(|all| all.contains_key(&id)));
+    move || match known.get() {
+        true => view! { <Known id=id /> }.into_any(),
+        false => view! {
+            <main class="pane conversation-pane"><div class="empty fills">
+                <h2>{t("conversation/unknown")}</h2>
+                <button class="button" type="button" on:click=move |_| Place::List.go()>{t("common/back")}</button>
+            </div></main>
+        }
+        .into_any(),
+    }
+}
+
+#[component]
+fn Known(id: ConversationId) -> impl IntoView {
+    let state = State::get();
+    let signal = untrack(|| state.conversation(&id))?;
+    let history = state.history(id);
+    let conversation = Signal::from(signal);
+    let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
+    let subtitle = Memo::new(move |_| conversation.with(|c| link::subtitle(state, c)));
+    let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
+    let face = untrack(|| conversation.with(|c| state.peer(c))).map_or_else(|| id.to_hex(), |peer| peer.to_hex());
+    let link_history = history.clone();
+    let line = Memo::new(move |_| conversation.with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text))));
+    let details = move || matches!(state.place.get(), Place::Details(_));
+    let toggle = move |_| match details() {
+        true => Place::Conversation(id).go(),
+        false => Place::Details(id).go(),
+    };
+    Some(view! {
+        <main class="pane conversation-pane" aria-label=move || title.get()>
+            <header class="pane-head">
+                <button class="icon-button back" type="button" aria-label=t("common/back-to-list") on:click=move |_| Place::List.go()>
+                    {turning_icon(Icon::Back)}
+                </button>
+                <button class="who" type="button" on:click=toggle aria-label=t("conversation/details")>
+                    <Avatar id=face name=title group=group />
+                    <span class="titles">
+                        <h2><bdi>{move || title.get()}</bdi></h2>
+                        <span class="subtitle" data-testid="link">{move || subtitle.get()}</span>
+                    </span>
+                </button>
+                <button class="icon-button" type="button" aria-label=t("conversation/details") title=t("conversation/details")
+                    aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
+            </header>
+            <div role="status">
+                {move || line.get().map(|(class, text)| view! { <p class=class data-testid="link-line">{text}</p> })}
+            </div>
+            <HistoryView history=history.clone() one_to_one=Signal::derive(move || !group.get()) />
+            <p class="typing" aria-live="polite">{move || typing_line(state, &id)}</p>
+            <Composer history=history name=title />
+        </main>
+    })
+}
+
+/// The edge of a pane, to drag or to move with the arrow keys. Its place is remembered.
+#[component]
+pub(crate) fn Grip(side: &'static str) -> impl IntoView {
+    let state = State::get();
+    let (width, starts) = match side {
+        "list" => (state.list_width, false),
+        _ => (state.details_width, true),
+    };
+    const NARROW: f64 = 240.0;
+    const WIDE: f64 = 560.0;
+    let set = move |to: f64| {
+        let to = to.clamp(NARROW, WIDE).round();
+        width.set(Some(to));
+        browser::keep(&format!("width-{side}"), &to.to_string());
+    };
+    // Towards which side the pane grows, in a language of either direction.
+    let sign = move || {
+        let rtl = document().document_element().and_then(|e| e.get_attribute("dir")).is_some_and(|d| d == "rtl");
+        if rtl == starts { 1.0 } else { -1.0 }
+    };
+    let dragging = StoredValue::new(None::<(f64, f64)>);
+    let down = move |event: web_sys::PointerEvent| {
+        let Some(element) = event.target().and_then(|t| t.dyn_into::<web_sys::Element>().ok()) else { return };
+        let _ = element.set_pointer_capture(event.pointer_id());
+        let now = element.parent_element().map_or(320.0, |pane| pane.get_bounding_client_rect().width());
+        dragging.set_value(Some((f64::from(event.client_x()), now)));
+    };
+    let drag = move |event: web_sys::PointerEvent| {
+        if let Some((from, before)) = dragging.get_value() {
+            set(before + sign() * (f64::from(event.client_x()) - from));
+        }
+    };
+    let key = move |event: web_sys::KeyboardEvent| {
+        let step = match event.key().as_str() {
+            "ArrowRight" => 16.0 * sign(),
+            "ArrowLeft" => -16.0 * sign(),
+            _ => return,
+        };
+        event.prevent_default();
+        set(width.get_untracked().unwrap_or(320.0) + step);
+    };
+    view! {
+        <div class="grip" class:start=starts role="separator" tabindex="0" aria-orientation="vertical" aria-label=t("common/resize")
+            aria-valuemin="240" aria-valuemax="560" aria-valuenow=move || width.get().unwrap_or(320.0).to_string()
+            on:pointerdown=down on:pointermove=drag on:pointerup=move |_| dragging.set_value(None) on:keydown=key></div>
+    }
+}

@@ -1,0 +1,244 @@
+//! The list: search, requests, conversations.
+
+use crate::browser::{self, brief_time};
+use crate::parts::{Avatar, Icon, icon};
+use crate::say::{t, tf, tn};
+use crate::state::{Place, Question, State};
+use crate::views::message::summary;
+use leptos::prelude::*;
+use starling_core::api::{
+    Conversation, ConversationMode, ConversationState, Request, RequestAccept, RequestBlock, RequestDecline, RequestParams,
+};
+use starling_core::id::ConversationId;
+use wasm_bindgen_futures::spawn_local;
+
+/// Everything that a search may look at, in small letters.
+fn searchable(state: State, conversation: &Conversation) -> String {
+    let mut text = state.title_of(conversation);
+    for member in &conversation.members {
+        text.push('\n');
+        text.push_str(&state.name_of(&member.id));
+        text.push('\n');
+        text.push_str(&member.id.to_hex());
+    }
+    text.to_lowercase()
+}
+
+/// The conversations that match, the one that moved last first.
+pub(crate) fn matching(state: State, query: &str) -> Vec<ConversationId> {
+    let query = query.trim().to_lowercase();
+    let mut found: Vec<(i64, ConversationId)> = state.conversations.with(|all| {
+        let matches = all.iter().filter_map(|(id, signal)| {
+            signal.with(|c| {
+                let at = c.last_message.as_ref().map_or(c.created, |m| m.received_at.max(m.sent_at));
+                (query.is_empty() || searchable(state, c).contains(&query)).then_some((at, *id))
+            })
+        });
+        matches.collect()
+    });
+    found.sort_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, id)| id).collect()
+}
+
+#[component]
+pub(crate) fn ListPane() -> impl IntoView {
+    let state = State::get();
+    let query = state.search;
+    let found = Memo::new(move |_| query.with(|q| matching(state, q)));
+    let requests = Memo::new(move |_| state.requests.with(|all| all.keys().copied().collect::<Vec<_>>()));
+    let any = move || state.conversations.with(|all| !all.is_empty());
+    view! {
+        <section class="pane list-pane" aria-label=t("list/label")>
+            <header class="pane-head">
+                <div class="titles"><h1>{t("list/title")}</h1></div>
+                <button class="icon-button" type="button" aria-label=t("list/new-group") title=t("list/new-group")
+                    on:click=move |_| state.question.set(Some(Question::NewGroup))>{icon(Icon::AddGroup)}</button>
+                <button class="icon-button" type="button" aria-label=t("list/add-person") title=t("list/add-person")
+                    on:click=move |_| state.question.set(Some(Question::AddPerson))>{icon(Icon::AddPerson)}</button>
+            </header>
+            {move || any().then(|| view! {
+                <div class="tools">
+                    <div class="search" role="search">
+                        {icon(Icon::Search)}
+                        <input id="search" class="input" type="search" aria-label=t("list/search") placeholder=t("list/search")
+                            prop:value=query on:input=move |event| query.set(event_target_value(&event))
+                            on:keydown=move |event| if event.key() == "Enter" {
+                                if let Some(first) = found.get_untracked().first() { Place::Conversation(*first).go(); }
+                            } />
+                        <kbd aria-hidden="true">"Ctrl K"</kbd>
+                    </div>
+                </div>
+            })}
+            <div class="pane-body">
+                {move || (!requests.with(Vec::is_empty)).then(|| view! {
+                    <section aria-labelledby="requests-title">
+                        <div class="section-title"><h3 id="requests-title">{t("request/title")}</h3>
+                            <span class="badge">{requests.with(Vec::len)}</span></div>
+                        <For each=move || requests.get() key=|id| *id let(id)><RequestCard id=id /></For>
+                    </section>
+                })}
+                {move || match (any(), found.with(Vec::is_empty)) {
+                    (false, _) => view! { <NoConversations /> }.into_any(),
+                    (true, true) => view! { <p class="empty">{tf("list/nothing-found", &[("query", query.get().trim())])}</p> }.into_any(),
+                    (true, false) => ().into_any(),
+                }}
+                <ul class="entries" aria-label=t("list/title")>
+                    <For each=move || found.get() key=|id| *id let(id)><li><Entry id=id /></li></For>
+                </ul>
+            </div>
+            <super::conversation::Grip side="list" />
+        </section>
+    }
+}
+
+/// A list that is still empty says what to do.
+#[component]
+fn NoConversations() -> impl IntoView {
+    let state = State::get();
+    view! {
+        <div class="empty">
+            <h2>{t("list/empty-title")}</h2>
+            <p>{t("list/empty")}</p>
+            <div class="stack tight">
+                <button class="button main" type="button" on:click=move |_| state.question.set(Some(Question::AddPerson))>{t("list/add-person")}</button>
+                <button class="button plain" type="button" on:click=move |_| state.question.set(Some(Question::Address))>{t("list/show-address")}</button>
+            </div>
+        </div>
+    }
+}
+
+/// Beside the list, while nothing is open.
+#[component]
+pub(crate) fn NothingOpen() -> impl IntoView {
+    let state = State::get();
+    let any = move || state.conversations.with(|all| !all.is_empty());
+    view! {
+        <main class="pane conversation-pane">
+            <div class="empty fills">
+                <h2>{move || if any() { t("list/pick-title") } else { tf("list/welcome", &[("name", &state.account().map(|a| a.display_name).unwrap_or_default())]) }}</h2>
+                <p>{move || if any() { t("list/pick") } else { t("list/welcome-help") }}</p>
+                <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Address))>{t("list/show-address")}</button>
+            </div>
+        </main>
+    }
+}
+
+/// One conversation in the list.
+#[component]
+pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
+    let state = State::get();
+    let signal = untrack(|| state.conversation(&id))?;
+    let title = {
+        let signal = signal.clone();
+        Memo::new(move |_| signal.with(|c| state.title_of(c)))
+    };
+    let (group, face, online, unread) = {
+        let (a, b, c, d) = (signal.clone(), signal.clone(), signal.clone(), signal.clone());
+        (
+            Signal::derive(move || a.with(|c| c.mode != ConversationMode::OneToOne)),
+            untrack(|| b.with(|c| state.peer(c))).map_or_else(|| id.to_hex(), |peer| peer.to_hex()),
+            Signal::derive(move || c.with(|c| state.peer(c).is_some_and(|p| state.is_online(&p)))),
+            Memo::new(move |_| d.with(|c| c.unread)),
+        )
+    };
+    let when = {
+        let signal = signal.clone();
+        move || signal.with(|c| c.last_message.as_ref().map(|m| brief_time(m.sent_at))).unwrap_or_default()
+    };
+    let last = move || {
+        let draft = state.drafts.with(|all| all.get(&id).cloned());
+        let current = state.place.get().conversation() == Some(id);
+        match draft.filter(|_| !current) {
+            Some(draft) => view! { <em class="draft">{t("list/draft")}</em> " " <bdi>{draft}</bdi> }.into_any(),
+            None => {
+                let text = signal.with(|c| match (&c.last_message, c.state) {
+                    (_, ConversationState::Syncing) => t("list/syncing"),
+                    (Some(message), _) => summary(state, c, message),
+                    (None, _) => t("list/no-message"),
+                });
+                view! { <bdi>{text}</bdi> }.into_any()
+            }
+        }
+    };
+    let current = move || state.place.get().conversation() == Some(id);
+    Some(view! {
+        <button class="entry" type="button" class:unread=move || { unread.get() > 0 } data-testid="conversation"
+            aria-current=move || current().to_string() on:click=move |_| Place::Conversation(id).go()>
+            <Avatar id=face name=title group=group online=online />
+            <span class="name"><bdi>{move || title.get()}</bdi></span>
+            <span class="when">{when}</span>
+            <span class="last">{last}</span>
+            <span class="count">{move || (unread.get() > 0).then(|| view! {
+                <span class="badge" aria-hidden="true">{unread.get()}</span>
+                <span class="hidden-text">{tn("list/unread", unread.get() as usize, &[])}</span>
+            })}</span>
+        </button>
+    })
+}
+
+/// Someone asks to talk.
+#[component]
+fn RequestCard(id: ConversationId) -> impl IntoView {
+    let state = State::get();
+    let request: Request = untrack(|| state.requests.with(|all| all.get(&id).cloned()))?;
+    let name = state.asker(&request);
+    let busy = RwSignal::new(false);
+    let params = move || state.account_id.get_untracked().map(|account| RequestParams { account, conversation: id });
+    let accept = move |_| {
+        let Some(params) = params() else { return };
+        busy.set(true);
+        spawn_local(async move {
+            match state.bridge().call::<RequestAccept>(params).await {
+                Ok(conversation) => {
+                    state.requests.update(|all| drop(all.remove(&id)));
+                    let id = conversation.id;
+                    state.put(conversation);
+                    Place::Conversation(id).go();
+                    browser::focus("composer");
+                }
+                Err(error) => state.report(&error),
+            }
+            busy.try_set(false);
+        });
+    };
+    let refuse = move |block: bool| {
+        let Some(params) = params() else { return };
+        busy.set(true);
+        spawn_local(async move {
+            let done = match block {
+                true => state.bridge().call::<RequestBlock>(params).await,
+                false => state.bridge().call::<RequestDecline>(params).await,
+            };
+            match done {
+                Ok(()) => state.requests.update(|all| drop(all.remove(&id))),
+                Err(error) => state.report(&error),
+            }
+            busy.try_set(false);
+        });
+    };
+    let is_group = request.mode != ConversationMode::OneToOne;
+    let what = match (&request.title, is_group) {
+        (Some(title), true) if !title.is_empty() => tf("request/into-group", &[("title", title)]),
+        (_, true) => t("request/into-a-group"),
+        (_, false) => t("request/wants-to-talk"),
+    };
+    let label = tf("request/from", &[("name", &name)]);
+    let shown = name.clone();
+    Some(view! {
+        <article class="request" aria-label=label data-testid="request">
+            <div class="who">
+                <Avatar id=request.from.to_hex() name=name.clone() />
+                <div>
+                    <div class="name"><bdi>{shown}</bdi></div>
+                    <div class="small quiet">{what}</div>
+                </div>
+            </div>
+            {request.message.clone().filter(|m| !m.is_empty()).map(|m| view! { <p class="said" dir="auto">{m}</p> })}
+            <div class="row">
+                <button class="button main" type="button" disabled=move || busy.get() on:click=accept>{t("request/accept")}</button>
+                <button class="button" type="button" disabled=move || busy.get() on:click=move |_| refuse(false)>{t("request/decline")}</button>
+                <button class="button plain danger" type="button" disabled=move || busy.get() on:click=move |_| refuse(true)>{t("request/block")}</button>
+            </div>
+        </article>
+    })
+}

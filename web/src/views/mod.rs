@@ -1,0 +1,182 @@
+//! The pages: what a person sees, from the first run to settings.
+
+mod address;
+mod composer;
+mod conversation;
+mod details;
+mod first_run;
+mod history;
+mod link;
+mod list;
+mod message;
+mod proof;
+mod questions;
+mod rail;
+mod settings;
+mod shortcuts;
+mod unpaired;
+
+use crate::bridge::Socket;
+use crate::parts::{Icon, icon};
+use crate::say::t;
+use crate::state::{Place, State};
+use leptos::prelude::*;
+use starling_core::api::{ApiError, ErrorCode, NoticeLevel};
+
+/// An error as something a person understands and can act on.
+pub(crate) fn error_in_words(error: &ApiError) -> String {
+    let key = match error.code {
+        ErrorCode::NotFound => "error/not-found",
+        ErrorCode::AlreadyExists => "error/already-exists",
+        ErrorCode::NotAMember => "error/not-a-member",
+        ErrorCode::NotAuthorised => "error/not-authorised",
+        ErrorCode::WrongPassword => "error/wrong-password",
+        ErrorCode::Offline => "error/offline",
+        ErrorCode::TooLarge => "error/too-large",
+        ErrorCode::TooMany => "error/too-many",
+        ErrorCode::Timeout => "error/timeout",
+        ErrorCode::Corrupt => "error/corrupt",
+        ErrorCode::Storage => "error/storage",
+        ErrorCode::Rejected => "error/rejected",
+        ErrorCode::Unsupported => "error/unsupported",
+        ErrorCode::Stopping => "error/stopping",
+        // The bridge's own sentence knows more than a general one.
+        _ if !error.message.is_empty() => return error.message.clone(),
+        _ => "error/other",
+    };
+    t(key)
+}
+
+/// What fills the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Unpaired,
+    Starting,
+    FirstRun,
+    Main,
+}
+
+/// The whole page.
+#[component]
+pub(crate) fn App() -> impl IntoView {
+    let state = State::get();
+    shortcuts::listen(state);
+    let socket = state.bridge().state();
+    let first_run = first_run::needed(state);
+    let phase = Memo::new(move |_| match (socket.get(), state.loaded.get()) {
+        (Socket::Unpaired, _) => Phase::Unpaired,
+        (_, false) => Phase::Starting,
+        _ if first_run.get() => Phase::FirstRun,
+        _ => Phase::Main,
+    });
+    // Every text is said anew when the language changes.
+    move || {
+        state.language.track();
+        match phase.get() {
+            Phase::Unpaired => view! { <unpaired::Unpaired /> }.into_any(),
+            Phase::Starting => view! { <Starting /> }.into_any(),
+            Phase::FirstRun => view! { <first_run::FirstRun /> }.into_any(),
+            Phase::Main => view! { <Main /> }.into_any(),
+        }
+    }
+}
+
+/// Before anything is known: nothing for two seconds, then words.
+#[component]
+fn Starting() -> impl IntoView {
+    let socket = State::get().bridge().state();
+    let late = RwSignal::new(false);
+    wasm_bindgen_futures::spawn_local(async move {
+        crate::browser::sleep_ms(1_500).await;
+        late.try_set(true);
+    });
+    view! {
+        <main class="alone">
+            <div class="card" role="status">
+                {move || late.get().then(|| match socket.get() {
+                    Socket::Lost => view! {
+                        <h1>{t("start/not-running")}</h1>
+                        <p class="lead">{t("start/not-running-help")}</p>
+                        <p class="address">"starling"</p>
+                    }.into_any(),
+                    _ => view! { <p class="lead">{t("start/connecting")}</p> }.into_any(),
+                })}
+            </div>
+        </main>
+    }
+}
+
+/// Rail, list, conversation, details.
+#[component]
+fn Main() -> impl IntoView {
+    let state = State::get();
+    let place = state.place;
+    let open = Memo::new(move |_| place.get().conversation());
+    let settings = Memo::new(move |_| place.get() == Place::Settings);
+    let details = Memo::new(move |_| matches!(place.get(), Place::Details(_) | Place::Proof(..)));
+    let pane = move || if place.get() == Place::List { "list" } else { "conversation" };
+    view! {
+        <a class="skip" href="#composer" on:click=move |event| {
+            event.prevent_default();
+            crate::browser::focus("composer");
+        }>{t("common/skip")}</a>
+        <div class="app" class:with-details=move || details.get() data-pane=pane
+            style:--list=move || state.list_width.get().map(|w| format!("{w}px"))
+            style:--details=move || state.details_width.get().map(|w| format!("{w}px"))>
+            <rail::Rail />
+            <list::ListPane />
+            {move || match (settings.get(), open.get()) {
+                (true, _) => view! { <settings::Settings /> }.into_any(),
+                (false, Some(id)) => view! { <conversation::ConversationPane id=id /> }.into_any(),
+                (false, None) => view! { <list::NothingOpen /> }.into_any(),
+            }}
+            {move || match place.get() {
+                Place::Details(id) => view! { <details::Details id=id /> }.into_any(),
+                Place::Proof(id, message) => view! { <proof::Proof id=id message=message /> }.into_any(),
+                _ => ().into_any(),
+            }}
+        </div>
+        <SocketLine />
+        <Notices />
+        <questions::Questions />
+        <div class="hidden-text" role="status" aria-live="polite">{move || state.said.get()}</div>
+    }
+}
+
+/// One line when the page has lost its bridge.
+#[component]
+fn SocketLine() -> impl IntoView {
+    let socket = State::get().bridge().state();
+    view! {
+        <div class="socket-line" role="status">
+            {move || (socket.get() == Socket::Lost).then(|| view! { <p>{t("start/lost")}</p> })}
+        </div>
+    }
+}
+
+/// What the bridge wants to say, until it is put away.
+#[component]
+fn Notices() -> impl IntoView {
+    let notices = State::get().notices;
+    view! {
+        <div class="notices" aria-live="polite">
+            {move || notices.get().into_iter().map(|notice| {
+                let class = match notice.level {
+                    NoticeLevel::Info => "note",
+                    NoticeLevel::Warning => "note warn",
+                    NoticeLevel::Error => "note error",
+                };
+                let text = notice.text.clone();
+                view! {
+                    <div class=class>
+                        <p>{notice.text.clone()}</p>
+                        <button class="icon-button" type="button" aria-label=t("common/close")
+                            on:click=move |_| notices.update(|all| all.retain(|n| n.text != text))>
+                            {icon(Icon::Close)}
+                        </button>
+                    </div>
+                }
+            }).collect_view()}
+        </div>
+    }
+}
