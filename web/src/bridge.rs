@@ -4,9 +4,10 @@ use crate::browser::sleep_ms;
 use futures_channel::oneshot;
 use leptos::prelude::*;
 use serde_json::Value;
+use starling_core::api::method::{GetBridgeInfo, GetEventsSince};
 use starling_core::api::{
-    ApiError, ErrorCode, Event, EventsSinceParams, GetBridgeInfo, GetEventsSince, Method, Nothing, Notification, RpcRequest,
-    RpcResponse, SequencedEvent, RequestId,
+    ApiError, ErrorCode, Event, EventsSinceParams, Method, Nothing, Notification, RequestId,
+    RpcRequest, RpcResponse, SequencedEvent,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -58,9 +59,8 @@ struct Inner {
     socket: RefCell<Option<WebSocket>>,
     waiting: RefCell<BTreeMap<i64, oneshot::Sender<Result<Value, ApiError>>>>,
     next_id: Cell<i64>,
-    /// The last event that was seen, and the epoch its number is from.
-    seen: Cell<u64>,
-    epoch: RefCell<Option<String>>,
+    /// The last event that was seen; nothing before the first connection.
+    seen: Cell<Option<u64>>,
     /// Events that come while missed ones are being fetched.
     held: RefCell<Option<Vec<SequencedEvent>>>,
     wait: Cell<i32>,
@@ -82,8 +82,7 @@ impl Bridge {
             socket: RefCell::default(),
             waiting: RefCell::default(),
             next_id: Cell::new(1),
-            seen: Cell::new(0),
-            epoch: RefCell::default(),
+            seen: Cell::new(None),
             held: RefCell::default(),
             wait: Cell::new(FIRST_WAIT),
             listener: RefCell::default(),
@@ -106,7 +105,9 @@ impl Bridge {
     pub(crate) fn connect(&self) {
         let this = self.clone();
         spawn_local(async move {
-            let Some(listener) = this.0.listener.borrow().clone() else { return };
+            let Some(listener) = this.0.listener.borrow().clone() else {
+                return;
+            };
             match listener.authenticate().await {
                 Ok(true) => this.open(),
                 Ok(false) => this.0.state.set(Socket::Unpaired),
@@ -117,7 +118,11 @@ impl Bridge {
 
     fn open(&self) {
         let location = window().location();
-        let scheme = if location.protocol().is_ok_and(|p| p == "https:") { "wss" } else { "ws" };
+        let scheme = if location.protocol().is_ok_and(|p| p == "https:") {
+            "wss"
+        } else {
+            "ws"
+        };
         let address = format!("{scheme}://{}/api", location.host().unwrap_or_default());
         let Ok(socket) = WebSocket::new(&address) else {
             self.closed();
@@ -152,9 +157,8 @@ impl Bridge {
     /// The socket stands: catch up, then let the page see it.
     async fn opened(&self) {
         *self.0.held.borrow_mut() = Some(Vec::new());
-        let known = self.0.epoch.borrow().clone();
-        let caught_up = match known {
-            Some(epoch) => self.catch_up(epoch).await,
+        let caught_up = match self.0.seen.get() {
+            Some(seq) => self.catch_up(seq).await,
             None => self.begin().await,
         };
         if caught_up.is_err() {
@@ -176,18 +180,17 @@ impl Bridge {
 
     async fn begin(&self) -> Result<(), ApiError> {
         let info = self.call::<GetBridgeInfo>(Nothing {}).await?;
-        self.0.seen.set(info.seq);
-        *self.0.epoch.borrow_mut() = Some(info.epoch);
+        self.0.seen.set(Some(info.seq));
         self.reload().await;
         Ok(())
     }
 
-    async fn catch_up(&self, epoch: String) -> Result<(), ApiError> {
-        let missed = EventsSinceParams { seq: self.0.seen.get(), epoch: Some(epoch) };
-        let missed = self.call::<GetEventsSince>(missed).await?;
-        *self.0.epoch.borrow_mut() = Some(missed.epoch);
+    async fn catch_up(&self, seq: u64) -> Result<(), ApiError> {
+        let missed = self
+            .call::<GetEventsSince>(EventsSinceParams { seq })
+            .await?;
         if missed.gap {
-            self.0.seen.set(missed.seq);
+            self.0.seen.set(Some(missed.seq));
             self.reload().await;
         }
         for event in missed.events {
@@ -204,7 +207,9 @@ impl Bridge {
     }
 
     fn received(&self, text: &str) {
-        let Ok(value) = serde_json::from_str::<Value>(text) else { return };
+        let Ok(value) = serde_json::from_str::<Value>(text) else {
+            return;
+        };
         // A batch of calls may be answered by a batch.
         let values = match value {
             Value::Array(values) => values,
@@ -233,10 +238,10 @@ impl Bridge {
     }
 
     fn happened(&self, event: SequencedEvent) {
-        if event.seq <= self.0.seen.get() {
+        if self.0.seen.get().is_some_and(|seen| event.seq <= seen) {
             return;
         }
-        self.0.seen.set(event.seq);
+        self.0.seen.set(Some(event.seq));
         if let Some(listener) = self.0.listener.borrow().clone() {
             listener.event(event.event);
         }
@@ -264,11 +269,15 @@ impl Bridge {
         let params = serde_json::to_value(params).map_err(|e| ApiError::invalid(e.to_string()))?;
         let id = self.0.next_id.get();
         self.0.next_id.set(id + 1);
-        let text = serde_json::to_string(&RpcRequest::new(id, M::NAME, params)).map_err(|_| lost())?;
+        let text =
+            serde_json::to_string(&RpcRequest::new(id, M::NAME, params)).map_err(|_| lost())?;
         let (sender, receiver) = oneshot::channel();
         {
             let socket = self.0.socket.borrow();
-            let socket = socket.as_ref().filter(|s| s.ready_state() == WebSocket::OPEN).ok_or_else(lost)?;
+            let socket = socket
+                .as_ref()
+                .filter(|s| s.ready_state() == WebSocket::OPEN)
+                .ok_or_else(lost)?;
             socket.send_with_str(&text).map_err(|_| lost())?;
         }
         self.0.waiting.borrow_mut().insert(id, sender);
@@ -280,6 +289,11 @@ impl Bridge {
             }
         });
         let value = receiver.await.unwrap_or_else(|_| Err(lost()))?;
-        serde_json::from_value(value).map_err(|e| ApiError::internal(format!("{} answered what this page does not understand: {e}", M::NAME)))
+        serde_json::from_value(value).map_err(|e| {
+            ApiError::internal(format!(
+                "{} answered what this page does not understand: {e}",
+                M::NAME
+            ))
+        })
     }
 }

@@ -23,19 +23,41 @@ fn storage() -> Option<Storage> {
 
 /// What was kept under a name. Storage may be forbidden: then nothing was.
 pub(crate) fn recall(key: &str) -> Option<String> {
-    storage()?.get_item(&format!("starling.{key}")).ok().flatten()
+    storage()?
+        .get_item(&format!("starling.{key}"))
+        .ok()
+        .flatten()
 }
 
 /// Keeps a text under a name; an empty text forgets it.
 pub(crate) fn keep(key: &str, value: &str) {
     let Some(storage) = storage() else { return };
     let key = format!("starling.{key}");
-    let _ = if value.is_empty() { storage.remove_item(&key) } else { storage.set_item(&key, value) };
+    let _ = if value.is_empty() {
+        storage.remove_item(&key)
+    } else {
+        storage.set_item(&key, value)
+    };
+}
+
+/// Gives the page the theme and the contrast that were chosen.
+pub(crate) fn apply_appearance() {
+    let Some(root) = document().document_element() else {
+        return;
+    };
+    for (key, attribute) in [("theme", "data-theme"), ("contrast", "data-contrast")] {
+        let _ = match recall(key) {
+            Some(value) => root.set_attribute(attribute, &value),
+            None => root.remove_attribute(attribute),
+        };
+    }
 }
 
 /// Puts a text on the clipboard; true if that worked.
 pub(crate) async fn copy(text: &str) -> bool {
-    JsFuture::from(window().navigator().clipboard().write_text(text)).await.is_ok()
+    JsFuture::from(window().navigator().clipboard().write_text(text))
+        .await
+        .is_ok()
 }
 
 /// True if this browser can hand a text to other programs.
@@ -61,7 +83,10 @@ pub(crate) async fn sleep_ms(ms: i32) {
 /// Moves the focus to the element with this id, once it is there.
 pub(crate) fn focus(id: &'static str) {
     request_animation_frame(move || {
-        if let Some(element) = document().get_element_by_id(id).and_then(|e| e.dyn_into::<HtmlElement>().ok()) {
+        if let Some(element) = document()
+            .get_element_by_id(id)
+            .and_then(|e| e.dyn_into::<HtmlElement>().ok())
+        {
             let _ = element.focus();
         }
     });
@@ -78,8 +103,12 @@ pub(crate) async fn file_as_base64(file: &web_sys::File) -> Option<String> {
 /// Offers bytes as a download under a name.
 pub(crate) fn download(name: &str, bytes: &[u8]) {
     let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes));
-    let Ok(blob) = web_sys::Blob::new_with_u8_array_sequence(&parts) else { return };
-    let Ok(url) = web_sys::Url::create_object_url_with_blob(&blob) else { return };
+    let Ok(blob) = web_sys::Blob::new_with_u8_array_sequence(&parts) else {
+        return;
+    };
+    let Ok(url) = web_sys::Url::create_object_url_with_blob(&blob) else {
+        return;
+    };
     if let Ok(link) = document().create_element("a") {
         let _ = link.set_attribute("href", &url);
         let _ = link.set_attribute("download", name);
@@ -96,7 +125,9 @@ fn format_date(at_ms: i64, options: &[(&str, &str)]) -> String {
     for (key, value) in options {
         let _ = js_sys::Reflect::set(&settings, &(*key).into(), &(*value).into());
     }
-    js_sys::Date::new(&JsValue::from_f64(at_ms as f64)).to_locale_string(&crate::say::language(), &settings).into()
+    js_sys::Date::new(&JsValue::from_f64(at_ms as f64))
+        .to_locale_string(&crate::say::language(), &settings)
+        .into()
 }
 
 /// Hours and minutes.
@@ -116,8 +147,14 @@ pub(crate) fn day_in_words(at_ms: i64) -> String {
         0 => crate::say::t("time/today"),
         1 => crate::say::t("time/yesterday"),
         2..=6 => format_date(at_ms, &[("weekday", "long")]),
-        -1..=320 => format_date(at_ms, &[("weekday", "long"), ("day", "numeric"), ("month", "long")]),
-        _ => format_date(at_ms, &[("day", "numeric"), ("month", "long"), ("year", "numeric")]),
+        -1..=320 => format_date(
+            at_ms,
+            &[("weekday", "long"), ("day", "numeric"), ("month", "long")],
+        ),
+        _ => format_date(
+            at_ms,
+            &[("day", "numeric"), ("month", "long"), ("year", "numeric")],
+        ),
     }
 }
 
@@ -128,6 +165,13 @@ pub(crate) fn brief_time(at_ms: i64) -> String {
         1 => crate::say::t("time/yesterday"),
         2..=6 => format_date(at_ms, &[("weekday", "short")]),
         7..=320 => format_date(at_ms, &[("day", "numeric"), ("month", "short")]),
-        _ => format_date(at_ms, &[("day", "numeric"), ("month", "numeric"), ("year", "2-digit")]),
+        _ => format_date(
+            at_ms,
+            &[
+                ("day", "numeric"),
+                ("month", "numeric"),
+                ("year", "2-digit"),
+            ],
+        ),
     }
 }

@@ -23,7 +23,10 @@ thread_local! {
 /// What went wrong in the browser itself.
 fn browser_error(what: &str) -> impl FnOnce(JsValue) -> ApiError {
     move |e| {
-        let why = e.dyn_into::<js_sys::Error>().map(|e| String::from(e.message())).unwrap_or_default();
+        let why = e
+            .dyn_into::<js_sys::Error>()
+            .map(|e| String::from(e.message()))
+            .unwrap_or_default();
         ApiError::new(ErrorCode::Unsupported, format!("{what}: {why}"))
     }
 }
@@ -55,7 +58,9 @@ pub(crate) async fn open_session() -> Result<bool, ApiError> {
     if session::stands().await? {
         return Ok(true);
     }
-    let Some((key, grant)) = stored().await? else { return Ok(false) };
+    let Some((key, grant)) = stored().await? else {
+        return Ok(false);
+    };
     sign_in(&key, &grant).await
 }
 
@@ -65,7 +70,12 @@ pub(crate) async fn pair(code: &str) -> Result<(), ApiError> {
     let code = code.rsplit("#pair=").next().unwrap_or(code).trim();
     let pair = key_pair().await?;
     let public = Reflect::get(&pair, &"publicKey".into()).map_err(browser_error("key"))?;
-    let raw = promise(subtle()?.export_key("raw", public.unchecked_ref()).map_err(browser_error("key"))?).await?;
+    let raw = promise(
+        subtle()?
+            .export_key("raw", public.unchecked_ref())
+            .map_err(browser_error("key"))?,
+    )
+    .await?;
     let raw = Uint8Array::new(&raw).to_vec();
     let grant = session::pair(code, &raw, &name_of_browser()).await?;
     let private = Reflect::get(&pair, &"privateKey".into()).map_err(browser_error("key"))?;
@@ -78,7 +88,10 @@ pub(crate) async fn pair(code: &str) -> Result<(), ApiError> {
 
 async fn sign_in(key: &JsValue, grant: &str) -> Result<bool, ApiError> {
     let challenge = session::challenge().await?;
-    let origin = window().location().origin().map_err(browser_error("origin"))?;
+    let origin = window()
+        .location()
+        .origin()
+        .map_err(browser_error("origin"))?;
     let text = challenge_text(&origin, &challenge);
     let signature = subtle()?
         .sign_with_str_and_u8_array("Ed25519", key.unchecked_ref(), text.as_bytes())
@@ -98,7 +111,9 @@ async fn key_pair() -> Result<JsValue, ApiError> {
         return Ok(kept);
     }
     let usages = Array::of2(&"sign".into(), &"verify".into());
-    let pair = subtle()?.generate_key_with_str("Ed25519", false, &usages).map_err(browser_error("key"))?;
+    let pair = subtle()?
+        .generate_key_with_str("Ed25519", false, &usages)
+        .map_err(browser_error("key"))?;
     let pair = promise(pair).await?;
     store("pair", &pair).await?;
     Ok(pair)
@@ -106,7 +121,9 @@ async fn key_pair() -> Result<JsValue, ApiError> {
 
 async fn stored() -> Result<Option<(JsValue, String)>, ApiError> {
     let (pair, grant) = (load("pair").await?, load("grant").await?);
-    let (false, Some(grant)) = (pair.is_undefined(), grant.as_string()) else { return Ok(None) };
+    let (false, Some(grant)) = (pair.is_undefined(), grant.as_string()) else {
+        return Ok(None);
+    };
     let private = Reflect::get(&pair, &"privateKey".into()).map_err(browser_error("key"))?;
     Ok(Some((private, grant)))
 }
@@ -114,9 +131,27 @@ async fn stored() -> Result<Option<(JsValue, String)>, ApiError> {
 /// What the list of paired browsers calls this one.
 fn name_of_browser() -> String {
     let agent = window().navigator().user_agent().unwrap_or_default();
-    let find = |names: &[(&str, &'static str)]| names.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name);
-    let browser = find(&[("Firefox/", "Firefox"), ("Edg/", "Edge"), ("OPR/", "Opera"), ("Chrome/", "Chrome"), ("Safari/", "Safari")]);
-    let system = find(&[("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS X", "macOS"), ("Linux", "Linux")]);
+    let find = |names: &[(&str, &'static str)]| {
+        names
+            .iter()
+            .find(|(mark, _)| agent.contains(mark))
+            .map(|(_, name)| *name)
+    };
+    let browser = find(&[
+        ("Firefox/", "Firefox"),
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ]);
+    let system = find(&[
+        ("Android", "Android"),
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ]);
     match (browser, system) {
         (Some(browser), Some(system)) => format!("{browser}, {system}"),
         (Some(one), None) | (None, Some(one)) => one.to_owned(),
@@ -125,11 +160,16 @@ fn name_of_browser() -> String {
 }
 
 fn subtle() -> Result<SubtleCrypto, ApiError> {
-    window().crypto().map(|c| c.subtle()).map_err(browser_error("WebCrypto"))
+    window()
+        .crypto()
+        .map(|c| c.subtle())
+        .map_err(browser_error("WebCrypto"))
 }
 
 async fn promise(promise: Promise) -> Result<JsValue, ApiError> {
-    JsFuture::from(promise).await.map_err(browser_error("WebCrypto"))
+    JsFuture::from(promise)
+        .await
+        .map_err(browser_error("WebCrypto"))
 }
 
 /// Waits for a request to the browser's database.
@@ -138,13 +178,23 @@ async fn request(request: &IdbRequest) -> Result<JsValue, ApiError> {
         request.set_onsuccess(Some(&resolve));
         request.set_onerror(Some(&reject));
     });
-    JsFuture::from(promise).await.map_err(|_| ApiError::new(ErrorCode::Storage, "The browser refuses to keep this page's key."))?;
+    JsFuture::from(promise).await.map_err(|_| {
+        ApiError::new(
+            ErrorCode::Storage,
+            "The browser refuses to keep this page's key.",
+        )
+    })?;
     request.result().map_err(browser_error("IndexedDB"))
 }
 
 async fn database() -> Result<IdbDatabase, ApiError> {
-    let factory = window().indexed_db().ok().flatten().ok_or_else(|| ApiError::new(ErrorCode::Unsupported, "This browser has no IndexedDB."))?;
-    let opening = factory.open_with_u32(DATABASE, 1).map_err(browser_error("IndexedDB"))?;
+    let factory =
+        window().indexed_db().ok().flatten().ok_or_else(|| {
+            ApiError::new(ErrorCode::Unsupported, "This browser has no IndexedDB.")
+        })?;
+    let opening = factory
+        .open_with_u32(DATABASE, 1)
+        .map_err(browser_error("IndexedDB"))?;
     let source = opening.clone();
     let upgrade = Closure::once(move || {
         if let Ok(database) = source.result().and_then(|d| d.dyn_into::<IdbDatabase>()) {
@@ -152,21 +202,41 @@ async fn database() -> Result<IdbDatabase, ApiError> {
         }
     });
     opening.set_onupgradeneeded(Some(upgrade.as_ref().unchecked_ref()));
-    request(&opening).await?.dyn_into().map_err(browser_error("IndexedDB"))
+    request(&opening)
+        .await?
+        .dyn_into()
+        .map_err(browser_error("IndexedDB"))
 }
 
 async fn load(name: &str) -> Result<JsValue, ApiError> {
     let database = database().await?;
-    let transaction = database.transaction_with_str(STORE).map_err(browser_error("IndexedDB"))?;
-    let store = transaction.object_store(STORE).map_err(browser_error("IndexedDB"))?;
-    request(&store.get(&name.into()).map_err(browser_error("IndexedDB"))?).await
+    let transaction = database
+        .transaction_with_str(STORE)
+        .map_err(browser_error("IndexedDB"))?;
+    let store = transaction
+        .object_store(STORE)
+        .map_err(browser_error("IndexedDB"))?;
+    request(
+        &store
+            .get(&name.into())
+            .map_err(browser_error("IndexedDB"))?,
+    )
+    .await
 }
 
 async fn store(name: &str, value: &JsValue) -> Result<(), ApiError> {
     let database = database().await?;
-    let transaction =
-        database.transaction_with_str_and_mode(STORE, IdbTransactionMode::Readwrite).map_err(browser_error("IndexedDB"))?;
-    let store = transaction.object_store(STORE).map_err(browser_error("IndexedDB"))?;
-    request(&store.put_with_key(value, &name.into()).map_err(browser_error("IndexedDB"))?).await?;
+    let transaction = database
+        .transaction_with_str_and_mode(STORE, IdbTransactionMode::Readwrite)
+        .map_err(browser_error("IndexedDB"))?;
+    let store = transaction
+        .object_store(STORE)
+        .map_err(browser_error("IndexedDB"))?;
+    request(
+        &store
+            .put_with_key(value, &name.into())
+            .map_err(browser_error("IndexedDB"))?,
+    )
+    .await?;
     Ok(())
 }

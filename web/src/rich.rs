@@ -37,9 +37,12 @@ fn fences(text: &str) -> Vec<&str> {
 
 /// The content of a block without the language after its fence and the line breaks around it.
 fn block(part: &str) -> &str {
-    let first_line_is_language = part
-        .split_once('\n')
-        .filter(|(first, _)| first.len() < 20 && first.chars().all(|c| c.is_ascii_alphanumeric() || "+-#.".contains(c)));
+    let first_line_is_language = part.split_once('\n').filter(|(first, _)| {
+        first.len() < 20
+            && first
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-#.".contains(c))
+    });
     let body = first_line_is_language.map_or(part, |(_, rest)| rest);
     body.strip_suffix('\n').unwrap_or(body)
 }
@@ -47,8 +50,13 @@ fn block(part: &str) -> &str {
 fn inline(text: &str, out: &mut Vec<Piece>) {
     let mut rest = text;
     while !rest.is_empty() {
-        let link = ["https://", "http://"].iter().filter_map(|scheme| rest.find(scheme)).min();
-        let code = rest.find('`').filter(|at| rest.get(at + 1..).is_some_and(|after| after.contains('`')));
+        let link = ["https://", "http://"]
+            .iter()
+            .filter_map(|scheme| rest.find(scheme))
+            .min();
+        let code = rest
+            .find('`')
+            .filter(|at| rest.get(at + 1..).is_some_and(|after| after.contains('`')));
         match (link, code) {
             (Some(at), code) if code.is_none_or(|code| at < code) => {
                 let (before, after) = rest.split_at(at);
@@ -60,7 +68,10 @@ fn inline(text: &str, out: &mut Vec<Piece>) {
             (_, Some(at)) => {
                 let (before, after) = rest.split_at(at);
                 words(before, out);
-                let (code, after) = after.get(1..).and_then(|a| a.split_once('`')).unwrap_or_default();
+                let (code, after) = after
+                    .get(1..)
+                    .and_then(|a| a.split_once('`'))
+                    .unwrap_or_default();
                 match code.is_empty() {
                     true => words("``", out),
                     false => out.push(Piece::Code(code.to_owned())),
@@ -85,7 +96,9 @@ fn words(text: &str, out: &mut Vec<Piece>) {
 
 /// How much of a text that begins with an address is the address: no closing punctuation of the sentence around it.
 fn link_length(text: &str) -> usize {
-    let end = text.find(|c: char| c.is_whitespace() || "<>\"`".contains(c)).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| c.is_whitespace() || "<>\"`".contains(c))
+        .unwrap_or(text.len());
     let mut link = text.get(..end).unwrap_or_default();
     while let Some(last) = link.chars().next_back() {
         let opens = match last {
@@ -116,28 +129,50 @@ mod tests {
     #[test]
     fn a_link_ends_before_the_sentence_does() {
         let link = |s: &str| Piece::Link(s.into());
-        assert_eq!(pieces("see https://a.org/x."), [w("see "), link("https://a.org/x"), w(".")]);
-        assert_eq!(pieces("(https://a.org/b_(c))"), [w("("), link("https://a.org/b_(c)"), w(")")]);
+        assert_eq!(
+            pieces("see https://a.org/x."),
+            [w("see "), link("https://a.org/x"), w(".")]
+        );
+        assert_eq!(
+            pieces("(https://a.org/b_(c))"),
+            [w("("), link("https://a.org/b_(c)"), w(")")]
+        );
         assert_eq!(pieces("javascript:alert(1)"), [w("javascript:alert(1)")]);
     }
 
     #[test]
     fn code_is_kept_as_it_is() {
-        assert_eq!(pieces("run `a https://b` now"), [w("run "), Piece::Code("a https://b".into()), w(" now")]);
+        assert_eq!(
+            pieces("run `a https://b` now"),
+            [w("run "), Piece::Code("a https://b".into()), w(" now")]
+        );
         assert_eq!(pieces("one ` alone"), [w("one ` alone")]);
         assert_eq!(pieces("``"), [w("``")]);
         let text = "so:\n```rust\nfn main() {}\n```\ndone";
-        assert_eq!(pieces(text), [w("so:\n"), Piece::Block("fn main() {}".into()), w("\ndone")]);
+        assert_eq!(
+            pieces(text),
+            [w("so:\n"), Piece::Block("fn main() {}".into()), w("\ndone")]
+        );
         assert_eq!(pieces("``` open"), [w("``` open")]);
     }
 
     #[test]
     fn nothing_is_lost() {
-        for text in ["", "a", "`a`b`", "http://", "https://é.org، ok", "```a```b```", "\u{202e}`x"] {
+        for text in [
+            "",
+            "a",
+            "`a`b`",
+            "http://",
+            "https://é.org، ok",
+            "```a```b```",
+            "\u{202e}`x",
+        ] {
             let total: String = pieces(text)
                 .iter()
                 .map(|p| match p {
-                    Piece::Words(s) | Piece::Link(s) | Piece::Code(s) | Piece::Block(s) => s.replace('`', ""),
+                    Piece::Words(s) | Piece::Link(s) | Piece::Code(s) | Piece::Block(s) => {
+                        s.replace('`', "")
+                    }
                 })
                 .collect();
             assert_eq!(total, text.replace('`', ""), "{text}");

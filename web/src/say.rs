@@ -20,7 +20,11 @@ thread_local! {
 
 /// The tag of the language in use.
 pub(crate) fn language() -> String {
-    VOICE.with_borrow(|voice| voice.as_ref().map_or_else(|| "en".to_owned(), |v| v.tag.clone()))
+    VOICE.with_borrow(|voice| {
+        voice
+            .as_ref()
+            .map_or_else(|| "en".to_owned(), |v| v.tag.clone())
+    })
 }
 
 /// Takes the language that was chosen, or the browser's. Fetches its words unless they are English.
@@ -28,7 +32,12 @@ pub(crate) async fn start() {
     let chosen = browser::recall("language");
     let wanted: Vec<String> = match chosen {
         Some(tag) => vec![tag],
-        None => window().navigator().languages().iter().filter_map(|v| v.as_string()).collect(),
+        None => window()
+            .navigator()
+            .languages()
+            .iter()
+            .filter_map(|v| v.as_string())
+            .collect(),
     };
     speak(choose(wanted.iter().map(String::as_str))).await;
 }
@@ -41,36 +50,53 @@ pub(crate) async fn speak(tag: &str) {
         _ => fetch(tag).await,
     };
     let tag = if own.is_some() { tag } else { "en" };
-    let plural = js_sys::Intl::PluralRules::new(&js_sys::Array::of1(&tag.into()), &js_sys::Object::new());
+    let plural =
+        js_sys::Intl::PluralRules::new(&js_sys::Array::of1(&tag.into()), &js_sys::Object::new());
     let own = own.unwrap_or_default();
     let right_to_left = matches!(own.get("meta/dir"), Some(Words::Plain(dir)) if dir == "rtl");
     if let Some(root) = document().document_element() {
         let _ = root.set_attribute("lang", tag);
         let _ = root.set_attribute("dir", if right_to_left { "rtl" } else { "ltr" });
     }
-    VOICE.set(Some(Voice { tag: tag.to_owned(), own, english, plural }));
+    VOICE.set(Some(Voice {
+        tag: tag.to_owned(),
+        own,
+        english,
+        plural,
+    }));
 }
 
 async fn fetch(tag: &str) -> Option<Catalogue> {
     // Only tags from our own list become a path.
     let (tag, _) = LANGUAGES.iter().find(|(ours, _)| *ours == tag)?;
-    let response = JsFuture::from(window().fetch_with_str(&format!("/locales/{tag}.json"))).await.ok()?;
+    let response = JsFuture::from(window().fetch_with_str(&format!("/locales/{tag}.json")))
+        .await
+        .ok()?;
     let response: web_sys::Response = response.dyn_into().ok()?;
     if !response.ok() {
         return None;
     }
-    let text = JsFuture::from(response.text().ok()?).await.ok()?.as_string()?;
+    let text = JsFuture::from(response.text().ok()?)
+        .await
+        .ok()?
+        .as_string()?;
     Catalogue::parse(&text).ok()
 }
 
 fn with_words(key: &str, number: Option<i64>, values: &[(&str, &str)]) -> String {
     VOICE.with_borrow(|voice| {
-        let Some(voice) = voice else { return String::new() };
+        let Some(voice) = voice else {
+            return String::new();
+        };
         let Some(words) = voice.own.get(key).or_else(|| voice.english.get(key)) else {
             return key.to_owned();
         };
         let category = match number {
-            Some(n) => voice.plural.select(n as f64).as_string().unwrap_or_default(),
+            Some(n) => voice
+                .plural
+                .select(n as f64)
+                .as_string()
+                .unwrap_or_default(),
             None => "other".to_owned(),
         };
         fill(words.for_category(&category), values)

@@ -50,7 +50,14 @@ struct Refusal {
 fn refusal(status: u16, body: &str) -> ApiError {
     match serde_json::from_str::<Refused>(body) {
         Ok(refused) => ApiError::new(refused.error.code, refused.error.message),
-        Err(_) => ApiError::new(if status == 429 { ErrorCode::TooMany } else { ErrorCode::Unknown }, ""),
+        Err(_) => ApiError::new(
+            if status == 429 {
+                ErrorCode::TooMany
+            } else {
+                ErrorCode::Unknown
+            },
+            "",
+        ),
     }
 }
 
@@ -63,23 +70,39 @@ mod wire {
     use wasm_bindgen_futures::JsFuture;
     use web_sys::{Headers, Request, RequestInit, Response};
 
-    async fn send(method: &str, path: &str, body: Option<String>) -> Result<(u16, String), ApiError> {
+    async fn send(
+        method: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(u16, String), ApiError> {
         let gone = |_| ApiError::new(ErrorCode::Offline, "");
         let settings = RequestInit::new();
         settings.set_method(method);
         if let Some(body) = body {
             let headers = Headers::new().map_err(gone)?;
-            headers.set("Content-Type", "application/json").map_err(gone)?;
+            headers
+                .set("Content-Type", "application/json")
+                .map_err(gone)?;
             settings.set_headers(&headers);
             settings.set_body(&body.into());
         }
         let request = Request::new_with_str_and_init(path, &settings).map_err(gone)?;
-        let response: Response = JsFuture::from(window().fetch_with_request(&request)).await.map_err(gone)?.dyn_into().map_err(gone)?;
-        let text = JsFuture::from(response.text().map_err(gone)?).await.map_err(gone)?;
+        let response: Response = JsFuture::from(window().fetch_with_request(&request))
+            .await
+            .map_err(gone)?
+            .dyn_into()
+            .map_err(gone)?;
+        let text = JsFuture::from(response.text().map_err(gone)?)
+            .await
+            .map_err(gone)?;
         Ok((response.status(), text.as_string().unwrap_or_default()))
     }
 
-    async fn ask<T: DeserializeOwned>(method: &str, path: &str, body: Option<String>) -> Result<T, ApiError> {
+    async fn ask<T: DeserializeOwned>(
+        method: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<T, ApiError> {
         let (status, text) = send(method, path, body).await?;
         if !(200..300).contains(&status) {
             return Err(refusal(status, &text));
@@ -98,24 +121,42 @@ mod wire {
 
     /// Trades a code for a grant to this key.
     pub(crate) async fn pair(code: &str, key: &[u8], name: &str) -> Result<String, ApiError> {
-        let body = Pair { code, public_key: URL_SAFE_NO_PAD.encode(key), name };
+        let body = Pair {
+            code,
+            public_key: URL_SAFE_NO_PAD.encode(key),
+            name,
+        };
         Ok(ask::<Paired>("POST", "/pair", json(&body)).await?.grant)
     }
 
     /// Something to sign.
     pub(crate) async fn challenge() -> Result<String, ApiError> {
-        Ok(ask::<Challenge>("GET", "/pair/challenge", None).await?.challenge)
+        Ok(ask::<Challenge>("GET", "/pair/challenge", None)
+            .await?
+            .challenge)
     }
 
     /// Opens a session.
-    pub(crate) async fn open(grant: &str, challenge: &str, signature: &[u8]) -> Result<(), ApiError> {
-        let body = Open { grant, challenge, signature: URL_SAFE_NO_PAD.encode(signature) };
-        ask::<serde_json::Value>("POST", "/pair/session", json(&body)).await.map(drop)
+    pub(crate) async fn open(
+        grant: &str,
+        challenge: &str,
+        signature: &[u8],
+    ) -> Result<(), ApiError> {
+        let body = Open {
+            grant,
+            challenge,
+            signature: URL_SAFE_NO_PAD.encode(signature),
+        };
+        ask::<serde_json::Value>("POST", "/pair/session", json(&body))
+            .await
+            .map(drop)
     }
 
     /// Ends the session; the browser forgets what the page kept.
     pub(crate) async fn end() -> Result<(), ApiError> {
-        send("POST", "/pair/logout", Some("{}".to_owned())).await.map(drop)
+        send("POST", "/pair/logout", Some("{}".to_owned()))
+            .await
+            .map(drop)
     }
 }
 
@@ -128,20 +169,36 @@ mod tests {
 
     #[test]
     fn the_signed_text_names_protocol_place_and_challenge() {
-        assert_eq!(challenge_text("http://localhost:7474", "abc"), "starling-session-v1\nhttp://localhost:7474\nabc");
+        assert_eq!(
+            challenge_text("http://localhost:7474", "abc"),
+            "starling-session-v1\nhttp://localhost:7474\nabc"
+        );
     }
 
     #[test]
     fn a_refusal_is_read_and_nonsense_is_one_too() {
-        let error = refusal(403, r#"{"error":{"code":"not_authorised","message":"No."}}"#);
-        assert_eq!((error.code, error.message.as_str()), (ErrorCode::NotAuthorised, "No."));
+        let error = refusal(
+            403,
+            r#"{"error":{"code":"not_authorised","message":"No."}}"#,
+        );
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (ErrorCode::NotAuthorised, "No.")
+        );
         assert_eq!(refusal(429, "<html>").code, ErrorCode::TooMany);
         assert_eq!(refusal(500, "").code, ErrorCode::Unknown);
     }
 
     #[test]
     fn requests_have_the_names_the_bridge_reads() {
-        let pair = Pair { code: "c", public_key: "k".into(), name: "n" };
-        assert_eq!(serde_json::to_string(&pair).unwrap(), r#"{"code":"c","publicKey":"k","name":"n"}"#);
+        let pair = Pair {
+            code: "c",
+            public_key: "k".into(),
+            name: "n",
+        };
+        assert_eq!(
+            serde_json::to_string(&pair).unwrap(),
+            r#"{"code":"c","publicKey":"k","name":"n"}"#
+        );
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 /// The languages there are: their tag and their own name.
-pub(crate) const LANGUAGES: [(&str, &str); 3] = [("en", "English"), ("ar", "العربية"), ("fr", "Français")];
+pub(crate) const LANGUAGES: [(&str, &str); 3] =
+    [("en", "English"), ("ar", "العربية"), ("fr", "Français")];
 
 /// Every page carries English, so that there is always something to say.
 pub(crate) const ENGLISH: &str = include_str!("../../static/locales/en.json");
@@ -41,9 +42,10 @@ impl Catalogue {
     /// Every key there is.
     #[cfg(test)]
     fn keys(&self) -> impl Iterator<Item = (String, &Words)> {
-        self.0
-            .iter()
-            .flat_map(|(area, keys)| keys.iter().map(move |(key, words)| (format!("{area}/{key}"), words)))
+        self.0.iter().flat_map(|(area, keys)| {
+            keys.iter()
+                .map(move |(key, words)| (format!("{area}/{key}"), words))
+        })
     }
 }
 
@@ -52,7 +54,10 @@ impl Words {
     pub(crate) fn for_category(&self, category: &str) -> &str {
         match self {
             Self::Plain(text) => text,
-            Self::Plural(forms) => forms.get(category).or_else(|| forms.get("other")).map_or("", |s| s),
+            Self::Plural(forms) => forms
+                .get(category)
+                .or_else(|| forms.get("other"))
+                .map_or("", |s| s),
         }
     }
 }
@@ -86,7 +91,10 @@ pub(crate) fn fill(text: &str, values: &[(&str, &str)]) -> String {
 pub(crate) fn choose<'a>(wanted: impl IntoIterator<Item = &'a str>) -> &'static str {
     for tag in wanted {
         let primary = tag.split('-').next().unwrap_or_default();
-        if let Some((ours, _)) = LANGUAGES.iter().find(|(ours, _)| ours.eq_ignore_ascii_case(primary)) {
+        if let Some((ours, _)) = LANGUAGES
+            .iter()
+            .find(|(ours, _)| ours.eq_ignore_ascii_case(primary))
+        {
             return ours;
         }
     }
@@ -100,7 +108,8 @@ mod tests {
     use std::path::Path;
 
     fn locale(tag: &str) -> Catalogue {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../static/locales/{tag}.json"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../static/locales/{tag}.json"));
         Catalogue::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
@@ -121,8 +130,14 @@ mod tests {
     /// Every string literal of the page's sources that has the form of a key.
     fn used() -> BTreeSet<String> {
         fn is_key(literal: &str) -> bool {
-            let word = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-            literal.split_once('/').is_some_and(|(area, key)| word(area) && word(key))
+            let word = |s: &str| {
+                !s.is_empty()
+                    && s.bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            };
+            literal
+                .split_once('/')
+                .is_some_and(|(area, key)| word(area) && word(key))
         }
         let areas: BTreeSet<String> = locale("en").0.keys().cloned().collect();
         let mut found = BTreeSet::new();
@@ -138,7 +153,9 @@ mod tests {
                 for literal in source.split('"').filter(|l| is_key(l)) {
                     let (area, _) = literal.split_once('/').unwrap();
                     // A literal of another kind, as `text/plain`, names no area.
-                    if areas.contains(area) || !["text", "application", "image", "member"].contains(&area) {
+                    if areas.contains(area)
+                        || !["text", "application", "image", "member"].contains(&area)
+                    {
                         found.insert(literal.to_owned());
                     }
                 }
@@ -153,7 +170,10 @@ mod tests {
         let used = used();
         let missing: Vec<_> = used.difference(&english).collect();
         assert!(missing.is_empty(), "not in en.json: {missing:?}");
-        let unused: Vec<_> = english.difference(&used).filter(|key| !key.starts_with("meta/")).collect();
+        let unused: Vec<_> = english
+            .difference(&used)
+            .filter(|key| !key.starts_with("meta/"))
+            .collect();
         assert!(unused.is_empty(), "in en.json and used nowhere: {unused:?}");
     }
 
@@ -163,11 +183,19 @@ mod tests {
         for (tag, _) in LANGUAGES {
             let other = locale(tag);
             for (key, words) in other.keys() {
-                let ours = english.get(&key).unwrap_or_else(|| panic!("{tag}.json: {key} is not in en.json"));
+                let ours = english
+                    .get(&key)
+                    .unwrap_or_else(|| panic!("{tag}.json: {key} is not in en.json"));
                 // A form for exactly one or two may say it without the number.
-                assert!(places(words).is_subset(&places(ours)), "{tag}.json: places of {key}");
+                assert!(
+                    places(words).is_subset(&places(ours)),
+                    "{tag}.json: places of {key}"
+                );
                 if let (Words::Plural(_), Words::Plain(_)) = (ours, words) {
-                    assert!(places(words).contains("n"), "{tag}.json: {key} forgets the number");
+                    assert!(
+                        places(words).contains("n"),
+                        "{tag}.json: {key} forgets the number"
+                    );
                 }
             }
         }
@@ -178,14 +206,21 @@ mod tests {
         let english = locale("en");
         for (tag, _) in LANGUAGES {
             let other = locale(tag);
-            let missing: Vec<_> = english.keys().map(|(key, _)| key).filter(|key| other.get(key).is_none()).collect();
+            let missing: Vec<_> = english
+                .keys()
+                .map(|(key, _)| key)
+                .filter(|key| other.get(key).is_none())
+                .collect();
             assert!(missing.is_empty(), "{tag}.json lacks {missing:?}");
         }
     }
 
     #[test]
     fn values_are_never_read_for_places() {
-        assert_eq!(fill("{a} and {b}", &[("a", "{b}"), ("b", "x")]), "{b} and x");
+        assert_eq!(
+            fill("{a} and {b}", &[("a", "{b}"), ("b", "x")]),
+            "{b} and x"
+        );
         assert_eq!(fill("{unknown} {", &[("a", "1")]), "{unknown} {");
     }
 

@@ -36,13 +36,19 @@ pub(crate) fn layout(faces: &[Face], own: &str, unread_after: Option<&str>) -> V
     let read = unread_after.and_then(|id| faces.iter().position(|face| face.id == id));
     let unread = read.and_then(|read| {
         let later = faces.iter().enumerate().skip(read + 1);
-        later.into_iter().find(|(_, face)| face.author != own && !face.system).map(|(index, _)| index)
+        later
+            .into_iter()
+            .find(|(_, face)| face.author != own && !face.system)
+            .map(|(index, _)| index)
     });
     // Whether a group ends before each message, and after the last.
     let mut breaks = Vec::with_capacity(faces.len() + 1);
     let mut previous: Option<&Face> = None;
     for (index, face) in faces.iter().enumerate() {
-        breaks.push(Some(index) == unread || previous.is_none_or(|p| p.day != face.day || !together(p, face)));
+        breaks.push(
+            Some(index) == unread
+                || previous.is_none_or(|p| p.day != face.day || !together(p, face)),
+        );
         previous = Some(face);
     }
     breaks.push(true);
@@ -51,14 +57,19 @@ pub(crate) fn layout(faces: &[Face], own: &str, unread_after: Option<&str>) -> V
     let mut day = None;
     for (index, (face, pair)) in faces.iter().zip(breaks.windows(2)).enumerate() {
         if day.replace(face.day) != Some(face.day) {
-            rows.push(Row::Day { day: face.day, at: face.at });
+            rows.push(Row::Day {
+                day: face.day,
+                at: face.at,
+            });
         }
         if Some(index) == unread {
             rows.push(Row::Unread);
         }
         match (face.system, rows.last_mut()) {
             (true, Some(Row::Events { ids })) => ids.push(face.id.clone()),
-            (true, _) => rows.push(Row::Events { ids: vec![face.id.clone()] }),
+            (true, _) => rows.push(Row::Events {
+                ids: vec![face.id.clone()],
+            }),
             (false, _) => rows.push(Row::Said {
                 id: face.id.clone(),
                 first: pair.first() == Some(&true),
@@ -86,8 +97,17 @@ pub(crate) fn only_emoji(text: &str) -> bool {
             // Joiners, variation selectors, skin tones, tags and the second half of a flag belong to the picture before.
             '\u{200d}' => joined = true,
             '\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0020}'..='\u{e007f}' | '\u{20e3}' => {}
-            '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f300}'..='\u{1faff}' | '\u{2600}'..='\u{27bf}' | '\u{2b50}' | '\u{2b55}' | '\u{2934}'
-            | '\u{2935}' | '\u{231a}'..='\u{23ff}' | '\u{2b05}'..='\u{2b07}' | '\u{2b1b}' | '\u{2b1c}' => {
+            '\u{1f1e6}'..='\u{1f1ff}'
+            | '\u{1f300}'..='\u{1faff}'
+            | '\u{2600}'..='\u{27bf}'
+            | '\u{2b50}'
+            | '\u{2b55}'
+            | '\u{2934}'
+            | '\u{2935}'
+            | '\u{231a}'..='\u{23ff}'
+            | '\u{2b05}'..='\u{2b07}'
+            | '\u{2b1b}'
+            | '\u{2b1c}' => {
                 if !joined {
                     pictures += 1;
                 }
@@ -103,19 +123,31 @@ pub(crate) fn only_emoji(text: &str) -> bool {
 /// A hue in degrees for an id: the same person has the same colour everywhere.
 pub(crate) fn hue(id: &str) -> u16 {
     // FNV-1a: short, and spreads ids that differ in one digit.
-    let hash = id.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let hash = id.bytes().fold(0x811c_9dc5_u32, |h, b| {
+        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
+    });
     // Steps of 15°, so that two people are either clearly apart or clearly the same.
     u16::try_from((hash >> 7) % 24).unwrap_or_default() * 15
 }
 
 /// Up to two letters that stand for a name.
 pub(crate) fn initials(name: &str) -> String {
-    let mut words = name.split_whitespace().filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
+    let mut words = name
+        .split_whitespace()
+        .filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
     let first = words.next();
     let last = words.next_back();
     match first {
-        Some(c) => [Some(c), last].into_iter().flatten().flat_map(char::to_uppercase).collect(),
-        None => name.chars().find(|c| !c.is_whitespace()).map(String::from).unwrap_or_default(),
+        Some(c) => [Some(c), last]
+            .into_iter()
+            .flatten()
+            .flat_map(char::to_uppercase)
+            .collect(),
+        None => name
+            .chars()
+            .find(|c| !c.is_whitespace())
+            .map(String::from)
+            .unwrap_or_default(),
     }
 }
 
@@ -133,20 +165,38 @@ mod tests {
 
     fn said(id: &str, author: &str, minutes: i64) -> Face {
         let at = minutes * 60_000;
-        Face { id: id.into(), author: author.into(), at, day: at / 86_400_000, system: false }
+        Face {
+            id: id.into(),
+            author: author.into(),
+            at,
+            day: at / 86_400_000,
+            system: false,
+        }
     }
 
     fn event(id: &str, minutes: i64) -> Face {
-        Face { system: true, ..said(id, "bob", minutes) }
+        Face {
+            system: true,
+            ..said(id, "bob", minutes)
+        }
     }
 
     fn row(id: &str, first: bool, last: bool) -> Row {
-        Row::Said { id: id.into(), first, last }
+        Row::Said {
+            id: id.into(),
+            first,
+            last,
+        }
     }
 
     #[test]
     fn an_author_keeps_a_group_until_another_speaks_or_time_passes() {
-        let faces = [said("1", "alice", 0), said("2", "alice", 1), said("3", "bob", 1), said("4", "bob", 20)];
+        let faces = [
+            said("1", "alice", 0),
+            said("2", "alice", 1),
+            said("3", "bob", 1),
+            said("4", "bob", 20),
+        ];
         let rows = layout(&faces, "alice", None);
         let expected = [
             Row::Day { day: 0, at: 0 },
@@ -163,13 +213,24 @@ mod tests {
         let faces = [said("1", "bob", 1439), said("2", "bob", 1440)];
         let rows = layout(&faces, "alice", None);
         assert_eq!(rows[1], row("1", true, true));
-        assert_eq!(rows[2], Row::Day { day: 1, at: 86_400_000 });
+        assert_eq!(
+            rows[2],
+            Row::Day {
+                day: 1,
+                at: 86_400_000
+            }
+        );
         assert_eq!(rows[3], row("2", true, true));
     }
 
     #[test]
     fn unread_begins_at_the_first_message_of_another() {
-        let faces = [said("1", "bob", 0), said("2", "alice", 0), said("3", "bob", 1), said("4", "bob", 1)];
+        let faces = [
+            said("1", "bob", 0),
+            said("2", "alice", 0),
+            said("3", "bob", 1),
+            said("4", "bob", 1),
+        ];
         let rows = layout(&faces, "alice", Some("1"));
         let at = rows.iter().position(|row| *row == Row::Unread).unwrap();
         assert_eq!(rows[at + 1], row("3", true, false));
@@ -181,16 +242,34 @@ mod tests {
     fn unread_inside_a_group_ends_what_was_read() {
         let faces = [said("1", "bob", 0), said("2", "bob", 0)];
         let rows = layout(&faces, "alice", Some("1"));
-        assert_eq!(rows[1..], [row("1", true, true), Row::Unread, row("2", true, true)]);
+        assert_eq!(
+            rows[1..],
+            [row("1", true, true), Row::Unread, row("2", true, true)]
+        );
     }
 
     #[test]
     fn events_in_a_row_fold() {
-        let faces = [event("1", 0), event("2", 0), said("3", "bob", 0), event("4", 1)];
+        let faces = [
+            event("1", 0),
+            event("2", 0),
+            said("3", "bob", 0),
+            event("4", 1),
+        ];
         let rows = layout(&faces, "alice", None);
-        assert_eq!(rows[1], Row::Events { ids: vec!["1".into(), "2".into()] });
+        assert_eq!(
+            rows[1],
+            Row::Events {
+                ids: vec!["1".into(), "2".into()]
+            }
+        );
         assert_eq!(rows[2], row("3", true, true));
-        assert_eq!(rows[3], Row::Events { ids: vec!["4".into()] });
+        assert_eq!(
+            rows[3],
+            Row::Events {
+                ids: vec!["4".into()]
+            }
+        );
     }
 
     #[test]

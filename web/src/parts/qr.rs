@@ -11,7 +11,10 @@ pub(crate) fn Qr(
     /// What a screen reader says.
     label: String,
 ) -> impl IntoView {
-    let code = fast_qr::QRBuilder::new(text).ecl(fast_qr::ECL::M).build().ok()?;
+    let code = fast_qr::QRBuilder::new(text)
+        .ecl(fast_qr::ECL::M)
+        .build()
+        .ok()?;
     let size = code.size;
     let mut path = String::new();
     for y in 0..size {

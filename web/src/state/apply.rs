@@ -12,9 +12,16 @@ impl State {
     pub(crate) fn apply(&self, event: Event) {
         // Only the account that is shown has lists to change.
         let shown = self.account_id.get_untracked();
-        let elsewhere = event.account().is_some_and(|account| Some(account) != shown.as_ref());
+        let elsewhere = event
+            .account()
+            .is_some_and(|account| Some(account) != shown.as_ref());
         match event {
-            Event::AccountState { account, state, details, removed } => {
+            Event::AccountState {
+                account,
+                state,
+                details,
+                removed,
+            } => {
                 self.accounts.update(|all| {
                     if removed {
                         all.retain(|a| a.id != account);
@@ -27,15 +34,26 @@ impl State {
                         all.push(*details);
                     }
                 });
-                let gone = shown.is_none_or(|id| !self.accounts.with_untracked(|all| all.iter().any(|a| a.id == id)));
+                let gone = shown.is_none_or(|id| {
+                    !self
+                        .accounts
+                        .with_untracked(|all| all.iter().any(|a| a.id == id))
+                });
                 if gone {
                     self.forget();
-                    self.account_id.set(self.accounts.with_untracked(|all| all.first().map(|a| a.id.clone())));
+                    self.account_id.set(
+                        self.accounts
+                            .with_untracked(|all| all.first().map(|a| a.id.clone())),
+                    );
                     let this = *self;
                     spawn_local(async move { this.read_account().await });
                 }
             }
-            Event::AccountProfile { account, display_name, avatar } => self.accounts.update(|all| {
+            Event::AccountProfile {
+                account,
+                display_name,
+                avatar,
+            } => self.accounts.update(|all| {
                 if let Some(known) = all.iter_mut().find(|a| a.id == account) {
                     known.display_name = display_name;
                     known.avatar = avatar;
@@ -48,7 +66,9 @@ impl State {
                 all.drain(..excess);
             }),
             _ if elsewhere => {}
-            Event::ContactUpdated { contact, removed, .. } => self.contacts.update(|all| match removed {
+            Event::ContactUpdated {
+                contact, removed, ..
+            } => self.contacts.update(|all| match removed {
                 true => drop(all.remove(&contact.id)),
                 false => drop(all.insert(contact.id, *contact)),
             }),
@@ -58,15 +78,22 @@ impl State {
                 }
             }),
             Event::ContactRequest { request, .. } | Event::RequestReceived { request, .. } => {
-                self.requests.update(|all| drop(all.insert(request.conversation, *request)));
+                self.requests
+                    .update(|all| drop(all.insert(request.conversation, *request)));
             }
-            Event::RequestRemoved { conversation, .. } => self.requests.update(|all| drop(all.remove(&conversation))),
+            Event::RequestRemoved { conversation, .. } => {
+                self.requests.update(|all| drop(all.remove(&conversation)))
+            }
             Event::ConversationSyncing { conversation, .. } => {
                 if let Some(signal) = untrack(|| self.conversation(&conversation)) {
                     signal.update(|c| c.state = starling_core::api::ConversationState::Syncing);
                 }
             }
-            Event::ConversationReady { conversation, details, .. } => {
+            Event::ConversationReady {
+                conversation,
+                details,
+                ..
+            } => {
                 self.requests.update(|all| drop(all.remove(&conversation)));
                 self.put(*details);
                 // A conversation that was waited for has a history now.
@@ -76,7 +103,11 @@ impl State {
                 }
             }
             Event::ConversationUpdated { details, .. } => self.put(*details),
-            Event::ConversationMember { conversation, member, .. } => {
+            Event::ConversationMember {
+                conversation,
+                member,
+                ..
+            } => {
                 if let Some(signal) = untrack(|| self.conversation(&conversation)) {
                     signal.update(|c| match c.members.iter_mut().find(|m| m.id == member.id) {
                         Some(known) => *known = *member,
@@ -85,18 +116,36 @@ impl State {
                 }
             }
             Event::ConversationRemoved { conversation, .. } => {
-                self.conversations.update(|all| drop(all.remove(&conversation)));
-                self.histories.update_value(|all| drop(all.remove(&conversation)));
+                self.conversations
+                    .update(|all| drop(all.remove(&conversation)));
+                self.histories
+                    .update_value(|all| drop(all.remove(&conversation)));
                 if self.place.get_untracked().conversation() == Some(conversation) {
                     super::Place::List.go();
                 }
             }
-            Event::ConversationRejected { conversation, rule, detail, .. } => {
-                let title = untrack(|| self.conversation(&conversation)).map(|c| untrack(|| c.with(|c| self.title_of(c))));
-                let values = [("title", title.unwrap_or_default()), ("rule", rule), ("detail", detail)];
-                let values: Vec<(&str, &str)> = values.iter().map(|(k, v)| (*k, v.as_str())).collect();
+            Event::ConversationRejected {
+                conversation,
+                rule,
+                detail,
+                ..
+            } => {
+                let title = untrack(|| self.conversation(&conversation))
+                    .map(|c| untrack(|| c.with(|c| self.title_of(c))));
+                let values = [
+                    ("title", title.unwrap_or_default()),
+                    ("rule", rule),
+                    ("detail", detail),
+                ];
+                let values: Vec<(&str, &str)> =
+                    values.iter().map(|(k, v)| (*k, v.as_str())).collect();
                 let text = crate::say::tf("notice/rejected", &values);
-                self.notices.update(|all| all.push(Notice { level: starling_core::api::NoticeLevel::Warning, text }));
+                self.notices.update(|all| {
+                    all.push(Notice {
+                        level: starling_core::api::NoticeLevel::Warning,
+                        text,
+                    })
+                });
             }
             Event::ConversationReordered { conversation, .. } => {
                 if let Some(history) = self.opened(&conversation) {
@@ -104,7 +153,11 @@ impl State {
                     spawn_local(async move { history.read_newest(this).await });
                 }
             }
-            Event::MessageReceived { conversation, message, .. } => {
+            Event::MessageReceived {
+                conversation,
+                message,
+                ..
+            } => {
                 self.typing.update(|all| {
                     if let Some(people) = all.get_mut(&conversation) {
                         people.remove(&message.author);
@@ -114,7 +167,11 @@ impl State {
                     let me = untrack(|| self.me());
                     signal.update(|c| {
                         // `conversation.updated` brings the bridge's own count; until then this one is right.
-                        if Some(message.author) != me && c.last_message.as_ref().is_none_or(|last| last.id != message.id) {
+                        if Some(message.author) != me
+                            && c.last_message
+                                .as_ref()
+                                .is_none_or(|last| last.id != message.id)
+                        {
                             c.unread = c.unread.saturating_add(1);
                         }
                         c.last_message = Some(message.clone());
@@ -124,43 +181,72 @@ impl State {
                     history.arrived(*self, *message);
                 }
             }
-            Event::MessageUpdated { conversation, message, .. } => {
-                if let Some(signal) = self.opened(&conversation).and_then(|h| untrack(|| h.message(&message.id))) {
+            Event::MessageUpdated {
+                conversation,
+                message,
+                ..
+            } => {
+                if let Some(signal) = self
+                    .opened(&conversation)
+                    .and_then(|h| untrack(|| h.message(&message.id)))
+                {
                     signal.set(*message.clone());
                 }
                 if let Some(signal) = untrack(|| self.conversation(&conversation))
-                    && signal.with_untracked(|c| c.last_message.as_ref().is_some_and(|last| last.id == message.id))
+                    && signal.with_untracked(|c| {
+                        c.last_message
+                            .as_ref()
+                            .is_some_and(|last| last.id == message.id)
+                    })
                 {
                     signal.update(|c| c.last_message = Some(message));
                 }
             }
-            Event::MessageStatus { conversation, id, status, .. } => {
-                if let Some(signal) = self.opened(&conversation).and_then(|h| untrack(|| h.message(&id))) {
+            Event::MessageStatus {
+                conversation,
+                id,
+                status,
+                ..
+            } => {
+                if let Some(signal) = self
+                    .opened(&conversation)
+                    .and_then(|h| untrack(|| h.message(&id)))
+                {
                     signal.update(|m| m.status = status);
                 }
             }
-            Event::Typing { conversation, id, typing, .. } => self.typing.update(|all| {
+            Event::Typing {
+                conversation,
+                id,
+                typing,
+                ..
+            } => self.typing.update(|all| {
                 let people = all.entry(conversation).or_default();
                 match typing {
                     true => drop(people.insert(id, now_ms())),
                     false => drop(people.remove(&id)),
                 }
             }),
-            Event::LinkState { link, .. } => self.links.update(|all| drop(all.insert(link.peer, link))),
+            Event::LinkState { link, .. } => {
+                self.links.update(|all| drop(all.insert(link.peer, link)))
+            }
             // Devices have no view yet; events of a newer bridge say nothing to this page.
             _ => {}
         }
     }
 
     fn opened(&self, conversation: &ConversationId) -> Option<super::History> {
-        self.histories.with_value(|all| all.get(conversation).cloned())
+        self.histories
+            .with_value(|all| all.get(conversation).cloned())
     }
 
     /// A conversation is new, or changed.
     pub(crate) fn put(&self, conversation: Conversation) {
         match untrack(|| self.conversation(&conversation.id)) {
             Some(signal) => signal.set(conversation),
-            None => self.conversations.update(|all| drop(all.insert(conversation.id, ArcRwSignal::new(conversation)))),
+            None => self
+                .conversations
+                .update(|all| drop(all.insert(conversation.id, ArcRwSignal::new(conversation)))),
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::State;
 use crate::browser::now_ms;
 use leptos::prelude::*;
+use starling_core::api::method::{GetConversationHistory, MessageMarkDisplayed, MessageSend};
 use starling_core::api::{
-    ApiError, ConversationHistoryParams, ErrorCode, GetConversationHistory, Message, MessageMarkDisplayed, MessageParams, MessageSend,
-    MessageSendParams,
+    ApiError, ConversationHistoryParams, ErrorCode, Message, MessageParams, MessageSendParams,
 };
 use starling_core::id::{ConversationId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
@@ -67,7 +67,10 @@ pub(crate) struct History {
 impl State {
     /// The history of a conversation; it is read when it is asked for first.
     pub(crate) fn history(&self, conversation: ConversationId) -> History {
-        if let Some(history) = self.histories.with_value(|all| all.get(&conversation).cloned()) {
+        if let Some(history) = self
+            .histories
+            .with_value(|all| all.get(&conversation).cloned())
+        {
             return history;
         }
         let history = History {
@@ -80,7 +83,8 @@ impl State {
             unread_after: ArcRwSignal::new(None),
             next_key: ArcStoredValue::new(1),
         };
-        self.histories.update_value(|all| drop(all.insert(conversation, history.clone())));
+        self.histories
+            .update_value(|all| drop(all.insert(conversation, history.clone())));
         let (state, reader) = (*self, history.clone());
         spawn_local(async move { reader.read_newest(state).await });
         history
@@ -90,7 +94,9 @@ impl State {
 impl History {
     /// Reads the newest page, and lets go of what does not join it.
     pub(crate) async fn read_newest(&self, state: State) {
-        let Some(page) = self.read(state, None).await else { return };
+        let Some(page) = self.read(state, None).await else {
+            return;
+        };
         self.more.set(page.1);
         let fresh = page.0;
         self.entries.update(|entries| {
@@ -121,11 +127,17 @@ impl History {
         if !self.more.get_untracked() || self.reading.get_untracked() {
             return;
         }
-        let before = self.entries.with_untracked(|entries| entries.first().map(|(id, _)| *id));
-        let Some((earlier, more)) = self.read(state, before).await else { return };
+        let before = self
+            .entries
+            .with_untracked(|entries| entries.first().map(|(id, _)| *id));
+        let Some((earlier, more)) = self.read(state, before).await else {
+            return;
+        };
         self.more.set(more && !earlier.is_empty());
         self.entries.update(|entries| {
-            let fresh = earlier.into_iter().filter(|m| !entries.iter().any(|(id, _)| *id == m.id));
+            let fresh = earlier
+                .into_iter()
+                .filter(|m| !entries.iter().any(|(id, _)| *id == m.id));
             let fresh: Vec<Entry> = fresh.map(|m| (m.id, ArcRwSignal::new(m))).collect();
             entries.splice(0..0, fresh);
         });
@@ -134,7 +146,12 @@ impl History {
     async fn read(&self, state: State, before: Option<ObjectId>) -> Option<(Vec<Message>, bool)> {
         let account = state.account_id.get_untracked()?;
         self.reading.set(true);
-        let params = ConversationHistoryParams { account, conversation: self.conversation, before, limit: Some(PAGE) };
+        let params = ConversationHistoryParams {
+            account,
+            conversation: self.conversation,
+            before,
+            limit: Some(PAGE),
+        };
         let page = state.bridge().call::<GetConversationHistory>(params).await;
         self.reading.set(false);
         match page {
@@ -152,11 +169,18 @@ impl History {
         if !self.begun.get_untracked() {
             return;
         }
-        let known = self.entries.with_untracked(|entries| entries.iter().find(|(id, _)| *id == message.id).map(|(_, s)| s.clone()));
+        let known = self.entries.with_untracked(|entries| {
+            entries
+                .iter()
+                .find(|(id, _)| *id == message.id)
+                .map(|(_, s)| s.clone())
+        });
         match known {
             Some(signal) => signal.set(message),
             None => self.entries.update(|entries| {
-                let after = message.previous.and_then(|previous| entries.iter().position(|(id, _)| *id == previous));
+                let after = message
+                    .previous
+                    .and_then(|previous| entries.iter().position(|(id, _)| *id == previous));
                 let at = after.map_or(entries.len(), |index| index + 1);
                 entries.insert(at, (message.id, ArcRwSignal::new(message)));
             }),
@@ -166,7 +190,12 @@ impl History {
 
     /// A message, if it was read.
     pub(crate) fn message(&self, id: &ObjectId) -> Option<ArcRwSignal<Message>> {
-        self.entries.with(|entries| entries.iter().find(|(e, _)| e == id).map(|(_, s)| s.clone()))
+        self.entries.with(|entries| {
+            entries
+                .iter()
+                .find(|(e, _)| e == id)
+                .map(|(_, s)| s.clone())
+        })
     }
 
     /// What is on its way and has arrived is on its way no longer.
@@ -176,15 +205,26 @@ impl History {
         }
         let me = untrack(|| state.me());
         let own: Vec<(ObjectId, Option<String>, i64)> = self.entries.with_untracked(|entries| {
-            let recent = entries.iter().rev().take(PAGE as usize).map(|(id, signal)| signal.with_untracked(|m| (*id, m.author, m.body.clone(), m.received_at)));
-            recent.filter(|(_, author, ..)| Some(*author) == me).map(|(id, _, body, at)| (id, body, at)).collect()
+            let recent = entries
+                .iter()
+                .rev()
+                .take(PAGE as usize)
+                .map(|(id, signal)| {
+                    signal.with_untracked(|m| (*id, m.author, m.body.clone(), m.received_at))
+                });
+            recent
+                .filter(|(_, author, ..)| Some(*author) == me)
+                .map(|(id, _, body, at)| (id, body, at))
+                .collect()
         });
         self.pending.update(|all| {
             all.retain(|pending| match &pending.state {
                 PendingState::Saved(id) => !own.iter().any(|(other, ..)| other == id),
                 // The answer was lost with the connection, the message was not.
                 PendingState::Failed(error) if error.code == ErrorCode::Offline => {
-                    !own.iter().any(|(_, body, at)| body.as_deref() == Some(&pending.body) && *at >= pending.at - 1_000)
+                    !own.iter().any(|(_, body, at)| {
+                        body.as_deref() == Some(&pending.body) && *at >= pending.at - 1_000
+                    })
                 }
                 _ => true,
             });
@@ -195,7 +235,13 @@ impl History {
     pub(crate) fn send(&self, state: State, body: String, reply_to: Option<ObjectId>) {
         let key = self.next_key.get_value();
         self.next_key.set_value(key + 1);
-        let pending = Pending { key, body, reply_to, at: now_ms(), state: PendingState::Waiting };
+        let pending = Pending {
+            key,
+            body,
+            reply_to,
+            at: now_ms(),
+            state: PendingState::Waiting,
+        };
         self.pending.update(|all| all.push(pending));
         self.send_waiting(state);
     }
@@ -221,14 +267,29 @@ impl History {
 
     /// Sends what waits, one after the other, so that it stays in order.
     pub(crate) fn send_waiting(&self, state: State) {
-        let busy = self.pending.with_untracked(|all| all.iter().any(|p| p.state == PendingState::Sending));
+        let busy = self
+            .pending
+            .with_untracked(|all| all.iter().any(|p| p.state == PendingState::Sending));
         let open = state.bridge().state().get_untracked() == crate::bridge::Socket::Open;
-        let next = self.pending.with_untracked(|all| all.iter().find(|p| p.state == PendingState::Waiting).cloned());
-        let (false, true, Some(next), Some(account)) = (busy, open, next, state.account_id.get_untracked()) else { return };
+        let next = self.pending.with_untracked(|all| {
+            all.iter()
+                .find(|p| p.state == PendingState::Waiting)
+                .cloned()
+        });
+        let (false, true, Some(next), Some(account)) =
+            (busy, open, next, state.account_id.get_untracked())
+        else {
+            return;
+        };
         self.mark(next.key, PendingState::Sending);
         let this = self.clone();
         spawn_local(async move {
-            let params = MessageSendParams { account, conversation: this.conversation, body: next.body, reply_to: next.reply_to };
+            let params = MessageSendParams {
+                account,
+                conversation: this.conversation,
+                body: next.body,
+                reply_to: next.reply_to,
+            };
             match state.bridge().call::<MessageSend>(params).await {
                 Ok(sent) => this.mark(next.key, PendingState::Saved(sent.id)),
                 Err(error) => this.mark(next.key, PendingState::Failed(error)),
@@ -240,9 +301,18 @@ impl History {
 
     /// Tells the bridge that everything was read.
     pub(crate) fn mark_read(&self, state: State) {
-        let Some(last) = self.entries.with_untracked(|entries| entries.last().map(|(id, _)| *id)) else { return };
-        let Some(account) = state.account_id.get_untracked() else { return };
-        let Some(conversation) = untrack(|| state.conversation(&self.conversation)) else { return };
+        let Some(last) = self
+            .entries
+            .with_untracked(|entries| entries.last().map(|(id, _)| *id))
+        else {
+            return;
+        };
+        let Some(account) = state.account_id.get_untracked() else {
+            return;
+        };
+        let Some(conversation) = untrack(|| state.conversation(&self.conversation)) else {
+            return;
+        };
         if conversation.with_untracked(|c| c.unread == 0 && c.read_up_to == Some(last)) {
             return;
         }
@@ -250,7 +320,11 @@ impl History {
             c.unread = 0;
             c.read_up_to = Some(last);
         });
-        let params = MessageParams { account, conversation: self.conversation, id: last };
+        let params = MessageParams {
+            account,
+            conversation: self.conversation,
+            id: last,
+        };
         spawn_local(async move {
             let _ = state.bridge().call::<MessageMarkDisplayed>(params).await;
         });

@@ -9,12 +9,16 @@ pub(crate) use history::{History, Pending, PendingState};
 pub(crate) use place::Place;
 
 use crate::bridge::{Bridge, Listener};
+use crate::views::Step;
 use crate::worker::Checker;
 use crate::{browser, keys};
 use leptos::prelude::*;
+use starling_core::api::method::{
+    AccountList, ContactList, ConversationGet, ConversationList, LinkList, RequestList,
+};
 use starling_core::api::{
-    Account, AccountList, AccountParams, ApiError, Contact, ContactList, Conversation, ConversationList, Event, LinkList, LinkState,
-    LocalAccountId, NoticeLevel, Request, RequestList,
+    Account, AccountParams, ApiError, Contact, Conversation, ConversationParams, Event, LinkState,
+    LocalAccountId, NoticeLevel, Request,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use std::collections::BTreeMap;
@@ -92,6 +96,16 @@ pub(crate) struct State {
     pub(crate) said: RwSignal<String>,
     /// Every view is made anew when this changes: the language did.
     pub(crate) language: RwSignal<u32>,
+    /// Where in the first run the person is, if they are.
+    pub(crate) first_run: RwSignal<Option<Step>>,
+    /// What the list is searched for.
+    pub(crate) search: RwSignal<String>,
+    /// What was written and not sent, by conversation.
+    pub(crate) drafts: RwSignal<BTreeMap<ConversationId, String>>,
+    /// Widths of the panes that can be dragged, in pixels.
+    pub(crate) list_width: RwSignal<Option<f64>>,
+    /// See [`State::list_width`].
+    pub(crate) details_width: RwSignal<Option<f64>>,
 }
 
 impl State {
@@ -115,6 +129,17 @@ impl State {
             notices: RwSignal::default(),
             said: RwSignal::default(),
             language: RwSignal::new(0),
+            first_run: RwSignal::new(None),
+            search: RwSignal::default(),
+            drafts: RwSignal::new(
+                browser::recall("drafts")
+                    .and_then(|json| serde_json::from_str(&json).ok())
+                    .unwrap_or_default(),
+            ),
+            list_width: RwSignal::new(browser::recall("width-list").and_then(|w| w.parse().ok())),
+            details_width: RwSignal::new(
+                browser::recall("width-details").and_then(|w| w.parse().ok()),
+            ),
         }
     }
 
@@ -131,7 +156,8 @@ impl State {
     /// The account that is shown, as it is now.
     pub(crate) fn account(&self) -> Option<Account> {
         let id = self.account_id.get()?;
-        self.accounts.with(|all| all.iter().find(|a| a.id == id).cloned())
+        self.accounts
+            .with(|all| all.iter().find(|a| a.id == id).cloned())
     }
 
     /// The same, without being told of changes.
@@ -151,7 +177,10 @@ impl State {
 
     /// Shows another account.
     pub(crate) fn switch(&self, id: LocalAccountId) {
-        if self.account_id.with_untracked(|now| now.as_ref() == Some(&id)) {
+        if self
+            .account_id
+            .with_untracked(|now| now.as_ref() == Some(&id))
+        {
             return;
         }
         browser::keep("account", id.as_str());
@@ -173,9 +202,16 @@ impl State {
 
     /// Reads the accounts, then everything of the one that is shown.
     pub(crate) async fn read_all(&self) {
-        match self.bridge().call::<AccountList>(starling_core::api::Nothing {}).await {
+        match self
+            .bridge()
+            .call::<AccountList>(starling_core::api::Nothing {})
+            .await
+        {
             Ok(accounts) => {
-                let keep = self.account_id.get_untracked().filter(|id| accounts.iter().any(|a| a.id == *id));
+                let keep = self
+                    .account_id
+                    .get_untracked()
+                    .filter(|id| accounts.iter().any(|a| a.id == *id));
                 let first = accounts.first().map(|a| a.id.clone());
                 self.accounts.set(accounts);
                 self.account_id.set(keep.or(first));
@@ -188,9 +224,13 @@ impl State {
 
     /// Reads the lists of the account that is shown.
     async fn read_account(&self) {
-        let Some(account) = self.account_id.get_untracked() else { return };
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
         let bridge = self.bridge();
-        let params = || AccountParams { account: account.clone() };
+        let params = || AccountParams {
+            account: account.clone(),
+        };
         let lists = futures_util::join!(
             bridge.call::<ConversationList>(params()),
             bridge.call::<ContactList>(params()),
@@ -218,16 +258,21 @@ impl State {
             Err(error) => self.report(&error),
         }
         match contacts {
-            Ok(list) => self.contacts.set(list.into_iter().map(|c| (c.id, c)).collect()),
+            Ok(list) => self
+                .contacts
+                .set(list.into_iter().map(|c| (c.id, c)).collect()),
             Err(error) => self.report(&error),
         }
         match requests {
-            Ok(list) => self.requests.set(list.into_iter().map(|r| (r.conversation, r)).collect()),
+            Ok(list) => self
+                .requests
+                .set(list.into_iter().map(|r| (r.conversation, r)).collect()),
             Err(error) => self.report(&error),
         }
         // A bridge that cannot say how people are reached is no reason to complain.
         if let Ok(list) = links {
-            self.links.set(list.into_iter().map(|l| (l.peer, l)).collect());
+            self.links
+                .set(list.into_iter().map(|l| (l.peer, l)).collect());
         }
         // Histories that are open may have moved on.
         for (_, history) in self.histories.get_value() {
@@ -235,12 +280,57 @@ impl State {
         }
     }
 
+    /// Reads the lists of the account that is shown, in its own time.
+    pub(crate) fn read_lists(&self) {
+        let this = *self;
+        spawn_local(async move { this.read_account().await });
+    }
+
+    /// Reads one conversation that the list does not have yet.
+    pub(crate) async fn fetch_conversation(&self, conversation: ConversationId) {
+        if untrack(|| self.conversation(&conversation)).is_some() {
+            return;
+        }
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
+        if let Ok(found) = self
+            .bridge()
+            .call::<ConversationGet>(ConversationParams {
+                account,
+                conversation,
+            })
+            .await
+        {
+            self.put(found);
+        }
+    }
+
+    /// Keeps what was written and not sent, through a reload too.
+    pub(crate) fn keep_draft(&self, conversation: ConversationId, text: &str) {
+        self.drafts.update(|all| match text.trim().is_empty() {
+            true => drop(all.remove(&conversation)),
+            false => drop(all.insert(conversation, text.to_owned())),
+        });
+        let json = self.drafts.with_untracked(|all| {
+            if all.is_empty() {
+                None
+            } else {
+                serde_json::to_string(all).ok()
+            }
+        });
+        browser::keep("drafts", &json.unwrap_or_default());
+    }
+
     /// Says that something went wrong.
     pub(crate) fn report(&self, error: &ApiError) {
         let text = crate::views::error_in_words(error);
         self.notices.update(|all| {
             all.retain(|n| n.text != text);
-            all.push(Notice { level: NoticeLevel::Error, text });
+            all.push(Notice {
+                level: NoticeLevel::Error,
+                text,
+            });
             let excess = all.len().saturating_sub(3);
             all.drain(..excess);
         });

@@ -12,13 +12,19 @@ impl State {
     pub(crate) fn name_of(&self, id: &AccountId) -> String {
         let own = self.account();
         if let Some(account) = own.filter(|a| a.jami_id == *id) {
-            return if account.display_name.is_empty() { t("person/you") } else { account.display_name };
+            return if account.display_name.is_empty() {
+                t("person/you")
+            } else {
+                account.display_name
+            };
         }
         self.contacts
             .with(|all| {
                 let contact = all.get(id)?;
                 let registered = contact.registered_name.clone().unwrap_or_default();
-                [contact.display_name.clone(), registered].into_iter().find(|n| !n.is_empty())
+                [contact.display_name.clone(), registered]
+                    .into_iter()
+                    .find(|n| !n.is_empty())
             })
             .or_else(|| self.name_in_conversations(id))
             .unwrap_or_else(|| short_id(&id.to_hex()))
@@ -27,8 +33,14 @@ impl State {
     /// Members of groups need not be contacts.
     fn name_in_conversations(&self, id: &AccountId) -> Option<String> {
         self.conversations.with(|all| {
-            let member = |c: &Conversation| c.members.iter().find(|m| m.id == *id).map(|m| m.display_name.clone());
-            all.values().find_map(|c| c.with(member).filter(|n| !n.is_empty()))
+            let member = |c: &Conversation| {
+                c.members
+                    .iter()
+                    .find(|m| m.id == *id)
+                    .map(|m| m.display_name.clone())
+            };
+            all.values()
+                .find_map(|c| c.with(member).filter(|n| !n.is_empty()))
         })
     }
 
@@ -41,10 +53,25 @@ impl State {
         match others.as_slice() {
             [] => t("conversation/just-you"),
             [one] => self.name_of(one),
-            [first, second] => tf("conversation/two-names", &[("first", &self.name_of(first)), ("second", &self.name_of(second))]),
+            [first, second] => tf(
+                "conversation/two-names",
+                &[
+                    ("first", &self.name_of(first)),
+                    ("second", &self.name_of(second)),
+                ],
+            ),
             [first, second, rest @ ..] => {
-                let more = (conversation.member_count as usize).saturating_sub(3).max(rest.len());
-                tn("conversation/more-names", more, &[("first", &self.name_of(first)), ("second", &self.name_of(second))])
+                let more = (conversation.member_count as usize)
+                    .saturating_sub(3)
+                    .max(rest.len());
+                tn(
+                    "conversation/more-names",
+                    more,
+                    &[
+                        ("first", &self.name_of(first)),
+                        ("second", &self.name_of(second)),
+                    ],
+                )
             }
         }
     }
@@ -53,10 +80,18 @@ impl State {
     pub(crate) fn others(&self, conversation: &Conversation) -> Vec<AccountId> {
         let me = self.me();
         let here = conversation.members.iter().filter(|m| Some(m.id) != me);
-        let here: Vec<_> = here.filter(|m| !matches!(m.role, MemberRole::Left | MemberRole::Banned)).map(|m| m.id).collect();
+        let here: Vec<_> = here
+            .filter(|m| !matches!(m.role, MemberRole::Left | MemberRole::Banned))
+            .map(|m| m.id)
+            .collect();
         if here.is_empty() && conversation.mode == ConversationMode::OneToOne {
             // The other may have left; the conversation still is the one with them.
-            return conversation.members.iter().filter(|m| Some(m.id) != me).map(|m| m.id).collect();
+            return conversation
+                .members
+                .iter()
+                .filter(|m| Some(m.id) != me)
+                .map(|m| m.id)
+                .collect();
         }
         here
     }
@@ -71,12 +106,23 @@ impl State {
 
     /// Whether someone can be reached.
     pub(crate) fn is_online(&self, id: &AccountId) -> bool {
-        let linked = self.links.with(|all| all.get(id).is_some_and(|l| l.phase == starling_core::api::LinkPhase::Connected));
-        linked || self.contacts.with(|all| all.get(id).is_some_and(|c| c.presence.state != PresenceState::Offline))
+        let linked = self.links.with(|all| {
+            all.get(id)
+                .is_some_and(|l| l.phase == starling_core::api::LinkPhase::Connected)
+        });
+        linked
+            || self.contacts.with(|all| {
+                all.get(id)
+                    .is_some_and(|c| c.presence.state != PresenceState::Offline)
+            })
     }
 
     /// What a request comes from.
     pub(crate) fn asker(&self, request: &Request) -> String {
-        if request.display_name.is_empty() { short_id(&request.from.to_hex()) } else { request.display_name.clone() }
+        if request.display_name.is_empty() {
+            short_id(&request.from.to_hex())
+        } else {
+            request.display_name.clone()
+        }
     }
 }

@@ -23,12 +23,18 @@ pub(crate) enum Place {
 impl Place {
     /// From a fragment.
     pub(crate) fn parse(fragment: &str) -> Self {
-        let parts: Vec<&str> = fragment.trim_start_matches('#').split('/').filter(|p| !p.is_empty()).collect();
+        let parts: Vec<&str> = fragment
+            .trim_start_matches('#')
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .collect();
         match parts.as_slice() {
             ["settings"] => Self::Settings,
             ["c", id, rest @ ..] => match (id.parse(), rest) {
                 (Ok(id), ["details"]) => Self::Details(id),
-                (Ok(id), ["proof", message]) => message.parse().map_or(Self::Conversation(id), |m| Self::Proof(id, m)),
+                (Ok(id), ["proof", message]) => message
+                    .parse()
+                    .map_or(Self::Conversation(id), |m| Self::Proof(id, m)),
                 (Ok(id), _) => Self::Conversation(id),
                 (Err(_), _) => Self::List,
             },
@@ -77,7 +83,8 @@ impl Place {
 /// Lets the state follow the address.
 pub(crate) fn follow(state: State) {
     let callback = Closure::<dyn FnMut()>::new(move || state.place.set(Place::here()));
-    let _ = window().add_event_listener_with_callback("hashchange", callback.as_ref().unchecked_ref());
+    let _ =
+        window().add_event_listener_with_callback("hashchange", callback.as_ref().unchecked_ref());
     // The page has one state for as long as it lives.
     callback.forget();
 }

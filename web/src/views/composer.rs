@@ -6,7 +6,8 @@ use crate::say::{t, tf};
 use crate::state::{History, State};
 use leptos::html;
 use leptos::prelude::*;
-use starling_core::api::{ConversationState, MessageSetTyping, MessageSetTypingParams};
+use starling_core::api::method::MessageSetTyping;
+use starling_core::api::{ConversationState, MessageSetTypingParams};
 use wasm_bindgen_futures::spawn_local;
 
 /// Members are told again that someone types after this many milliseconds of typing.
@@ -17,14 +18,24 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
     let state = State::get();
     let conversation = history.conversation;
     let field = NodeRef::<html::Textarea>::new();
-    let text = RwSignal::new(state.drafts.with_untracked(|all| all.get(&conversation).cloned().unwrap_or_default()));
+    let text = RwSignal::new(
+        state
+            .drafts
+            .with_untracked(|all| all.get(&conversation).cloned().unwrap_or_default()),
+    );
     let told = StoredValue::new(0_i64);
     let blank = move || text.with(|text| text.trim().is_empty());
 
     let tell_typing = move |typing: bool| {
-        let Some(account) = state.account_untracked().filter(|a| a.settings.typing) else { return };
+        let Some(account) = state.account_untracked().filter(|a| a.settings.typing) else {
+            return;
+        };
         told.set_value(if typing { browser::now_ms() } else { 0 });
-        let params = MessageSetTypingParams { account: account.id, conversation, typing };
+        let params = MessageSetTypingParams {
+            account: account.id,
+            conversation,
+            typing,
+        };
         spawn_local(async move {
             let _ = state.bridge().call::<MessageSetTyping>(params).await;
         });
@@ -47,7 +58,10 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
             if body.trim().is_empty() {
                 return;
             }
-            let reply_to = state.replying.try_update(|all| all.remove(&conversation)).flatten();
+            let reply_to = state
+                .replying
+                .try_update(|all| all.remove(&conversation))
+                .flatten();
             history.send(state, body.trim_end().to_owned(), reply_to);
             state.keep_draft(conversation, "");
             text.set(String::new());
@@ -73,18 +87,30 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
         let history = history.clone();
         move || {
             let id = state.replying.with(|all| all.get(&conversation).copied())?;
-            let text = history.message(&id).map(|m| m.with(|m| m.body.clone().unwrap_or_default())).unwrap_or_default();
+            let text = history
+                .message(&id)
+                .map(|m| m.with(|m| m.body.clone().unwrap_or_default()))
+                .unwrap_or_default();
             Some(view! {
                 <div class="replying"><span><bdi>{text}</bdi></span>
                     <button class="icon-button" type="button" aria-label=t("common/cancel")
-                        on:click=move |_| state.replying.update(|all| drop(all.remove(&conversation)))>{icon(Icon::Close)}</button>
+                        on:click=move |_| state.replying.update(|all| { all.remove(&conversation); })>{icon(Icon::Close)}</button>
                 </div>
             })
         }
     };
-    let closed = move || state.conversation(&conversation).is_some_and(|c| c.with(|c| c.state == ConversationState::Leaving));
+    let closed = move || {
+        state
+            .conversation(&conversation)
+            .is_some_and(|c| c.with(|c| c.state == ConversationState::Leaving))
+    };
     // A pointer means a keyboard: one can type at once. On a phone the keyboard would cover what one came to read.
-    if window().match_media("(pointer: fine)").ok().flatten().is_some_and(|m| m.matches()) {
+    if window()
+        .match_media("(pointer: fine)")
+        .ok()
+        .flatten()
+        .is_some_and(|m| m.matches())
+    {
         browser::focus("composer");
     }
     view! {

@@ -8,7 +8,7 @@ use crate::say::t;
 use crate::state::{Place, State};
 use crate::{browser, views::history::typing_line};
 use leptos::prelude::*;
-use starling_core::api::ConversationMode;
+use starling_core::api::{Conversation, ConversationMode};
 use starling_core::id::ConversationId;
 use wasm_bindgen::JsCast;
 
@@ -17,7 +17,8 @@ pub(crate) fn ConversationPane(id: ConversationId) -> impl IntoView {
     let state = State::get();
     // A conversation may be opened by its address before the list has it.
     let known = Memo::new(move |_| state.conversations.with(|all| all.contains_key(&id)));
-    move || match known.get() {
+    move || {
+        match known.get() {
         true => view! { <Known id=id /> }.into_any(),
         false => view! {
             <main class="pane conversation-pane"><div class="empty fills">
@@ -27,6 +28,7 @@ pub(crate) fn ConversationPane(id: ConversationId) -> impl IntoView {
         }
         .into_any(),
     }
+    }
 }
 
 #[component]
@@ -34,13 +36,17 @@ fn Known(id: ConversationId) -> impl IntoView {
     let state = State::get();
     let signal = untrack(|| state.conversation(&id))?;
     let history = state.history(id);
-    let conversation = Signal::from(signal);
+    let conversation: Signal<Conversation> = signal.into();
     let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
     let subtitle = Memo::new(move |_| conversation.with(|c| link::subtitle(state, c)));
     let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
-    let face = untrack(|| conversation.with(|c| state.peer(c))).map_or_else(|| id.to_hex(), |peer| peer.to_hex());
+    let face = untrack(|| conversation.with(|c| state.peer(c)))
+        .map_or_else(|| id.to_hex(), |peer| peer.to_hex());
     let link_history = history.clone();
-    let line = Memo::new(move |_| conversation.with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text))));
+    let line = Memo::new(move |_| {
+        conversation
+            .with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text)))
+    });
     let details = move || matches!(state.place.get(), Place::Details(_));
     let toggle = move |_| match details() {
         true => Place::Conversation(id).go(),
@@ -89,14 +95,24 @@ pub(crate) fn Grip(side: &'static str) -> impl IntoView {
     };
     // Towards which side the pane grows, in a language of either direction.
     let sign = move || {
-        let rtl = document().document_element().and_then(|e| e.get_attribute("dir")).is_some_and(|d| d == "rtl");
+        let rtl = document()
+            .document_element()
+            .and_then(|e| e.get_attribute("dir"))
+            .is_some_and(|d| d == "rtl");
         if rtl == starts { 1.0 } else { -1.0 }
     };
     let dragging = StoredValue::new(None::<(f64, f64)>);
     let down = move |event: web_sys::PointerEvent| {
-        let Some(element) = event.target().and_then(|t| t.dyn_into::<web_sys::Element>().ok()) else { return };
+        let Some(element) = event
+            .target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok())
+        else {
+            return;
+        };
         let _ = element.set_pointer_capture(event.pointer_id());
-        let now = element.parent_element().map_or(320.0, |pane| pane.get_bounding_client_rect().width());
+        let now = element
+            .parent_element()
+            .map_or(320.0, |pane| pane.get_bounding_client_rect().width());
         dragging.set_value(Some((f64::from(event.client_x()), now)));
     };
     let drag = move |event: web_sys::PointerEvent| {

@@ -6,9 +6,10 @@ use crate::browser;
 use crate::say::t;
 use crate::state::{Question, State};
 use leptos::prelude::*;
+use starling_core::api::method::{AccountCreate, AccountImport, AccountRemove, AccountSetProfile};
 use starling_core::api::{
-    Account, AccountCreate, AccountCreateParams, AccountImport, AccountImportParams, AccountParams, AccountRemove, AccountSetProfile,
-    AccountSetProfileParams, ApiError, LocalAccountId,
+    Account, AccountCreateParams, AccountImportParams, AccountParams, AccountSetProfileParams,
+    ApiError, LocalAccountId,
 };
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::spawn_local;
@@ -32,22 +33,32 @@ enum Making {
 
 /// True while there is no account, or the one there is has no name yet and the person was not asked.
 pub(crate) fn needed(state: State) -> Memo<bool> {
-    Memo::new(move |_| state.first_run.get().is_some() || state.accounts.with(Vec::is_empty) || unnamed(state).is_some())
+    Memo::new(move |_| {
+        state.first_run.get().is_some()
+            || state.accounts.with(Vec::is_empty)
+            || unnamed(state).is_some()
+    })
 }
 
 /// An account that was made while someone typed, and then left (a reload, say).
 fn unnamed(state: State) -> Option<LocalAccountId> {
     let kept = browser::recall("unnamed")?;
-    state.accounts.with(|all| all.iter().find(|a| a.id.as_str() == kept && a.display_name.is_empty()).map(|a| a.id.clone()))
+    state.accounts.with(|all| {
+        all.iter()
+            .find(|a| a.id.as_str() == kept && a.display_name.is_empty())
+            .map(|a| a.id.clone())
+    })
 }
 
 fn remember(account: Account, state: State) {
     browser::keep("account", account.id.as_str());
     let id = account.id.clone();
-    state.accounts.update(|all| match all.iter_mut().find(|a| a.id == account.id) {
-        Some(known) => *known = account,
-        None => all.push(account),
-    });
+    state
+        .accounts
+        .update(|all| match all.iter_mut().find(|a| a.id == account.id) {
+            Some(known) => *known = account,
+            None => all.push(account),
+        });
     state.account_id.set(Some(id));
 }
 
@@ -107,10 +118,16 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
     };
     // Once both the keys and the name are there.
     Effect::new(move |_| {
-        let (true, Making::Made(account)) = (wanted.get(), making.get()) else { return };
+        let (true, Making::Made(account)) = (wanted.get(), making.get()) else {
+            return;
+        };
         let name = name.get_untracked().trim().to_owned();
         spawn_local(async move {
-            let params = AccountSetProfileParams { account, display_name: Some(name), avatar: None };
+            let params = AccountSetProfileParams {
+                account,
+                display_name: Some(name),
+                avatar: None,
+            };
             match state.bridge().call::<AccountSetProfile>(params).await {
                 Ok(account) => {
                     state.first_run.set(Some(Step::Address));
@@ -188,12 +205,20 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
         spawn_local(async move {
             let archive = browser::file_as_base64(&file).await.unwrap_or_default();
             let password = Some(password.get_untracked()).filter(|p| !p.is_empty());
-            let params = AccountImportParams { archive, password, display_name: None, bootstrap: None };
+            let params = AccountImportParams {
+                archive,
+                password,
+                display_name: None,
+                bootstrap: None,
+            };
             match state.bridge().call::<AccountImport>(params).await {
                 Ok(account) => {
                     // The one that was begun while a name was typed is not wanted.
                     if let Making::Made(unwanted) = making.get_untracked() {
-                        let _ = state.bridge().call::<AccountRemove>(AccountParams { account: unwanted }).await;
+                        let _ = state
+                            .bridge()
+                            .call::<AccountRemove>(AccountParams { account: unwanted })
+                            .await;
                         browser::keep("unnamed", "");
                     }
                     state.first_run.set(None);
@@ -206,7 +231,9 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
         });
     };
     let pick = move |event: web_sys::Event| {
-        let input = event.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok());
+        let input = event
+            .target()
+            .and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok());
         let picked = input.and_then(|i| i.files()).and_then(|files| files.get(0));
         chosen.set(picked.is_some());
         file.set_value(picked);

@@ -22,8 +22,15 @@ const AT_BEGINNING: i32 = 600;
 
 /// Who types here.
 pub(crate) fn typing_line(state: State, id: &ConversationId) -> String {
-    let people = state.typing.with(|all| all.get(id).cloned()).unwrap_or_default();
-    let fresh: Vec<String> = people.iter().filter(|(_, at)| now_ms() - **at < TYPING_MS).map(|(id, _)| state.name_of(id)).collect();
+    let people = state
+        .typing
+        .with(|all| all.get(id).cloned())
+        .unwrap_or_default();
+    let fresh: Vec<String> = people
+        .iter()
+        .filter(|(_, at)| now_ms() - **at < TYPING_MS)
+        .map(|(id, _)| state.name_of(id))
+        .collect();
     match fresh.as_slice() {
         [] => String::new(),
         [one] => tf("typing/one", &[("name", one)]),
@@ -77,7 +84,9 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
     // Stays at the end when something is added there; says so otherwise.
     let (counted, watched) = (history.clone(), history.clone());
     Effect::new(move |before: Option<(usize, Option<_>, usize)>| {
-        let (count, last) = counted.entries.with(|e| (e.len(), e.last().map(|(id, _)| *id)));
+        let (count, last) = counted
+            .entries
+            .with(|e| (e.len(), e.last().map(|(id, _)| *id)));
         let pending = counted.pending.with(Vec::len);
         let (old_count, old_last, old_pending) = before.unwrap_or((0, None, 0));
         let own = pending > old_pending;
@@ -106,24 +115,40 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
 
     let scroll_history = history.clone();
     let scrolled = move |_| {
-        let Some(frame) = frame.get_untracked() else { return };
+        let Some(frame) = frame.get_untracked() else {
+            return;
+        };
         let rest = frame.scroll_height() - frame.scroll_top() - frame.client_height();
         at_end.set(rest < AT_END);
-        if frame.scroll_top() < AT_BEGINNING && scroll_history.more.get_untracked() && !scroll_history.reading.get_untracked() {
+        if frame.scroll_top() < AT_BEGINNING
+            && scroll_history.more.get_untracked()
+            && !scroll_history.reading.get_untracked()
+        {
             let history = scroll_history.clone();
             spawn_local(async move {
                 let from_end = frame.scroll_height() - frame.scroll_top();
                 history.read_earlier(state).await;
                 // What one reads stays where it is.
-                request_animation_frame(move || frame.set_scroll_top(frame.scroll_height() - from_end));
+                request_animation_frame(move || {
+                    frame.set_scroll_top(frame.scroll_height() - from_end)
+                });
             });
         }
     };
 
-    let (begun, reading, more, row_history, pending_history) =
-        (history.begun.clone(), history.reading.clone(), history.more.clone(), history.clone(), history.clone());
+    let (begun, reading, more, row_history, pending_history) = (
+        history.begun.clone(),
+        history.reading.clone(),
+        history.more.clone(),
+        history.clone(),
+        history.clone(),
+    );
     let empty = {
-        let (begun, entries, pending) = (history.begun.clone(), history.entries.clone(), history.pending.clone());
+        let (begun, entries, pending) = (
+            history.begun.clone(),
+            history.entries.clone(),
+            history.pending.clone(),
+        );
         move || begun.get() && entries.with(Vec::is_empty) && pending.with(Vec::is_empty)
     };
     view! {

@@ -4,7 +4,10 @@ use crate::browser::{brief_time, clock, local_day, now_ms};
 use crate::say::{t, tf, tn};
 use crate::state::{History, State};
 use leptos::prelude::*;
-use starling_core::api::{Conversation, ConversationMode, ConversationState, Delivery, LinkPhase, LinkRoute, PresenceState};
+use starling_core::api::{
+    Conversation, ConversationMode, ConversationState, Delivery, LinkPhase, LinkRoute,
+    PresenceState,
+};
 use starling_core::id::AccountId;
 
 /// How loud the line is.
@@ -32,22 +35,37 @@ pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
         None => {
             let others = state.others(conversation);
             let online = others.iter().filter(|id| state.is_online(id)).count();
-            let members = tn("conversation/members", conversation.member_count.max(1) as usize, &[]);
-            if online == 0 { members } else { format!("{members} · {}", tn("conversation/online", online, &[])) }
+            let members = tn(
+                "conversation/members",
+                conversation.member_count.max(1) as usize,
+                &[],
+            );
+            if online == 0 {
+                members
+            } else {
+                format!("{members} · {}", tn("conversation/online", online, &[]))
+            }
         }
     }
 }
 
 fn one(state: State, peer: &AccountId) -> String {
     let link = state.links.with(|all| all.get(peer).cloned());
-    let presence = state.contacts.with(|all| all.get(peer).map(|c| c.presence)).unwrap_or_default();
+    let presence = state
+        .contacts
+        .with(|all| all.get(peer).map(|c| c.presence))
+        .unwrap_or_default();
     match link.map(|l| (l.phase, l.over)) {
         Some((LinkPhase::Connected, Some(LinkRoute::Local))) => t("link/local"),
         Some((LinkPhase::Connected, Some(LinkRoute::Relay))) => t("link/relay"),
         Some((LinkPhase::Connected, _)) => t("link/direct"),
         _ => match (presence.state, presence.since) {
-            (PresenceState::Offline, Some(since)) if local_day(since) == local_day(now_ms()) => tf("link/offline-since", &[("time", &clock(since))]),
-            (PresenceState::Offline, Some(since)) => tf("link/offline-since", &[("time", &brief_time(since))]),
+            (PresenceState::Offline, Some(since)) if local_day(since) == local_day(now_ms()) => {
+                tf("link/offline-since", &[("time", &clock(since))])
+            }
+            (PresenceState::Offline, Some(since)) => {
+                tf("link/offline-since", &[("time", &brief_time(since))])
+            }
             (PresenceState::Offline, None) => t("link/offline"),
             _ => t("link/available"),
         },
@@ -58,13 +76,23 @@ fn one(state: State, peer: &AccountId) -> String {
 fn undelivered(history: &History, me: Option<AccountId>) -> usize {
     history.entries.with(|entries| {
         let last = entries.iter().rev().take(50);
-        last.filter(|(_, signal)| signal.with(|m| Some(m.author) == me && m.body.is_some() && m.status.state.is_some_and(|s| s < Delivery::Fetched)))
-            .count()
+        last.filter(|(_, signal)| {
+            signal.with(|m| {
+                Some(m.author) == me
+                    && m.body.is_some()
+                    && m.status.state.is_some_and(|s| s < Delivery::Fetched)
+            })
+        })
+        .count()
     })
 }
 
 /// The line under the header, when it matters.
-pub(crate) fn line(state: State, conversation: &Conversation, history: &History) -> Option<(Tone, String)> {
+pub(crate) fn line(
+    state: State,
+    conversation: &Conversation,
+    history: &History,
+) -> Option<(Tone, String)> {
     if conversation.state == ConversationState::Syncing {
         return Some((Tone::Trying, t("link/syncing")));
     }
@@ -83,7 +111,10 @@ pub(crate) fn line(state: State, conversation: &Conversation, history: &History)
     }
     let peer = state.peer(conversation)?;
     let name = state.name_of(&peer);
-    let (blocked, confirmed) = state.contacts.with(|all| all.get(&peer).map_or((false, true), |c| (c.blocked, c.confirmed)));
+    let (blocked, confirmed) = state.contacts.with(|all| {
+        all.get(&peer)
+            .map_or((false, true), |c| (c.blocked, c.confirmed))
+    });
     if blocked {
         return Some((Tone::Failed, tf("link/blocked", &[("name", &name)])));
     }
@@ -95,10 +126,16 @@ pub(crate) fn line(state: State, conversation: &Conversation, history: &History)
         LinkPhase::Connected => None,
         LinkPhase::LookingUp => Some((Tone::Trying, text("link/looking-up"))),
         LinkPhase::Negotiating => Some((Tone::Trying, text("link/negotiating"))),
-        LinkPhase::Failed if waiting > 0 => Some((Tone::Failed, tn("link/failed-waiting", waiting, &[("name", &name)]))),
+        LinkPhase::Failed if waiting > 0 => Some((
+            Tone::Failed,
+            tn("link/failed-waiting", waiting, &[("name", &name)]),
+        )),
         LinkPhase::Failed => Some((Tone::Failed, text("link/failed"))),
         LinkPhase::Idle if !confirmed => Some((Tone::Quiet, text("link/not-confirmed"))),
-        LinkPhase::Idle if waiting > 0 && !state.is_online(&peer) => Some((Tone::Quiet, tn("link/offline-waiting", waiting, &[("name", &name)]))),
+        LinkPhase::Idle if waiting > 0 && !state.is_online(&peer) => Some((
+            Tone::Quiet,
+            tn("link/offline-waiting", waiting, &[("name", &name)]),
+        )),
         LinkPhase::Idle => None,
     }
 }

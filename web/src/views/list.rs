@@ -6,8 +6,9 @@ use crate::say::{t, tf, tn};
 use crate::state::{Place, Question, State};
 use crate::views::message::summary;
 use leptos::prelude::*;
+use starling_core::api::method::{RequestAccept, RequestBlock, RequestDecline};
 use starling_core::api::{
-    Conversation, ConversationMode, ConversationState, Request, RequestAccept, RequestBlock, RequestDecline, RequestParams,
+    Conversation, ConversationMode, ConversationState, Request, RequestParams,
 };
 use starling_core::id::ConversationId;
 use wasm_bindgen_futures::spawn_local;
@@ -30,7 +31,10 @@ pub(crate) fn matching(state: State, query: &str) -> Vec<ConversationId> {
     let mut found: Vec<(i64, ConversationId)> = state.conversations.with(|all| {
         let matches = all.iter().filter_map(|(id, signal)| {
             signal.with(|c| {
-                let at = c.last_message.as_ref().map_or(c.created, |m| m.received_at.max(m.sent_at));
+                let at = c
+                    .last_message
+                    .as_ref()
+                    .map_or(c.created, |m| m.received_at.max(m.sent_at));
                 (query.is_empty() || searchable(state, c).contains(&query)).then_some((at, *id))
             })
         });
@@ -45,7 +49,11 @@ pub(crate) fn ListPane() -> impl IntoView {
     let state = State::get();
     let query = state.search;
     let found = Memo::new(move |_| query.with(|q| matching(state, q)));
-    let requests = Memo::new(move |_| state.requests.with(|all| all.keys().copied().collect::<Vec<_>>()));
+    let requests = Memo::new(move |_| {
+        state
+            .requests
+            .with(|all| all.keys().copied().collect::<Vec<_>>())
+    });
     let any = move || state.conversations.with(|all| !all.is_empty());
     view! {
         <section class="pane list-pane" aria-label=t("list/label")>
@@ -133,7 +141,12 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
         Memo::new(move |_| signal.with(|c| state.title_of(c)))
     };
     let (group, face, online, unread) = {
-        let (a, b, c, d) = (signal.clone(), signal.clone(), signal.clone(), signal.clone());
+        let (a, b, c, d) = (
+            signal.clone(),
+            signal.clone(),
+            signal.clone(),
+            signal.clone(),
+        );
         (
             Signal::derive(move || a.with(|c| c.mode != ConversationMode::OneToOne)),
             untrack(|| b.with(|c| state.peer(c))).map_or_else(|| id.to_hex(), |peer| peer.to_hex()),
@@ -143,13 +156,19 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
     };
     let when = {
         let signal = signal.clone();
-        move || signal.with(|c| c.last_message.as_ref().map(|m| brief_time(m.sent_at))).unwrap_or_default()
+        move || {
+            signal
+                .with(|c| c.last_message.as_ref().map(|m| brief_time(m.sent_at)))
+                .unwrap_or_default()
+        }
     };
     let last = move || {
         let draft = state.drafts.with(|all| all.get(&id).cloned());
         let current = state.place.get().conversation() == Some(id);
         match draft.filter(|_| !current) {
-            Some(draft) => view! { <em class="draft">{t("list/draft")}</em> " " <bdi>{draft}</bdi> }.into_any(),
+            Some(draft) => {
+                view! { <em class="draft">{t("list/draft")}</em> " " <bdi>{draft}</bdi> }.into_any()
+            }
             None => {
                 let text = signal.with(|c| match (&c.last_message, c.state) {
                     (_, ConversationState::Syncing) => t("list/syncing"),
@@ -183,7 +202,15 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
     let request: Request = untrack(|| state.requests.with(|all| all.get(&id).cloned()))?;
     let name = state.asker(&request);
     let busy = RwSignal::new(false);
-    let params = move || state.account_id.get_untracked().map(|account| RequestParams { account, conversation: id });
+    let params = move || {
+        state
+            .account_id
+            .get_untracked()
+            .map(|account| RequestParams {
+                account,
+                conversation: id,
+            })
+    };
     let accept = move |_| {
         let Some(params) = params() else { return };
         busy.set(true);

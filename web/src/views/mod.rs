@@ -16,6 +16,8 @@ mod settings;
 mod shortcuts;
 mod unpaired;
 
+pub(crate) use first_run::Step;
+
 use crate::bridge::Socket;
 use crate::parts::{Icon, icon};
 use crate::say::t;
@@ -114,7 +116,13 @@ fn Main() -> impl IntoView {
     let open = Memo::new(move |_| place.get().conversation());
     let settings = Memo::new(move |_| place.get() == Place::Settings);
     let details = Memo::new(move |_| matches!(place.get(), Place::Details(_) | Place::Proof(..)));
-    let pane = move || if place.get() == Place::List { "list" } else { "conversation" };
+    let pane = move || {
+        if place.get() == Place::List {
+            "list"
+        } else {
+            "conversation"
+        }
+    };
     view! {
         <a class="skip" href="#composer" on:click=move |event| {
             event.prevent_default();

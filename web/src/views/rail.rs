@@ -9,7 +9,13 @@ use leptos::prelude::*;
 #[component]
 pub(crate) fn Rail() -> impl IntoView {
     let state = State::get();
-    let ids = Memo::new(move |_| state.accounts.with(|all| all.iter().map(|a| (a.id.clone(), a.jami_id)).collect::<Vec<_>>()));
+    let ids = Memo::new(move |_| {
+        state.accounts.with(|all| {
+            all.iter()
+                .map(|a| (a.id.clone(), a.jami_id))
+                .collect::<Vec<_>>()
+        })
+    });
     view! {
         <nav class="pane rail" aria-label=t("rail/label")>
             <img class="mark" src="/icon.svg" alt="" width="32" height="32" />

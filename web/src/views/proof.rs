@@ -1,0 +1,116 @@
+//! The proof of a message: who signed it, who vouches for them, and that this page checked.
+
+use crate::browser::full_time;
+use crate::parts::{Icon, icon};
+use crate::say::{t, tf, tn};
+use crate::state::{Place, State};
+use crate::worker::{Proof as Found, Verdict};
+use leptos::prelude::*;
+use starling_core::id::{ConversationId, ObjectId};
+
+#[component]
+pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
+    let state = State::get();
+    let history = state.history(id);
+    let verdict = state
+        .checker
+        .with_value(|checker| checker.verdict(state, id, message));
+    let shown = Memo::new(move |_| history.message(&message).map(|m| m.get()));
+    let about = Memo::new(move |_| match shown.get() {
+        Some(message) => verdict.get().about(&message),
+        None => verdict.get(),
+    });
+    let again = move |_| {
+        state
+            .checker
+            .with_value(|checker| checker.again(state, id, message))
+    };
+    view! {
+        <aside class="pane details-pane" aria-label=t("proof/title")>
+            <super::conversation::Grip side="details" />
+            <header class="pane-head">
+                <div class="titles"><h2>{t("proof/title")}</h2></div>
+                <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
+            </header>
+            <div class="pane-body" data-testid="proof-panel">
+                <div class="part">
+                    {move || {
+                        let (class, mark, text) = match about.get() {
+                            Verdict::Pending => ("verdict pending", Icon::ShieldOff, t("proof/pending")),
+                            Verdict::Valid(_) => ("verdict", Icon::Shield, t("proof/valid-long")),
+                            Verdict::Invalid { rule, detail } => ("verdict bad", Icon::ShieldBad, tf("proof/invalid-long", &[("rule", &rule), ("detail", &detail)])),
+                            Verdict::Unavailable(why) => ("verdict pending", Icon::ShieldOff, tf("proof/unavailable-long", &[("why", &why)])),
+                        };
+                        view! { <p class=class role="status" data-testid="verdict">{icon(mark)}<span>{text}</span></p> }
+                    }}
+                    {move || matches!(about.get(), Verdict::Unavailable(_)).then(|| view! {
+                        <button class="button" type="button" on:click=again>{t("proof/again")}</button>
+                    })}
+                    {move || shown.get().and_then(|m| m.body).filter(|b| !b.is_empty()).map(|body| view! { <blockquote class="bubble" dir="auto">{body}</blockquote> })}
+                </div>
+                {move || match about.get() {
+                    Verdict::Valid(found) => Some(view! { <Steps found=*found message=message /> }),
+                    _ => None,
+                }}
+            </div>
+        </aside>
+    }
+}
+
+/// The steps from the words to the account.
+#[component]
+fn Steps(found: Found, message: ObjectId) -> impl IntoView {
+    let state = State::get();
+    let name = untrack(|| state.name_of(&found.account));
+    let bits = found.key_bits.map(|b| b.to_string()).unwrap_or_default();
+    let standing = t(if found.standing == "admins" {
+        "role/admin"
+    } else {
+        "role/member"
+    });
+    let until = i64::try_from(found.device_until)
+        .unwrap_or(i64::MAX / 1_000)
+        .saturating_mul(1_000);
+    let above: Vec<String> = found
+        .chain
+        .iter()
+        .filter(|c| !c.is_empty())
+        .cloned()
+        .collect();
+    view! {
+        <div class="part">
+            <h3>{t("proof/how")}</h3>
+            <ol class="chain">
+                <li>
+                    <div class="fact">{tf("proof/commit", &[("time", &full_time(found.time.saturating_mul(1_000)))])}</div>
+                    <div class="id">{message.to_hex()}</div>
+                    <div class="small quiet">{match found.parents.as_slice() {
+                        [] => t("proof/first-commit"),
+                        parents => tn("proof/parents", parents.len(), &[]),
+                    }}</div>
+                </li>
+                <li>
+                    <div class="fact">{tf("proof/signature", &[("bits", &bits), ("bytes", &found.signed_bytes.to_string())])}</div>
+                    <div class="id">{format!("{}…", found.signature.get(..48).unwrap_or(&found.signature))}</div>
+                </li>
+                <li>
+                    <div class="fact">{t("proof/device")}</div>
+                    <div class="id">{found.device.to_hex()}</div>
+                    <div class="small quiet">{tf("proof/device-until", &[("time", &full_time(until))])}</div>
+                </li>
+                <li>
+                    <div class="fact">{tf("proof/account", &[("name", &name)])}</div>
+                    <div class="id">{found.account.to_hex()}</div>
+                    <div class="small quiet">{tf("proof/standing", &[("role", &standing)])}</div>
+                </li>
+                {(!above.is_empty()).then(|| view! {
+                    <li>
+                        <div class="fact">{t("proof/chain")}</div>
+                        <div class="id">{above.join(" → ")}</div>
+                    </li>
+                })}
+            </ol>
+            <p class="small quiet">{tn("proof/checked", found.signatures, &[])}</p>
+        </div>
+    }
+}

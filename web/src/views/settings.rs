@@ -1,0 +1,302 @@
+//! Settings: how the page looks, who one is, which browsers may come in.
+
+use super::address::Address;
+use super::error_in_words;
+use crate::browser::{self, brief_time};
+use crate::parts::Icon;
+use crate::parts::turning_icon;
+use crate::say::{self, t, tf};
+use crate::session;
+use crate::state::{Place, Question, State};
+use crate::text::LANGUAGES;
+use leptos::prelude::*;
+use starling_core::api::method::{
+    AccountSetProfile, ExportAccount, PairingList, PairingRevoke, PairingStart,
+};
+use starling_core::api::{
+    AccountExportParams, AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode,
+    PairingRevokeParams, PairingStartParams, Role,
+};
+use wasm_bindgen_futures::spawn_local;
+
+#[component]
+pub(crate) fn Settings() -> impl IntoView {
+    view! {
+        <main class="pane conversation-pane" aria-label=t("rail/settings")>
+            <header class="pane-head">
+                <button class="icon-button back" type="button" aria-label=t("common/back-to-list") on:click=move |_| Place::List.go()>{turning_icon(Icon::Back)}</button>
+                <div class="titles"><h1>{t("rail/settings")}</h1></div>
+            </header>
+            <div class="pane-body">
+                <div class="page-pane">
+                    <Profile />
+                    <Looks />
+                    <Browsers />
+                    <Account />
+                </div>
+            </div>
+        </main>
+    }
+}
+
+/// One choice among few.
+#[component]
+fn Choice(
+    name: &'static str,
+    options: Vec<(&'static str, String)>,
+    chosen: Signal<String>,
+    on_choose: Callback<String>,
+    label: String,
+) -> impl IntoView {
+    view! {
+        <div class="choice" role="radiogroup" aria-label=label>
+            {options.into_iter().map(|(value, text)| view! {
+                <label>
+                    <input type="radio" name=name value=value prop:checked=move || chosen.get() == value on:change=move |_| on_choose.run(value.to_owned()) />
+                    <span>{text}</span>
+                </label>
+            }).collect_view()}
+        </div>
+    }
+}
+
+#[component]
+fn Looks() -> impl IntoView {
+    let state = State::get();
+    let theme = RwSignal::new(browser::recall("theme").unwrap_or_else(|| "system".to_owned()));
+    let contrast =
+        RwSignal::new(browser::recall("contrast").unwrap_or_else(|| "system".to_owned()));
+    let kept = move |signal: RwSignal<String>, key: &'static str| {
+        Callback::new(move |value: String| {
+            browser::keep(key, if value == "system" { "" } else { &value });
+            browser::apply_appearance();
+            signal.set(value);
+        })
+    };
+    let speak = move |event: web_sys::Event| {
+        let tag = event_target_value(&event);
+        browser::keep("language", &tag);
+        spawn_local(async move {
+            say::speak(&tag).await;
+            state.language.update(|n| *n += 1);
+        });
+    };
+    let now = say::language();
+    view! {
+        <section>
+            <h2>{t("settings/looks")}</h2>
+            <div class="rows">
+                <div><span class="what">{t("settings/theme")}</span>
+                    <Choice name="theme" label=t("settings/theme") chosen=theme.into() on_choose=kept(theme, "theme")
+                        options=vec![("system", t("settings/as-system")), ("light", t("settings/light")), ("dark", t("settings/dark"))] /></div>
+                <div><span class="what">{t("settings/contrast")}</span>
+                    <Choice name="contrast" label=t("settings/contrast") chosen=contrast.into() on_choose=kept(contrast, "contrast")
+                        options=vec![("system", t("settings/as-system")), ("more", t("settings/more-contrast"))] /></div>
+                <div><label class="what" for="language">{t("settings/language")}</label>
+                    <select id="language" class="input short" on:change=speak>
+                        {LANGUAGES.into_iter().map(|(tag, name)| view! { <option value=tag lang=tag selected=tag == now>{name}</option> }).collect_view()}
+                    </select></div>
+            </div>
+        </section>
+    }
+}
+
+#[component]
+fn Profile() -> impl IntoView {
+    let state = State::get();
+    let name = RwSignal::new(
+        state
+            .account_untracked()
+            .map(|a| a.display_name)
+            .unwrap_or_default(),
+    );
+    let saved = RwSignal::new(false);
+    let error = RwSignal::new(None::<ApiError>);
+    let submit = move |event: web_sys::SubmitEvent| {
+        event.prevent_default();
+        let Some(account) = state.account_id.get_untracked() else {
+            return;
+        };
+        let params = AccountSetProfileParams {
+            account,
+            display_name: Some(name.get_untracked().trim().to_owned()),
+            avatar: None,
+        };
+        spawn_local(async move {
+            match state.bridge().call::<AccountSetProfile>(params).await {
+                Ok(account) => {
+                    state.accounts.update(|all| {
+                        if let Some(known) = all.iter_mut().find(|a| a.id == account.id) {
+                            *known = account;
+                        }
+                    });
+                    error.try_set(None);
+                    saved.try_set(true);
+                }
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    };
+    view! {
+        <section>
+            <h2>{t("settings/you")}</h2>
+            <form class="row" on:submit=submit>
+                <div class="field grows">
+                    <label for="own-name">{t("first/name")}</label>
+                    <input id="own-name" class="input" dir="auto" maxlength="80" prop:value=name
+                        on:input=move |event| { name.set(event_target_value(&event)); saved.set(false); } />
+                </div>
+                <button class="button at-end" type="submit" disabled=move || name.with(|n| n.trim().is_empty())>
+                    {move || if saved.get() { t("settings/saved") } else { t("settings/save") }}
+                </button>
+            </form>
+            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <div class="address-card"><Address /></div>
+        </section>
+    }
+}
+
+#[component]
+fn Browsers() -> impl IntoView {
+    let state = State::get();
+    let grants = RwSignal::new(None::<Vec<Grant>>);
+    let code = RwSignal::new(None::<PairingCode>);
+    let error = RwSignal::new(None::<ApiError>);
+    let read = move || {
+        spawn_local(async move {
+            match state.bridge().call::<PairingList>(Nothing {}).await {
+                Ok(list) => drop(grants.try_set(Some(list))),
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    };
+    read();
+    let start = move |_| {
+        let params = PairingStartParams {
+            role: Role::Owner,
+            account: None,
+            conversations: Vec::new(),
+        };
+        spawn_local(async move {
+            match state.bridge().call::<PairingStart>(params).await {
+                Ok(new) => drop(code.try_set(Some(new))),
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    };
+    let revoke = move |grant: String, current: bool| {
+        spawn_local(async move {
+            let done = match current {
+                true => session::end().await,
+                false => {
+                    state
+                        .bridge()
+                        .call::<PairingRevoke>(PairingRevokeParams { grant })
+                        .await
+                }
+            };
+            match done {
+                Ok(()) if current => drop(window().location().reload()),
+                Ok(()) => read(),
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    };
+    view! {
+        <section>
+            <h2>{t("settings/browsers")}</h2>
+            <p class="quiet">{t("settings/browsers-help")}</p>
+            <div class="rows">
+                {move || grants.get().unwrap_or_default().into_iter().map(|grant| {
+                    let id = grant.id.clone();
+                    let current = grant.current;
+                    let seen = match (current, grant.last_seen) {
+                        (true, _) => t("settings/this-browser"),
+                        (false, Some(at)) => tf("settings/last-seen", &[("time", &brief_time(at))]),
+                        (false, None) => t("settings/never-seen"),
+                    };
+                    view! {
+                        <div>
+                            <span class="what"><bdi>{grant.name.clone()}</bdi><br /><span class="small quiet">{seen}</span></span>
+                            <button class="button danger" type="button" on:click=move |_| revoke(id.clone(), current)>
+                                {if current { t("settings/sign-out") } else { t("settings/revoke") }}
+                            </button>
+                        </div>
+                    }
+                }).collect_view()}
+                <div><span class="what">{t("settings/pair-another")}</span>
+                    <button class="button" type="button" on:click=start>{t("settings/make-code")}</button></div>
+            </div>
+            {move || code.get().map(|code| view! {
+                <div class="note good stack tight">
+                    <p>{tf("settings/code-until", &[("time", &browser::clock(code.expires))])}</p>
+                    <p class="address">{code.url.clone()}</p>
+                    <super::address::Copying text=code.url.clone() />
+                </div>
+            })}
+            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+        </section>
+    }
+}
+
+#[component]
+fn Account() -> impl IntoView {
+    let state = State::get();
+    let password = RwSignal::new(String::new());
+    let error = RwSignal::new(None::<ApiError>);
+    let protected = move || state.account().is_some_and(|a| a.has_password);
+    let export = move |event: web_sys::SubmitEvent| {
+        event.prevent_default();
+        let Some(account) = state.account_untracked() else {
+            return;
+        };
+        error.set(None);
+        let password = Some(password.get_untracked()).filter(|p| !p.is_empty());
+        spawn_local(async move {
+            use base64::Engine as _;
+            let name = if account.display_name.is_empty() {
+                account.jami_id.to_hex()
+            } else {
+                account.display_name.clone()
+            };
+            match state
+                .bridge()
+                .call::<ExportAccount>(AccountExportParams {
+                    account: account.id,
+                    password,
+                })
+                .await
+            {
+                Ok(export) => {
+                    if let Ok(bytes) =
+                        base64::engine::general_purpose::STANDARD.decode(export.archive)
+                    {
+                        browser::download(
+                            &format!("{}.gz", name.replace(['/', '\\'], "-")),
+                            &bytes,
+                        );
+                    }
+                }
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    };
+    view! {
+        <section>
+            <h2>{t("settings/account")}</h2>
+            <p class="quiet">{t("settings/backup-help")}</p>
+            <form class="row" on:submit=export>
+                {move || protected().then(|| view! {
+                    <div class="field grows">
+                        <label for="export-password">{t("first/backup-password")}</label>
+                        <input id="export-password" class="input" type="password" autocomplete="current-password" prop:value=password
+                            on:input=move |event| password.set(event_target_value(&event)) />
+                    </div>
+                })}
+                <button class="button at-end" type="submit">{t("settings/backup")}</button>
+            </form>
+            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <div class="row"><button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::RemoveAccount))>{t("settings/remove")}</button></div>
+        </section>
+    }
+}
