@@ -124,8 +124,8 @@ struct Wheel {
 
 /// The text of a value as `dhtnode` prints it.
 fn printed(line: &str) -> Option<String> {
-    let line = line.trim();
-    let rest = line.strip_prefix("Value[")?;
+    // Its prompt is printed by another thread, anywhere between the words.
+    let (_, rest) = line.trim().split_once("Value[")?;
     let (_, text) = rest.split_once("):\"")?;
     Some(text.strip_suffix("\"]")?.to_owned())
 }
@@ -728,7 +728,11 @@ async fn permanent_values_are_renewed() {
         return skip("dhtnode");
     };
     let alice = ours("alice", Some(debian.port)).await;
-    assert!(timeout(PATIENCE, alice.secure.dht().connected()).await.unwrap());
+    assert!(
+        timeout(PATIENCE, alice.secure.dht().connected())
+            .await
+            .unwrap()
+    );
     let k = key("permanent");
     let value = Value::new(types::ICE_CANDIDATES, b"stays".to_vec()).with_user_type("text/plain");
     let mut handle = alice

@@ -202,6 +202,21 @@ fn a_node_of_the_dht_runs_alone() {
 }
 
 #[test]
+fn a_history_is_judged_and_what_is_none_is_not() {
+    let group = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/swarm/group.bundle");
+    let good = starling().args(["verify", group]).output().unwrap();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    assert!(
+        String::from_utf8(good.stdout)
+            .unwrap()
+            .contains("all in order")
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let none = starling().arg("verify").arg(dir.path()).output().unwrap();
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
+}
+
+#[test]
 fn damaged_grants_stop_the_start_and_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("grants.json");

@@ -119,6 +119,21 @@ pub(crate) fn download(name: &str, bytes: &[u8]) {
     let _ = web_sys::Url::revoke_object_url(&url);
 }
 
+/// The page's language in the way of the person's country, where the browser says which.
+fn date_language() -> String {
+    let language = crate::say::language();
+    let mut wanted = window()
+        .navigator()
+        .languages()
+        .iter()
+        .filter_map(|v| v.as_string())
+        .collect::<Vec<_>>()
+        .into_iter();
+    wanted
+        .find(|tag| tag.split('-').next() == Some(language.as_str()))
+        .unwrap_or(language)
+}
+
 /// Formats a time with the browser's own knowledge of languages.
 fn format_date(at_ms: i64, options: &[(&str, &str)]) -> String {
     let settings = js_sys::Object::new();
@@ -126,7 +141,7 @@ fn format_date(at_ms: i64, options: &[(&str, &str)]) -> String {
         let _ = js_sys::Reflect::set(&settings, &(*key).into(), &(*value).into());
     }
     js_sys::Date::new(&JsValue::from_f64(at_ms as f64))
-        .to_locale_string(&crate::say::language(), &settings)
+        .to_locale_string(&date_language(), &settings)
         .into()
 }
 

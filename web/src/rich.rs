@@ -16,12 +16,25 @@ pub(crate) enum Piece {
 /// Cuts a text into its pieces.
 pub(crate) fn pieces(text: &str) -> Vec<Piece> {
     let mut out = Vec::new();
-    for (index, part) in fences(text).into_iter().enumerate() {
+    let parts = fences(text);
+    let last = parts.len().saturating_sub(1);
+    for (index, part) in parts.into_iter().enumerate() {
         if index % 2 == 1 {
             out.push(Piece::Block(block(part).to_owned()));
-        } else {
-            inline(part, &mut out);
+            continue;
         }
+        // A block stands on lines of its own: the breaks around it are its, not the words'.
+        let part = if index > 0 {
+            part.strip_prefix('\n').unwrap_or(part)
+        } else {
+            part
+        };
+        let part = if index < last {
+            part.strip_suffix('\n').unwrap_or(part)
+        } else {
+            part
+        };
+        inline(part, &mut out);
     }
     out
 }
@@ -151,7 +164,7 @@ mod tests {
         let text = "so:\n```rust\nfn main() {}\n```\ndone";
         assert_eq!(
             pieces(text),
-            [w("so:\n"), Piece::Block("fn main() {}".into()), w("\ndone")]
+            [w("so:"), Piece::Block("fn main() {}".into()), w("done")]
         );
         assert_eq!(pieces("``` open"), [w("``` open")]);
     }

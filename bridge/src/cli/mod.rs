@@ -123,6 +123,11 @@ enum Command {
         #[command(flatten)]
         data_dir: DataDirArg,
     },
+    /// Check a conversation's repository offline: exit 0 in order, 1 at fault, 2 unreadable
+    Verify {
+        /// A bare repository or a git bundle
+        path: PathBuf,
+    },
     /// Run a plain DHT node: a bootstrap for a local network or a laboratory
     Dhtnode {
         /// UDP port; 0 takes any free one
@@ -214,6 +219,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 code.get("url").and_then(Value::as_str).unwrap_or_default()
             );
             Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Verify { path }) => {
+            let code = tokio::task::spawn_blocking(move || {
+                starling_bridge::verify::run(&path, &mut std::io::stdout().lock())
+            });
+            Ok(ExitCode::from(code.await?))
         }
         Some(Command::Dhtnode {
             port,

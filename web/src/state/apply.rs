@@ -1,11 +1,14 @@
 //! What each event changes.
 
 use super::{Notice, State};
-use crate::browser::now_ms;
+use crate::browser::{now_ms, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::{Conversation, Event};
 use starling_core::id::ConversationId;
 use wasm_bindgen_futures::spawn_local;
+
+/// Whoever was heard typing longer ago than this has stopped, or is gone. Milliseconds; Jami tells again every few seconds.
+const TYPING_MS: i32 = 12_000;
 
 impl State {
     /// Takes in what happened.
@@ -220,13 +223,26 @@ impl State {
                 id,
                 typing,
                 ..
-            } => self.typing.update(|all| {
-                let people = all.entry(conversation).or_default();
-                match typing {
-                    true => drop(people.insert(id, now_ms())),
-                    false => drop(people.remove(&id)),
-                }
-            }),
+            } => {
+                let at = now_ms();
+                self.typing.update(|all| {
+                    let people = all.entry(conversation).or_default();
+                    match typing {
+                        true => drop(people.insert(id, at)),
+                        false => drop(people.remove(&id)),
+                    }
+                });
+                // Who stops without a word is not typing for ever.
+                let typing = self.typing;
+                spawn_local(async move {
+                    sleep_ms(TYPING_MS).await;
+                    typing.update(|all| {
+                        if let Some(people) = all.get_mut(&conversation) {
+                            people.retain(|_, heard| *heard != at);
+                        }
+                    });
+                });
+            }
             Event::LinkState { link, .. } => {
                 self.links.update(|all| drop(all.insert(link.peer, link)))
             }

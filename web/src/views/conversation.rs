@@ -58,13 +58,13 @@ fn Known(id: ConversationId) -> impl IntoView {
                 <button class="icon-button back" type="button" aria-label=t("common/back-to-list") on:click=move |_| Place::List.go()>
                     {turning_icon(Icon::Back)}
                 </button>
-                <button class="who" type="button" on:click=toggle aria-label=t("conversation/details")>
+                <div class="who">
                     <Avatar id=face name=title group=group />
-                    <span class="titles">
-                        <h2><bdi>{move || title.get()}</bdi></h2>
-                        <span class="subtitle" data-testid="link">{move || subtitle.get()}</span>
-                    </span>
-                </button>
+                    <div class="titles">
+                        <h2 dir="auto"><button type="button" title=t("conversation/details") on:click=toggle>{move || title.get()}</button></h2>
+                        <div class="subtitle" data-testid="link">{move || subtitle.get()}</div>
+                    </div>
+                </div>
                 <button class="icon-button" type="button" aria-label=t("conversation/details") title=t("conversation/details")
                     aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
             </header>

@@ -98,7 +98,7 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
             <div class="pane-body">
                 <div class="part face">
                     <Avatar id=face name=title group=group size="large" />
-                    <h2><bdi>{move || title.get()}</bdi></h2>
+                    <h2 dir="auto">{move || title.get()}</h2>
                     {move || conversation.with(|c| c.description.clone()).map(|d| view! { <p dir="auto">{d}</p> })}
                     <p class="small quiet">{move || conversation.with(|c| mode_in_words(c.mode))}</p>
                 </div>
@@ -121,7 +121,7 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
                                     <li class="member" data-testid="member">
                                         <Avatar id=id.clone() name=name online=online />
                                         <div>
-                                            <div class="name"><bdi>{move || name.get()}</bdi></div>
+                                            <div class="name" dir="auto">{move || name.get()}</div>
                                             <div class="role">{role_in_words(member.role)} " · " <code>{short_id(&id)}</code></div>
                                         </div>
                                     </li>

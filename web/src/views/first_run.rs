@@ -40,14 +40,19 @@ pub(crate) fn needed(state: State) -> Memo<bool> {
     })
 }
 
-/// An account that was made while someone typed, and then left (a reload, say).
+/// Kept from the first letter of a name until it is saved: an account without a name is then one that was left half
+/// way, by a reload say, and not one that wants none.
+const BEGUN: &str = "first-run-begun";
+
+/// An account that was made while someone typed, and has no name yet.
 fn unnamed(state: State) -> Option<LocalAccountId> {
-    let kept = browser::recall("unnamed")?;
-    state.accounts.with(|all| {
+    browser::recall(BEGUN)?;
+    let nameless = |all: &Vec<Account>| {
         all.iter()
-            .find(|a| a.id.as_str() == kept && a.display_name.is_empty())
+            .find(|a| a.display_name.is_empty())
             .map(|a| a.id.clone())
-    })
+    };
+    state.accounts.with(nameless)
 }
 
 fn remember(account: Account, state: State) {
@@ -65,7 +70,7 @@ fn remember(account: Account, state: State) {
 #[component]
 pub(crate) fn FirstRun() -> impl IntoView {
     let state = State::get();
-    let step = move || state.first_run.get().unwrap_or(Step::Name);
+    let step = Memo::new(move |_| state.first_run.get().unwrap_or(Step::Name));
     let making = RwSignal::new(match untrack(|| unnamed(state)) {
         Some(id) => Making::Made(id),
         None => Making::NotYet,
@@ -74,7 +79,7 @@ pub(crate) fn FirstRun() -> impl IntoView {
         <main class="alone">
             <div class="card">
                 <img class="mark" src="/icon.svg" alt="" width="48" height="48" />
-                {move || match step() {
+                {move || match step.get() {
                     Step::Name => view! { <Name making=making /> }.into_any(),
                     Step::Backup => view! { <Backup making=making /> }.into_any(),
                     Step::Address => view! { <YourAddress /> }.into_any(),
@@ -95,6 +100,9 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
             return;
         }
         making.set(Making::Running);
+        // The account may be announced before it is answered; the person stays here all the same.
+        state.first_run.set(Some(Step::Name));
+        browser::keep(BEGUN, "yes");
         spawn_local(async move {
             let none = AccountCreateParams {
                 display_name: None,
@@ -105,10 +113,15 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
                 turn: None,
             };
             match state.bridge().call::<AccountCreate>(none).await {
-                Ok(account) => {
-                    browser::keep("unnamed", account.id.as_str());
-                    making.set(Making::Made(account.id));
+                Ok(account) if state.first_run.get_untracked().is_none() => {
+                    // A backup was restored meanwhile: this one is not wanted.
+                    let params = AccountParams {
+                        account: account.id,
+                    };
+                    let _ = state.bridge().call::<AccountRemove>(params).await;
+                    browser::keep(BEGUN, "");
                 }
+                Ok(account) => making.set(Making::Made(account.id)),
                 Err(error) => {
                     wanted.try_set(false);
                     making.set(Making::Failed(error));
@@ -131,7 +144,7 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
             match state.bridge().call::<AccountSetProfile>(params).await {
                 Ok(account) => {
                     state.first_run.set(Some(Step::Address));
-                    browser::keep("unnamed", "");
+                    browser::keep(BEGUN, "");
                     remember(account, state);
                     state.read_lists();
                 }
@@ -219,7 +232,7 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
                             .bridge()
                             .call::<AccountRemove>(AccountParams { account: unwanted })
                             .await;
-                        browser::keep("unnamed", "");
+                        browser::keep(BEGUN, "");
                     }
                     state.first_run.set(None);
                     remember(account, state);

@@ -1,7 +1,7 @@
 //! The history as a log: rows from the layout, older pages on demand, the newest in sight.
 
 use super::message::{EventsRow, PendingRow, SaidRow};
-use crate::browser::{self, day_in_words, local_day, now_ms};
+use crate::browser::{self, day_in_words, local_day};
 use crate::parts::{Icon, icon};
 use crate::say::{t, tf, tn};
 use crate::state::{History, State};
@@ -13,8 +13,6 @@ use starling_core::id::ConversationId;
 use std::str::FromStr;
 use wasm_bindgen_futures::spawn_local;
 
-/// Whoever was heard typing longer ago than this has stopped, or is gone. Milliseconds.
-const TYPING_MS: i64 = 12_000;
 /// Nearer to the end than this many pixels is at the end.
 const AT_END: i32 = 80;
 /// Nearer to the beginning than this many pixels asks for an older page.
@@ -26,16 +24,40 @@ pub(crate) fn typing_line(state: State, id: &ConversationId) -> String {
         .typing
         .with(|all| all.get(id).cloned())
         .unwrap_or_default();
-    let fresh: Vec<String> = people
-        .iter()
-        .filter(|(_, at)| now_ms() - **at < TYPING_MS)
-        .map(|(id, _)| state.name_of(id))
-        .collect();
-    match fresh.as_slice() {
+    let names: Vec<String> = people.keys().map(|id| state.name_of(id)).collect();
+    match names.as_slice() {
         [] => String::new(),
         [one] => tf("typing/one", &[("name", one)]),
         [one, two] => tf("typing/two", &[("first", one), ("second", two)]),
         _ => t("typing/many"),
+    }
+}
+
+/// The rows of one day.
+fn rows_of(rows: &[Row], wanted: i64) -> Vec<Row> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for row in rows {
+        match row {
+            Row::Day { day, .. } => inside = *day == wanted,
+            row if inside => found.push(row.clone()),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn one_row(history: &History, row: Row) -> AnyView {
+    match row {
+        Row::Day { .. } => ().into_any(),
+        Row::Unread => view! { <p class="unread-line">{t("conversation/unread")}</p> }.into_any(),
+        Row::Events { ids } => view! { <EventsRow history=history.clone() ids=ids /> }.into_any(),
+        Row::Said { id, first, last } => match FromStr::from_str(&id) {
+            Ok(id) => {
+                view! { <SaidRow history=history.clone() id=id first=first last=last /> }.into_any()
+            }
+            Err(_) => ().into_any(),
+        },
     }
 }
 
@@ -73,10 +95,41 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         })
     };
 
+    let days = Memo::new(move |_| {
+        rows.with(|rows| {
+            let days = rows.iter().filter_map(|row| match row {
+                Row::Day { day, at } => Some((*day, *at)),
+                _ => None,
+            });
+            // Clocks that lie can put a day between two halves of another; one element a day is enough.
+            let mut seen = std::collections::BTreeSet::new();
+            days.filter(|(day, _)| seen.insert(*day))
+                .collect::<Vec<_>>()
+        })
+    });
+
     let to_end = move || {
         request_animation_frame(move || {
             if let Some(frame) = frame.get_untracked() {
                 frame.set_scroll_top(frame.scroll_height());
+            }
+        });
+    };
+    // A conversation opens where unread begins, if that is further up than one screen.
+    let to_unread = move || {
+        request_animation_frame(move || {
+            let Some(frame) = frame.get_untracked() else {
+                return;
+            };
+            frame.set_scroll_top(frame.scroll_height());
+            if let Ok(Some(line)) = frame.query_selector(".unread-line") {
+                let (top, frame_top) = (
+                    line.get_bounding_client_rect().top(),
+                    frame.get_bounding_client_rect().top(),
+                );
+                if top < frame_top {
+                    frame.set_scroll_top(frame.scroll_top() - (frame_top - top) as i32 - 64);
+                }
             }
         });
     };
@@ -90,7 +143,9 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         let pending = counted.pending.with(Vec::len);
         let (old_count, old_last, old_pending) = before.unwrap_or((0, None, 0));
         let own = pending > old_pending;
-        if before.is_none() || old_count == 0 || own || at_end.get_untracked() {
+        if old_count == 0 {
+            to_unread();
+        } else if own || at_end.get_untracked() {
             to_end();
         } else if last != old_last && count > old_count {
             below.update(|n| *n += 1);
@@ -162,14 +217,16 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
                         _ => None,
                     }}
                     {move || empty().then(|| view! { <p class="system">{t("conversation/empty")}</p> })}
-                    <For each=move || rows.get() key=|row| row.clone() children=move |row| match row {
-                        Row::Day { at, .. } => view! { <h3 class="day">{day_in_words(at)}</h3> }.into_any(),
-                        Row::Unread => view! { <p class="unread-line">{t("conversation/unread")}</p> }.into_any(),
-                        Row::Events { ids } => view! { <EventsRow history=row_history.clone() ids=ids /> }.into_any(),
-                        Row::Said { id, first, last } => match FromStr::from_str(&id) {
-                            Ok(id) => view! { <SaidRow history=row_history.clone() id=id first=first last=last /> }.into_any(),
-                            Err(_) => ().into_any(),
-                        },
+                    // A day and its messages are one element, so that its separator goes when the next one comes.
+                    <For each=move || days.get() key=|(day, _)| *day children=move |(day, at)| {
+                        let own = Memo::new(move |_| rows.with(|rows| rows_of(rows, day)));
+                        let history = row_history.clone();
+                        view! {
+                            <section class="day-group">
+                                <h3 class="day">{day_in_words(at)}</h3>
+                                <For each=move || own.get() key=|row| row.clone() children=move |row| one_row(&history, row) />
+                            </section>
+                        }
                     } />
                     {
                         let shown = pending_history.pending.clone();

@@ -175,7 +175,7 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
                     (Some(message), _) => summary(state, c, message),
                     (None, _) => t("list/no-message"),
                 });
-                view! { <bdi>{text}</bdi> }.into_any()
+                text.into_any()
             }
         }
     };
@@ -184,13 +184,17 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
         <button class="entry" type="button" class:unread=move || { unread.get() > 0 } data-testid="conversation"
             aria-current=move || current().to_string() on:click=move |_| Place::Conversation(id).go()>
             <Avatar id=face name=title group=group online=online />
-            <span class="name"><bdi>{move || title.get()}</bdi></span>
-            <span class="when">{when}</span>
-            <span class="last">{last}</span>
-            <span class="count">{move || (unread.get() > 0).then(|| view! {
-                <span class="badge" aria-hidden="true">{unread.get()}</span>
-                <span class="hidden-text">{tn("list/unread", unread.get() as usize, &[])}</span>
-            })}</span>
+            <span class="first-line">
+                <span class="name" dir="auto">{move || title.get()}</span>
+                <span class="when">{when}</span>
+            </span>
+            <span class="second-line">
+                <span class="last" dir="auto">{last}</span>
+                {move || (unread.get() > 0).then(|| view! {
+                    <span class="badge" aria-hidden="true">{unread.get()}</span>
+                    <span class="hidden-text">{tn("list/unread", unread.get() as usize, &[])}</span>
+                })}
+            </span>
         </button>
     })
 }
@@ -256,7 +260,7 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
             <div class="who">
                 <Avatar id=request.from.to_hex() name=name.clone() />
                 <div>
-                    <div class="name"><bdi>{shown}</bdi></div>
+                    <div class="name" dir="auto">{shown}</div>
                     <div class="small quiet">{what}</div>
                 </div>
             </div>

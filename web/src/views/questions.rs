@@ -167,7 +167,7 @@ fn Picker(chosen: RwSignal<BTreeSet<AccountId>>, without: Vec<AccountId>) -> imp
                                     chosen.update(|c| { if on { c.insert(id); } else { c.remove(&id); } });
                                 } />
                                 <Avatar id=id.to_hex() name=name size="small" />
-                                <span class="name"><bdi>{move || name.get()}</bdi></span>
+                                <span class="name" dir="auto">{move || name.get()}</span>
                             </label>
                         }
                     }
@@ -454,7 +454,7 @@ fn Palette() -> impl IntoView {
                     <li class="entry" role="option" id=format!("goal-{index}") aria-selected=move || (at.get() == index).to_string()
                         on:click=move |_| go(goal.clone())>
                         {face.map(|id| view! { <Avatar id=id name=letters.clone() size="small" group=group /> })}
-                        <span class="name"><bdi>{name}</bdi></span>
+                        <span class="name" dir="auto">{name}</span>
                     </li>
                 }
             }).collect_view()}

@@ -182,6 +182,8 @@ fn compile(workspace: &Path, bin: &str, profile: &str) -> Result<PathBuf> {
         "--profile",
         profile,
     ]);
+    // Debug sections make the program tenfold, and nothing reads them: backtraces come from the name section.
+    command.args(["--config", "profile.dev.strip=\"debuginfo\""]);
     println!("page: compiling {bin} ({profile})");
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {

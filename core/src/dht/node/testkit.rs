@@ -1,4 +1,5 @@
 //! A network of nodes in virtual time: seeded latency, loss and reordering, no sockets and no sleep.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::crypto::{CryptoError, PrivateKey, SignatureCheck};

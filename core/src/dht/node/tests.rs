@@ -403,7 +403,6 @@ fn an_idle_network_is_quiet() {
     w.listen(3, KEY);
     w.put(4, KEY, hello(7), true);
     w.run(secs(600));
-    println!("{:?}", w.requests);
     // Four nodes every 20 s; eight nodes twice.
     let count = |name| w.requests.get(name).copied().unwrap_or_default();
     assert!((100..=130).contains(&count("listen")), "{:?}", w.requests);
