@@ -245,6 +245,46 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_is_looked_through_bare_or_with_a_work_tree() {
+        let bytes = std::fs::read(bundle("group.bundle")).expect("the bundle");
+        let (head, objects) = read_bundle(&bytes).expect("a bundle");
+        for work_tree in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let git = if work_tree {
+                dir.path().join(".git")
+            } else {
+                dir.path().join("bare")
+            };
+            let shown = if work_tree { dir.path() } else { &git };
+            let store = crate::store::objects::ObjectStore::create(&git).expect("a repository");
+            let list: Vec<_> = objects.iter().map(|(_, kind, data)| (kind, data)).collect();
+            store.write_objects(&list).expect("written");
+            store.set_head(None, head).expect("the branch");
+            store.checkpoint().expect("flushed");
+            let (code, text) = printed(shown);
+            assert!(text.ends_with("31 commits, all in order\n"), "{text}");
+            assert_eq!(code, 0);
+            // Somebody rewrites the newest text and forgets that it was signed.
+            let (_, commit) = Objects::object(&objects, &head).expect("the head");
+            let forged = String::from_utf8(commit)
+                .expect("text")
+                .replace("1795247656", "1795247657");
+            let new = store
+                .write_objects(&[(starling_core::git::object::Kind::Commit, forged.as_bytes())])
+                .expect("written");
+            store.set_head(Some(head), new[0]).expect("the branch");
+            store.checkpoint().expect("flushed");
+            let (code, text) = printed(shown);
+            assert!(
+                text.starts_with(&format!("WrongSignature: commit {}", new[0])),
+                "{text}"
+            );
+            assert!(text.ends_with("31 commits, 1 at fault\n"), "{text}");
+            assert_eq!(code, 1);
+        }
+    }
+
+    #[test]
     fn what_is_no_history_is_said() {
         let dir = tempfile::tempdir().expect("a directory");
         assert_eq!(printed(dir.path()).0, 2);

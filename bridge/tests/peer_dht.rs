@@ -1,4 +1,5 @@
 //! The whole way: two new accounts on a network of real nodes find each other by Jami ID.
+#![allow(clippy::unwrap_used)]
 
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};

@@ -54,10 +54,13 @@ pub(crate) trait Listener {
 #[derive(Clone)]
 pub(crate) struct Bridge(Rc<Inner>);
 
+/// Who waits for an answer.
+type Waiting = oneshot::Sender<Result<Value, ApiError>>;
+
 struct Inner {
     state: RwSignal<Socket>,
     socket: RefCell<Option<WebSocket>>,
-    waiting: RefCell<BTreeMap<i64, oneshot::Sender<Result<Value, ApiError>>>>,
+    waiting: RefCell<BTreeMap<i64, Waiting>>,
     next_id: Cell<i64>,
     /// The last event that was seen; nothing before the first connection.
     seen: Cell<Option<u64>>,

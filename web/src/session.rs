@@ -164,6 +164,7 @@ mod wire {
 pub(crate) use wire::{challenge, end, open, pair, stands};
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

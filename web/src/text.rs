@@ -102,6 +102,7 @@ pub(crate) fn choose<'a>(wanted: impl IntoIterator<Item = &'a str>) -> &'static 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;

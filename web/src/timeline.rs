@@ -160,6 +160,7 @@ pub(crate) fn short_id(id: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -29,7 +29,7 @@ struct Line {
     out: mpsc::Sender<Notice>,
 }
 
-/// The number of the next line, and the lines of each device.
+/// The number of the newest line, and the lines of each device.
 type Lines = (u64, BTreeMap<DeviceId, Vec<Line>>);
 
 /// All message channels of an account. Cheap to clone.

@@ -92,7 +92,8 @@ impl CertificateStore {
 
 impl Memory {
     fn insert(&mut self, chain: CertificateChain) {
-        if self.chains.len() >= MAX_IN_MEMORY
+        let full = self.chains.len() >= MAX_IN_MEMORY;
+        if full
             && !self.chains.contains_key(&chain.device_id())
             && let Some((_, old)) = self.chains.pop_first()
         {

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 /// The answer to a request is waited for so long (dhtnet `DHT_MSG_TIMEOUT`, 30 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// TLS has so long (dhtnet `TIMEOUT`, 40 s).
+/// The TLS handshake has so long (as in dhtnet).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(40);
 /// A peer answers a request for a channel at once; daemons give themselves 3 s, and then close all.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);

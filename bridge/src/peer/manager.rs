@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const GLARE_WAIT: Duration = Duration::from_secs(3);
 /// A controlling agent's wait for a better connection (pjnath, 400 ms).
 const NOMINATION_DELAY: Duration = Duration::from_millis(400);
+/// How long the end waits for goodbyes to be written.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 /// Link events that a slow subscriber may be behind.
 const EVENT_QUEUE: usize = 256;
 /// Requested channels that wait for the account to look at them.
@@ -432,6 +434,16 @@ impl PeerManager {
     pub fn shutdown(&self) {
         self.inner.ended.cancel();
         self.inner.tell(|_, _| true, || Command::Close);
+    }
+
+    /// Waits until the peers were told of the end, for a second at most.
+    pub async fn closed(&self) {
+        let mut changed = self.inner.changed.subscribe();
+        // Each link needs no more than a turn; one that hangs must not hold up the program.
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, async {
+            while !self.inner.table().links.is_empty() && changed.changed().await.is_ok() {}
+        })
+        .await;
     }
 }
 

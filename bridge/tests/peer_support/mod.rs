@@ -1,5 +1,5 @@
 //! Accounts made by a real daemon, and a DHT inside the process.
-#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;

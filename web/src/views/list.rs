@@ -70,8 +70,8 @@ pub(crate) fn ListPane() -> impl IntoView {
                         {icon(Icon::Search)}
                         <input id="search" class="input" type="search" aria-label=t("list/search") placeholder=t("list/search")
                             prop:value=query on:input=move |event| query.set(event_target_value(&event))
-                            on:keydown=move |event| if event.key() == "Enter" {
-                                if let Some(first) = found.get_untracked().first() { Place::Conversation(*first).go(); }
+                            on:keydown=move |event| if event.key() == "Enter" && let Some(first) = found.get_untracked().first() {
+                                Place::Conversation(*first).go();
                             } />
                         <kbd aria-hidden="true">"Ctrl K"</kbd>
                     </div>

@@ -241,6 +241,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                 (MessageType::File, Some(file)) => {
                     tf("message/file-named", &[("name", &file.name)]).into_any()
                 }
+                (MessageType::File, None) => t("message/file").into_any(),
                 _ => body(m.body.as_deref().unwrap_or_default()),
             }
         })

@@ -182,8 +182,6 @@ fn compile(workspace: &Path, bin: &str, profile: &str) -> Result<PathBuf> {
         "--profile",
         profile,
     ]);
-    // Debug sections make the program tenfold, and nothing reads them: backtraces come from the name section.
-    command.args(["--config", "profile.dev.strip=\"debuginfo\""]);
     println!("page: compiling {bin} ({profile})");
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
@@ -322,6 +320,7 @@ fn write(dist: &Path, files: &BTreeMap<String, Vec<u8>>, stamp: &str) -> Result<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
