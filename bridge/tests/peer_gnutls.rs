@@ -41,7 +41,10 @@ fn gnutls(program: &str, arguments: &[&str]) -> Option<Running> {
     match child {
         Ok(child) => Some(Running(child)),
         Err(error) => {
-            println!("skipped: {program} (Debian package gnutls-bin): {error}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: {program} (Debian package gnutls-bin): {error}"
+            );
             None
         }
     }

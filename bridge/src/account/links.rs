@@ -29,14 +29,17 @@ struct Line {
     out: mpsc::Sender<Notice>,
 }
 
+/// The number of the newest line, and the lines of each device.
+type Lines = (u64, BTreeMap<DeviceId, Vec<Line>>);
+
 /// All message channels of an account. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Links {
-    lines: Arc<Mutex<(u64, BTreeMap<DeviceId, Vec<Line>>)>>,
+    lines: Arc<Mutex<Lines>>,
 }
 
 impl Links {
-    fn lines(&self) -> MutexGuard<'_, (u64, BTreeMap<DeviceId, Vec<Line>>)> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -647,7 +647,9 @@ impl Account {
                 .into());
             }
             _ => {
-                return Err(ApiError::unsupported("Groups of this kind cannot be made yet.").into());
+                return Err(
+                    ApiError::unsupported("Groups of this kind cannot be made yet.").into(),
+                );
             }
         };
         let conversation = self.new_conversation(mode, None).await?;

@@ -53,7 +53,7 @@ async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
     let Some(dht) = ctx.app.dht() else {
         return BTreeMap::new();
     };
-    let status = dht.status().borrow().clone();
+    let status = *dht.status().borrow();
     let usage = dht.usage().await;
     let family = |f: &FamilyStatus| DhtState {
         state: format!("{:?}", f.connectivity).to_lowercase(),

@@ -1,9 +1,0 @@
-#![no_main]
-
-use starling_core::swarm::members::Profile;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    // Once written by us, a profile stays as it is.
-    let ours = Profile::parse(Profile::parse(data).to_vcard().as_bytes());
-    assert_eq!(Profile::parse(ours.to_vcard().as_bytes()), ours);
-});
