@@ -2,62 +2,105 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+target := env("CARGO_TARGET_DIR", "target")
+
+# For each target in `test`: the most with which that whole stage, a cold build included, stays
+# below six minutes on two cores. `just --set fuzz_seconds 60 test` is more thorough.
+fuzz_seconds := '15'
+
 [private]
 default:
     @just --list --unsorted
 
 # build everything and run Starling; prints the URL to open
 run *args: page
-    cargo build --quiet -p starling
-    @exec target/debug/starling {{ args }}
+    @exec {{ target }}/debug/starling {{ args }}
 
-# everything that must be green: lints, unit and outside tests, fuzzing, the release build
-test: fmt lint page unit deny fuzz e2e release-page
-    @echo "all tests passed"
+# everything that must be green, in this order; says how long each stage took
+test:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    exec </dev/null
+    times=()
+    stage() {
+        echo "==> $*"
+        local start=$SECONDS
+        "{{ just_executable() }}" "$@" || { echo "==> $1 failed after $((SECONDS - start)) s"; exit 1; }
+        times+=("$1 $((SECONDS - start)) s")
+        echo "==> ${times[-1]}"
+    }
+    stage fmt
+    stage lint
+    stage page
+    stage unit
+    stage deny
+    stage fuzz {{ fuzz_seconds }}
+    stage e2e
+    stage release-page
+    printf -v all '%s, ' "${times[@]}"
+    echo "==> all stages passed: ${all%, }; $SECONDS s in total"
 
-# the page, for development
+# the tests that take minutes each, and the measurements that are tests
+test-long:
+    cargo test --workspace --exclude starling-e2e -- --ignored --nocapture
+
+# the bridge and the page, for development
 page: wasm
-    @cargo run --quiet -p xtask -- page
+    @cargo build --quiet -p xtask -p starling
+    @{{ target }}/debug/xtask page
 
-# the page as it is released: small, compressed
+# the page as it is released: small, compressed; at most 900 kB
 release-page: wasm
-    @cargo run --quiet -p xtask -- page --release
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --quiet -p xtask -p starling
+    {{ target }}/debug/xtask page --release
+    # What a browser downloads: the brotli form where there is one.
+    sum=0
+    while IFS= read -r file; do
+        [ ! -e "$file.br" ] || file=$file.br
+        sum=$((sum + $(stat -c %s "$file")))
+    done < <(find dist -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
+    echo "page: $sum bytes to download, of 900000"
+    [ "$sum" -le 900000 ] || { echo "page: too heavy"; exit 1; }
 
 # the binary with the page inside
 release: release-page
     cargo build --release -p starling
-    @ls -l target/release/starling
+    @ls -l {{ target }}/release/starling
 
 # the WASM target, by whatever way works on this machine
 [private]
 wasm:
-    @web/wasm-toolchain.sh >/dev/null
+    @web/wasm-toolchain.sh
 
 # formatting
 fmt:
     cargo fmt --check
+    rustfmt --check --edition 2024 core/fuzz/src/main.rs core/fuzz/src/targets/*.rs
 
 # clippy, natively and for the page
 lint: wasm
     cargo clippy --quiet --workspace --all-targets -- -D warnings
+    @web/wasm-toolchain.sh --native || echo "lint: clippy has no WebAssembly target here, the page is only compiled"
+    ! web/wasm-toolchain.sh --native || cargo clippy --quiet -p starling-web --target wasm32-unknown-unknown -- -D warnings
 
 # unit and integration tests of core, bridge and page
 unit:
-    cargo test --quiet --workspace --exclude starling-e2e
+    cargo test --workspace --exclude starling-e2e
 
-# dependencies: licences, sources, duplicates
+# dependencies: licences, sources, what must not come back
 deny:
     @e2e/deny.sh
 
-# every decoder against random input, SECONDS each
-fuzz seconds='10':
-    @core/fuzz/run.sh {{ seconds }}
+# every decoder against random input, SECONDS each; or only the TARGETS named
+fuzz seconds='10' *targets:
+    @core/fuzz/run.sh {{ seconds }} {{ targets }}
 
 # outside tests: namespaces, real Jami daemons, browsers
 e2e *filter: page
-    cargo build --quiet -p starling
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: its tests are skipped"
-    cargo test --quiet -p starling-e2e -- --test-threads=1 --nocapture {{ filter }}
+    cargo test -p starling-e2e -- --test-threads=1 --nocapture {{ filter }}
 
 # screenshots of every view into target/screenshots
 screenshots: (e2e "screenshots")

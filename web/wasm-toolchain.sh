@@ -3,6 +3,7 @@
 #
 #   web/wasm-toolchain.sh                 makes sure, and says which way it went
 #   web/wasm-toolchain.sh COMMAND [ARG…]  makes sure, then runs the command with the right compiler
+#   web/wasm-toolchain.sh --native        only says by its exit status whether the compiler has the target itself
 #
 # Three ways, the first that works: the target is there already; rustup adds it; Debian's rustc-web packages are
 # unpacked into $STARLING_WASM_DIR (default ~/.cache/starling-wasm, about half a GB) and std is built once, in a minute.
@@ -77,8 +78,21 @@ SH
     mv "$new" "$home"
 }
 
-if works rustc; then way="the compiler has it"
-elif [ -x "$home/rustc" ] && works "$home/rustc"; then way="Debian's, in $home"; export RUSTC=$home/rustc
+# The proof takes a second; it holds as long as the compiler and its target directory are the same.
+proof=$home.proof
+libdir=$(rustc --print target-libdir --target "$target" 2>/dev/null || true)
+found="$libdir $(stat -c '%i %Y' "$libdir" 2>/dev/null || echo none)"
+proven() { [ "$(cat "$proof" 2>/dev/null || true)" = "$found" ]; }
+native() {
+    proven && return
+    works rustc || return
+    mkdir -p "${proof%/*}"
+    printf '%s\n' "$found" >"$proof"
+}
+
+if [ "${1:-}" = --native ]; then native; exit; fi
+if native; then way="the compiler has it"
+elif [ -x "$home/rustc" ] && { [ -e "$home/.proven" ] || works "$home/rustc"; }; then : >"$home/.proven"; way="Debian's, in $home"; export RUSTC=$home/rustc
 elif by_rustup; then way="by rustup"
 elif by_debian; then way="Debian's, in $home"; export RUSTC=$home/rustc
 else say "no way found; the messages above say why"; exit 1

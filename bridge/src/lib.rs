@@ -9,3 +9,4 @@ pub mod dht;
 pub mod peer;
 pub mod serve;
 pub mod store;
+pub mod verify;

@@ -7,6 +7,7 @@ use starling_bridge::dht::{
 };
 use starling_core::dht::{Value, types};
 use starling_core::id::{DeviceShortId, InfoHash};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +122,7 @@ async fn both_families_carry_values() {
     let bob = start(loopback.clone());
     let (_, port) = bob.ports();
     if port == 0 {
-        println!("skipped: this machine has no IPv6");
+        let _ = writeln!(std::io::stderr(), "skipped: this machine has no IPv6");
         return;
     }
     let alice = start(DhtConfig {
@@ -237,7 +238,7 @@ async fn nodes_of_a_local_network_find_each_other() {
         .await
         .is_err()
     {
-        println!("skipped: no multicast on this machine");
+        let _ = writeln!(std::io::stderr(), "skipped: no multicast on this machine");
         return;
     }
     assert!(soon("discovery", bob.connected()).await);

@@ -1,4 +1,5 @@
 //! Two managers in one process, with real sockets and real TLS between them.
+#![allow(clippy::unwrap_used)]
 
 #[macro_use]
 mod peer_support;
@@ -211,6 +212,7 @@ async fn who_is_not_let_in_hears_nothing() {
     assert!(world.sent.lock().unwrap().iter().all(|r| !r.is_answer));
     assert!(bob.manager.connected().is_empty());
     carol.manager.shutdown();
+    carol.manager.closed().await;
     assert!(open.await.unwrap().is_err());
 }
 

@@ -88,6 +88,9 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     Some(rest.split_once(close)?.0)
 }
 
+/// How many bytes a frame takes, and what it says.
+pub type FirstFrame = (usize, Result<Notice, NoticeError>);
+
 impl Notice {
     /// Reads a notice from its type and text. Parameters behind the type are ignored.
     pub fn from_parts(mime: &str, content: &str) -> Result<Self, NoticeError> {
@@ -237,9 +240,7 @@ impl Notice {
 
     /// The first frame of a `msg:` channel's bytes and its length; `None` while it is not complete.
     /// A notice that is not understood is an error beside its length, so that the stream goes on.
-    pub fn first_frame(
-        bytes: &[u8],
-    ) -> Result<Option<(usize, Result<Self, NoticeError>)>, NoticeError> {
+    pub fn first_frame(bytes: &[u8]) -> Result<Option<FirstFrame>, NoticeError> {
         let (value, len) = match msgpack::first(bytes, MAX_NOTICE) {
             Err(MsgpackError::Incomplete) => return Ok(None),
             other => other?,

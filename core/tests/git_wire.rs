@@ -344,6 +344,29 @@ fn the_server_names_what_it_refuses() {
 }
 
 #[test]
+fn a_thousand_million_paths_are_twelve_objects() {
+    use starling_core::git::object::{Kind, Mode, TreeEntry, write_tree};
+    let mut repo = Memory::default();
+    let mut below = repo.add(Kind::Blob, b"boom");
+    let names: Vec<_> = (0..10).map(|n| format!("d{n}")).collect();
+    for level in 0..10 {
+        let mode = if level == 0 { Mode::File } else { Mode::Tree };
+        let mut entries: Vec<_> = names
+            .iter()
+            .map(|n| TreeEntry {
+                mode,
+                name: n.as_bytes(),
+                id: below,
+            })
+            .collect();
+        below = repo.add(Kind::Tree, &write_tree(&mut entries));
+    }
+    let text = format!("tree {below}\nauthor A <a> 1 +0000\ncommitter A <a> 1 +0000\n\n");
+    let head = repo.add(Kind::Commit, text.as_bytes());
+    assert_eq!(missing(&repo, head, &BTreeSet::new()).unwrap().len(), 12);
+}
+
+#[test]
 fn a_damaged_repository_ends_the_pack_with_an_error() {
     let mut repo = one_to_one();
     let head = repo.head.unwrap();

@@ -1,5 +1,6 @@
 //! What real daemons sent each other: a request and its answer, every STUN message of the
 //! connection that followed, and the control messages on it (daemons of 2026 and 2023).
+#![allow(clippy::unwrap_used)]
 
 use starling_core::msgpack::{self, Value};
 use starling_core::peer::channel_name::ChannelName;

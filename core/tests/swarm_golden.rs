@@ -70,7 +70,7 @@ fn every_commit_of_the_daemons_is_valid() {
 #[test]
 fn every_commit_is_rebuilt_byte_for_byte() {
     let devices: BTreeMap<_, _> = ["alice", "bob", "carol", "dave", "ann", "ben", "cat", "dan"]
-        .map(|n| Device::load(n))
+        .map(Device::load)
         .into_iter()
         .map(|d| (d.id(), d))
         .collect();

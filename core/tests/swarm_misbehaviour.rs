@@ -63,7 +63,7 @@ fn refusal(room: &Room) -> Misbehaviour {
     );
     let json = serde_json::to_value(&fault).unwrap();
     assert_eq!(json["rule"], fault.misbehaviour.name());
-    fault.misbehaviour
+    *fault.misbehaviour
 }
 
 /// The names of the rules that have a test: every test here registers under its rule's name.
@@ -125,6 +125,14 @@ rules! {
         // The limit is high; the same way of counting is asked with a low one.
         let mut walker = starling_core::swarm::ancestry::Walker::new(&c.room.objects);
         walker.unknown(c.room.head, &|_| false, 3).unwrap_err().into()
+    }
+    TooTangled(c) {
+        // As above.
+        let (a, b) = fork(&mut c);
+        let mut walker = starling_core::swarm::ancestry::Walker::new(&c.room.objects);
+        assert!(walker.merge_bases(a, b, 100).is_ok());
+        walker.allow(2);
+        walker.merge_bases(a, b, 100).unwrap_err().into()
     }
     MalformedCommit(c) {
         let commit = c.room.objects.object(&c.room.head).unwrap().1;

@@ -45,6 +45,7 @@ fn alice_and_bob_talk() {
     let (alice, bob) = (Device::load("alice"), Device::load("bob"));
     let mut a = Room::create(&alice, ConversationMode::OneToOne, Some(bob.account()));
     assert_eq!(role(&a, &bob), Some(Role::Invited));
+    assert!(a.open().admits(bob.account(), bob.id()).unwrap());
     let mut b = a.clone();
     assert_eq!(
         b.write(|r, now| r.message(&bob.writer(), Message::text("too early", None), now)),
@@ -163,6 +164,8 @@ fn ban_unban_leave_and_come_back() {
     room.write(|r, now| r.resolve(&ann.writer(), Direction::Ban, cat.account(), now))
         .unwrap();
     assert_eq!(role(&room, &cat), Some(Role::Banned));
+    let admits = |who: &Device| room.open().admits(who.account(), who.id()).unwrap();
+    assert!(admits(&ann) && admits(&ben) && !admits(&cat) && !admits(&Device::load("alice")));
     assert_eq!(room.open().votes().unwrap(), []);
     assert_eq!(
         room.write(|r, now| r.add(&ann.writer(), cat.account(), now)),

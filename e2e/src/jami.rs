@@ -327,6 +327,33 @@ impl Jami {
         })
     }
 
+    /// Waits for the invitation to one conversation.
+    pub fn wait_request_for(&mut self, conversation: &str) {
+        let a = self.account();
+        wait::until("the invitation", || {
+            let open = self.call("getConversationRequests", json!([a]));
+            open.as_array()?
+                .iter()
+                .any(|r| r["id"] == conversation)
+                .then_some(())
+        });
+    }
+
+    /// Makes a group.
+    pub fn start_conversation(&mut self) -> String {
+        let a = self.account();
+        self.call("startConversation", json!([a]))
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    }
+
+    /// Invites a person to a group.
+    pub fn add_member(&mut self, conversation: &str, id: &str) {
+        let a = self.account();
+        self.call("addConversationMember", json!([a, conversation, id]));
+    }
+
     /// Accepts an invitation and waits until the conversation is there.
     pub fn accept(&mut self, conversation: &str) {
         let since = self.mark();
@@ -398,8 +425,13 @@ impl Jami {
     }
 
     /// Ends the daemon in order; its data stays.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.end();
+    }
+
+    /// Starts the daemon again with its data.
+    pub fn start_again(&mut self, bootstrap: &Host) {
+        *self = Self::start(&self.host.clone(), bootstrap);
     }
 
     fn end(&mut self) {

@@ -70,8 +70,6 @@ impl Starling {
         let mut child = self
             .host
             .command(binary())
-            .arg("--data-dir")
-            .arg(self.data_dir())
             .args([
                 "serve",
                 "--listen",
@@ -79,11 +77,13 @@ impl Starling {
                 "--print-json",
                 "--bootstrap",
                 &self.bootstrap,
+                "--data-dir",
             ])
+            .arg(self.data_dir())
             .env(
-                "RUST_LOG",
+                "STARLING_LOG",
                 std::env::var("STARLING_E2E_LOG")
-                    .unwrap_or_else(|_| "starling=debug,starling_bridge=debug,info".into()),
+                    .unwrap_or_else(|_| "starling_bridge=debug,info".into()),
             )
             .stdout(Stdio::piped())
             .stderr(log)
@@ -104,9 +104,8 @@ impl Starling {
         let mut listener = self
             .host
             .command(binary())
-            .arg("--data-dir")
+            .args(["events", "--data-dir"])
             .arg(self.data_dir())
-            .args(["events"])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -145,9 +144,9 @@ impl Starling {
         let out = self
             .host
             .command(binary())
-            .arg("--data-dir")
+            .args(["rpc", "--data-dir"])
             .arg(self.data_dir())
-            .args(["rpc", method, &params.to_string()])
+            .args([method, &params.to_string()])
             .output()
             .expect("starling rpc runs");
         if out.status.success() {
@@ -241,6 +240,47 @@ impl Starling {
                 .as_str()
                 .map(String::from)
         })
+    }
+
+    /// Waits for the invitation to one conversation.
+    pub fn wait_request_for(&self, conversation: &str) {
+        let account = self.account();
+        wait::until("the invitation", || {
+            let open = self.rpc("request.list", json!({"account": account}));
+            open.as_array()?
+                .iter()
+                .any(|r| r["conversation"] == conversation)
+                .then_some(())
+        });
+    }
+
+    /// Waits until a text is in the history, however it came.
+    pub fn wait_text_or_history(&self, conversation: &str, body: &str) {
+        wait::until(&format!("the text {body:?}"), || {
+            self.texts(conversation)
+                .iter()
+                .any(|t| t == body)
+                .then_some(())
+        });
+    }
+
+    /// What was refused so far.
+    pub fn rejections(&self) -> Vec<Value> {
+        let events = self.events.0.lock().expect("not poisoned");
+        events
+            .iter()
+            .filter(|e| e["type"] == "conversation.rejected")
+            .cloned()
+            .collect()
+    }
+
+    /// Where the bridge keeps a conversation's repository.
+    pub fn repository(&self, conversation: &str) -> PathBuf {
+        self.data_dir()
+            .join("accounts")
+            .join(self.account())
+            .join("conversations")
+            .join(conversation)
     }
 
     /// Accepts an invitation and waits until the conversation is there.

@@ -1,9 +1,22 @@
-//! Starling and the Jami daemon of today.
+//! Starling and the Jami daemon of today, unmodified, on a private network.
 
+use serde_json::{Value, json};
 use starling_e2e::{Jami, Lab, Starling, jami, needs};
+use std::process::Command;
 
-/// Boot node, one Starling, one daemon, both with an account.
-fn meet() -> (Lab, Starling, String, Jami, String) {
+/// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
+struct Story {
+    alice: Starling,
+    alice_id: String,
+    bob: Jami,
+    bob_id: String,
+    boot: starling_e2e::Host,
+    bob_host: starling_e2e::Host,
+    // Last: everything above runs in it.
+    _lab: Lab,
+}
+
+fn meet() -> Story {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
@@ -12,44 +25,229 @@ fn meet() -> (Lab, Starling, String, Jami, String) {
     let mut bob = Jami::start(&bob_host, &boot);
     let bob_id = bob.create_account("Bob", &bootstrap);
     let alice_id = alice.create_account("Alice");
-    (lab, alice, alice_id, bob, bob_id)
+    Story {
+        alice,
+        alice_id,
+        bob,
+        bob_id,
+        boot,
+        bob_host,
+        _lab: lab,
+    }
 }
 
-fn no_complaints(bob: &Jami) {
-    assert_eq!(bob.conversation_errors(), Vec::<serde_json::Value>::new());
+impl Story {
+    /// Alice asked, Bob accepted: their conversation.
+    fn befriend(&mut self) -> String {
+        let conversation = self.alice.add_contact(&self.bob_id);
+        assert_eq!(self.bob.wait_request(), conversation);
+        self.bob.accept(&conversation);
+        self.alice.wait_role(&conversation, &self.bob_id, "member");
+        conversation
+    }
+
+    /// Ten messages each way, each seen by the other before the next.
+    fn chat(&mut self, conversation: &str, what: &str) {
+        for i in 0..10 {
+            let (a, b) = (
+                format!("{what} {i} from Alice ✓ \"quoted\""),
+                format!("{what} {i} from Bob: ü 你好 \\"),
+            );
+            self.alice.send(conversation, &a);
+            self.bob.wait_text(conversation, &a);
+            self.bob.send(conversation, &b);
+            self.alice.wait_text(conversation, &b);
+        }
+    }
+
+    /// Nobody complained.
+    fn check_silence(&self) {
+        assert_eq!(self.bob.conversation_errors(), Vec::<Value>::new());
+        assert_eq!(self.alice.rejections(), Vec::<Value>::new());
+    }
+
+    /// The repository is sound by git's rules and ours, and neither side complained.
+    fn check(&mut self, conversation: &str) {
+        let path = self.alice.repository(conversation);
+        let fsck = Command::new("git")
+            .args(["-c", "safe.directory=*", "-C"])
+            .arg(&path)
+            .args(["fsck", "--strict", "--full"])
+            .output()
+            .expect("git runs");
+        assert!(
+            fsck.status.success(),
+            "git fsck: {}",
+            String::from_utf8_lossy(&fsck.stderr)
+        );
+        let verify = Command::new(starling_e2e::starling::binary())
+            .arg("verify")
+            .arg(&path)
+            .output()
+            .expect("starling runs");
+        assert!(
+            verify.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&verify.stdout),
+            String::from_utf8_lossy(&verify.stderr)
+        );
+        let theirs = Command::new(starling_e2e::starling::binary())
+            .arg("verify")
+            .arg(self.bob.repository(conversation))
+            .output()
+            .expect("starling runs");
+        assert!(
+            theirs.status.success(),
+            "{}",
+            String::from_utf8_lossy(&theirs.stdout)
+        );
+        self.check_silence();
+        for complaint in [
+            "Malformed commit",
+            "Unable to validate",
+            "Invalid commit",
+            "Could not validate",
+            "Verification failed",
+            "validation failed",
+        ] {
+            let log =
+                std::fs::read_to_string(self.bob_host.dir.join("jami.log")).unwrap_or_default();
+            let line = log.lines().find(|l| l.contains(complaint));
+            assert_eq!(line, None, "the daemon logged a validation failure");
+        }
+    }
 }
 
 #[test]
 fn starling_asks_jami_and_they_chat() {
     needs!(jami::missing());
-    let (_lab, alice, alice_id, mut bob, bob_id) = meet();
-    let conversation = alice.add_contact(&bob_id);
-    assert_eq!(bob.wait_request(), conversation);
-    bob.accept(&conversation);
-    alice.wait_role(&conversation, &bob_id, "member");
-    for i in 0..10 {
-        alice.send(&conversation, &format!("from Alice {i} ✓"));
-        bob.wait_text(&conversation, &format!("from Alice {i} ✓"));
-        bob.send(&conversation, &format!("from Bob {i} ü"));
-        alice.wait_text(&conversation, &format!("from Bob {i} ü"));
-    }
-    assert_eq!(alice.texts(&conversation).len(), 20);
-    let _ = alice_id;
-    no_complaints(&bob);
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.chat(&conversation, "round");
+    assert_eq!(story.alice.texts(&conversation).len(), 20);
+    story.check(&conversation);
 }
 
 #[test]
 fn jami_asks_starling_and_they_chat() {
     needs!(jami::missing());
-    let (_lab, alice, alice_id, mut bob, bob_id) = meet();
-    let conversation = bob.add_contact(&alice_id);
-    assert_eq!(alice.wait_request(), conversation);
-    alice.accept(&conversation);
-    bob.wait_member(&conversation, &alice_id, 1);
-    alice.send(&conversation, "hello");
-    bob.wait_text(&conversation, "hello");
-    bob.send(&conversation, "hello yourself");
-    alice.wait_text(&conversation, "hello yourself");
-    let _ = bob_id;
-    no_complaints(&bob);
+    let mut story = meet();
+    let conversation = story.bob.add_contact(&story.alice_id);
+    assert_eq!(story.alice.wait_request(), conversation);
+    story.alice.accept(&conversation);
+    story.bob.wait_member(&conversation, &story.alice_id, 1);
+    story.chat(&conversation, "round");
+    story.check(&conversation);
+}
+
+#[test]
+fn starling_declines() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let asked = story.bob.add_contact(&story.alice_id);
+    assert_eq!(story.alice.wait_request(), asked);
+    story.alice.rpc(
+        "request.decline",
+        json!({"account": story.alice.account(), "conversation": asked}),
+    );
+    let open = story
+        .alice
+        .rpc("request.list", json!({"account": story.alice.account()}));
+    assert_eq!(open, json!([]));
+    assert_eq!(
+        story.alice.rpc(
+            "conversation.list",
+            json!({"account": story.alice.account()})
+        ),
+        json!([])
+    );
+    story.check_silence();
+}
+
+#[test]
+fn jami_declines_and_is_left_alone() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let conversation = story.alice.add_contact(&story.bob_id);
+    assert_eq!(story.bob.wait_request(), conversation);
+    story.bob.decline(&conversation);
+    story.check_silence();
+    let contact = story.alice.rpc(
+        "contact.get",
+        json!({"account": story.alice.account(), "id": story.bob_id}),
+    );
+    assert_eq!(contact["confirmed"], false);
+    // Who declined can still be written to: it waits on this side.
+    story.alice.send(&conversation, "are you there?");
+    assert_eq!(story.alice.texts(&conversation), ["are you there?"]);
+    assert_eq!(
+        story.bob.events("swarmMessageReceived"),
+        Vec::<Value>::new()
+    );
+}
+
+#[test]
+fn starling_makes_a_group_with_jami() {
+    needs!(jami::missing());
+    let mut story = meet();
+    story.befriend();
+    let group = story.alice.rpc("conversation.create", json!({"account": story.alice.account(), "mode": "invitesOnly", "title": "Birds", "members": [story.bob_id]}));
+    let group = group["id"].as_str().expect("an id").to_owned();
+    story.bob.wait_request_for(&group);
+    story.bob.accept(&group);
+    story.alice.wait_role(&group, &story.bob_id, "member");
+    story.chat(&group, "group");
+    story.check(&group);
+}
+
+#[test]
+fn jami_makes_a_group_with_starling() {
+    needs!(jami::missing());
+    let mut story = meet();
+    story.befriend();
+    let group = story.bob.start_conversation();
+    story.bob.add_member(&group, &story.alice_id);
+    story.alice.wait_request_for(&group);
+    story.alice.accept(&group);
+    story.bob.wait_member(&group, &story.alice_id, 1);
+    story.chat(&group, "group");
+    story.check(&group);
+}
+
+#[test]
+fn each_catches_up_on_what_was_written_while_it_was_away() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.alice.send(&conversation, "before");
+    story.bob.wait_text(&conversation, "before");
+    // Alice is away.
+    story.alice.down();
+    for i in 0..5 {
+        story
+            .bob
+            .send(&conversation, &format!("while Alice was away {i}"));
+    }
+    story.alice.up();
+    for i in 0..5 {
+        story
+            .alice
+            .wait_text_or_history(&conversation, &format!("while Alice was away {i}"));
+    }
+    // Bob is away.
+    story.bob.stop();
+    for i in 0..5 {
+        story
+            .alice
+            .send(&conversation, &format!("while Bob was away {i}"));
+    }
+    story.bob.start_again(&story.boot);
+    story.bob.wait_registered();
+    for i in 0..5 {
+        story
+            .bob
+            .wait_text(&conversation, &format!("while Bob was away {i}"));
+    }
+    assert_eq!(story.alice.texts(&conversation).len(), 11);
+    story.check(&conversation);
 }

@@ -7,7 +7,9 @@
 use crate::store::state::{State, StateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use starling_core::account::{Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE};
+use starling_core::account::{
+    Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE,
+};
 use starling_core::id::{AccountId, ConversationId};
 use std::collections::BTreeMap;
 
@@ -73,9 +75,16 @@ pub struct Book {
     profiles: BTreeMap<AccountId, Profile>,
 }
 
-fn load<K: std::str::FromStr + Ord, V: DeserializeOwned>(state: &State, area: &str) -> Result<BTreeMap<K, V>, StateError> {
+fn load<K: std::str::FromStr + Ord, V: DeserializeOwned>(
+    state: &State,
+    area: &str,
+) -> Result<BTreeMap<K, V>, StateError> {
     // Keys are written by us; one that is none is passed over rather than losing all.
-    Ok(state.list::<V>(area)?.into_iter().filter_map(|(k, v)| Some((k.parse().ok()?, v))).collect())
+    Ok(state
+        .list::<V>(area)?
+        .into_iter()
+        .filter_map(|(k, v)| Some((k.parse().ok()?, v)))
+        .collect())
 }
 
 impl Book {
@@ -107,7 +116,11 @@ impl Book {
     }
 
     /// Changes a contact by one of core's rules; says whether anything changed.
-    pub fn change_contact(&mut self, id: AccountId, change: impl FnOnce(&mut Contact) -> bool) -> Result<bool, StateError> {
+    pub fn change_contact(
+        &mut self,
+        id: AccountId,
+        change: impl FnOnce(&mut Contact) -> bool,
+    ) -> Result<bool, StateError> {
         let mut contact = self.contact(&id);
         if !change(&mut contact) {
             return Ok(false);
@@ -123,7 +136,11 @@ impl Book {
     }
 
     /// Keeps our request to a person, or forgets it.
-    pub fn set_outgoing(&mut self, id: &AccountId, outgoing: Option<&Outgoing>) -> Result<(), StateError> {
+    pub fn set_outgoing(
+        &mut self,
+        id: &AccountId,
+        outgoing: Option<&Outgoing>,
+    ) -> Result<(), StateError> {
         match outgoing {
             Some(o) => self.state.put("outgoing", &id.to_hex(), o),
             None => self.state.remove("outgoing", &id.to_hex()),
@@ -153,8 +170,14 @@ impl Book {
     }
 
     /// Changes a conversation's record, if there is one.
-    pub fn change_conversation(&mut self, id: &ConversationId, change: impl FnOnce(&mut ConvInfo)) -> Result<(), StateError> {
-        let Some(mut info) = self.conversations.get(id).cloned() else { return Ok(()) };
+    pub fn change_conversation(
+        &mut self,
+        id: &ConversationId,
+        change: impl FnOnce(&mut ConvInfo),
+    ) -> Result<(), StateError> {
+        let Some(mut info) = self.conversations.get(id).cloned() else {
+            return Ok(());
+        };
         change(&mut info);
         self.set_conversation(info)
     }
@@ -182,7 +205,11 @@ impl Book {
     }
 
     /// Takes in a request; says what to do with it.
-    pub fn incoming(&mut self, mut request: ConversationRequest, now_ms: u64) -> Result<Incoming, StateError> {
+    pub fn incoming(
+        &mut self,
+        mut request: ConversationRequest,
+        now_ms: u64,
+    ) -> Result<Incoming, StateError> {
         let from = self.contact(&request.from);
         if from.is_blocked() {
             return Ok(Incoming::Ignore("they are blocked"));
@@ -195,11 +222,15 @@ impl Book {
             return Ok(Incoming::Accept);
         }
         // A clock that runs ahead must not make a request newer than every later answer.
-        request.received_ms = request.received_ms.min(now_ms.saturating_add(MAX_FUTURE_MS));
+        request.received_ms = request
+            .received_ms
+            .min(now_ms.saturating_add(MAX_FUTURE_MS));
         request.declined_ms = 0;
         match self.requests.get(&request.conversation) {
             Some(r) if r.is_open() => return Ok(Incoming::Ignore("it is known")),
-            Some(r) if request.received_ms <= r.declined_ms => return Ok(Incoming::Ignore("it was declined")),
+            Some(r) if request.received_ms <= r.declined_ms => {
+                return Ok(Incoming::Ignore("it was declined"));
+            }
             _ => {}
         }
         if self.requests().count() >= MAX_REQUESTS {
@@ -207,8 +238,13 @@ impl Book {
         }
         let mut replaces = Vec::new();
         if one_to_one {
-            let same_person = |r: &&ConversationRequest| r.from == request.from && r.mode() == MODE_ONE_TO_ONE;
-            replaces = self.requests().filter(same_person).map(|r| r.conversation).collect();
+            let same_person =
+                |r: &&ConversationRequest| r.from == request.from && r.mode() == MODE_ONE_TO_ONE;
+            replaces = self
+                .requests()
+                .filter(same_person)
+                .map(|r| r.conversation)
+                .collect();
             for id in &replaces {
                 self.decline(id, now_ms)?;
             }
@@ -218,21 +254,34 @@ impl Book {
     }
 
     fn keep_request(&mut self, request: ConversationRequest) -> Result<(), StateError> {
-        self.state.put("request", &request.conversation.to_hex(), &request)?;
+        self.state
+            .put("request", &request.conversation.to_hex(), &request)?;
         self.requests.insert(request.conversation, request);
         Ok(())
     }
 
     /// Takes a request out: it was accepted.
-    pub fn take_request(&mut self, id: &ConversationId) -> Result<Option<ConversationRequest>, StateError> {
+    pub fn take_request(
+        &mut self,
+        id: &ConversationId,
+    ) -> Result<Option<ConversationRequest>, StateError> {
         self.state.remove("request", &id.to_hex())?;
         Ok(self.requests.remove(id))
     }
 
     /// Declines a request, and remembers that; gives it if it was open.
-    pub fn decline(&mut self, id: &ConversationId, now_ms: u64) -> Result<Option<ConversationRequest>, StateError> {
-        let Some(request) = self.request(id).cloned() else { return Ok(None) };
-        self.keep_request(ConversationRequest { declined_ms: now_ms.max(request.received_ms), ..request.clone() })?;
+    pub fn decline(
+        &mut self,
+        id: &ConversationId,
+        now_ms: u64,
+    ) -> Result<Option<ConversationRequest>, StateError> {
+        let Some(request) = self.request(id).cloned() else {
+            return Ok(None);
+        };
+        self.keep_request(ConversationRequest {
+            declined_ms: now_ms.max(request.received_ms),
+            ..request.clone()
+        })?;
         Ok(Some(request))
     }
 
@@ -289,20 +338,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
         shown(book.incoming(request(1, 100), 100).unwrap());
-        assert_eq!(book.incoming(request(1, 100), 101).unwrap(), Incoming::Ignore("it is known"));
+        assert_eq!(
+            book.incoming(request(1, 100), 101).unwrap(),
+            Incoming::Ignore("it is known")
+        );
         book.decline(&ConversationId([1; 20]), 200).unwrap();
         assert_eq!(book.requests().count(), 0);
-        assert_eq!(book.incoming(request(1, 100), 300).unwrap(), Incoming::Ignore("it was declined"));
+        assert_eq!(
+            book.incoming(request(1, 100), 300).unwrap(),
+            Incoming::Ignore("it was declined")
+        );
         shown(book.incoming(request(1, 201), 300).unwrap());
         drop(book);
         let book = self::book(&dir);
-        assert_eq!(book.requests().cloned().collect::<Vec<_>>(), [request(1, 201)]);
+        assert_eq!(
+            book.requests().cloned().collect::<Vec<_>>(),
+            [request(1, 201)]
+        );
     }
 
     #[test]
     fn a_clock_that_runs_ahead_gains_five_minutes_at_most() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(shown(book(&dir).incoming(request(1, u64::MAX), 1000).unwrap()).received_ms, 301_000);
+        assert_eq!(
+            shown(book(&dir).incoming(request(1, u64::MAX), 1000).unwrap()).received_ms,
+            301_000
+        );
     }
 
     #[test]
@@ -310,9 +371,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
         book.incoming(request(1, 1), 1).unwrap();
-        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), 2).unwrap() else { panic!() };
+        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), 2).unwrap() else {
+            panic!()
+        };
         assert_eq!(replaces, [ConversationId([1; 20])]);
-        assert_eq!(book.requests().map(|r| r.conversation).collect::<Vec<_>>(), [ConversationId([2; 20])]);
+        assert_eq!(
+            book.requests().map(|r| r.conversation).collect::<Vec<_>>(),
+            [ConversationId([2; 20])]
+        );
     }
 
     #[test]
@@ -322,7 +388,10 @@ mod tests {
         book.change_contact(BOB, |c| c.add(1, None, true)).unwrap();
         assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Accept);
         book.change_contact(BOB, |c| c.remove(2, true)).unwrap();
-        assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Ignore("they are blocked"));
+        assert_eq!(
+            book.incoming(request(1, 1), 1).unwrap(),
+            Incoming::Ignore("they are blocked")
+        );
     }
 
     #[test]

@@ -6,7 +6,10 @@
 use crate::crypto::AwsLc;
 use serde::{Deserialize, Serialize};
 use starling_core::crypto::Crypto as _;
-use starling_core::identity::{Archive, ArchiveError, CertificateChain, Identity, IdentityError, Receipt, private_key_from_pem, private_key_to_pem};
+use starling_core::identity::{
+    Archive, ArchiveError, CertificateChain, Identity, IdentityError, Receipt,
+    private_key_from_pem, private_key_to_pem,
+};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,14 +56,19 @@ struct ReceiptFile {
 
 /// Writes a file that only its owner may read: whole or not at all, and for good.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeepError> {
-    let failed = |source| KeepError::Io { path: path.into(), source };
+    let failed = |source| KeepError::Io {
+        path: path.into(),
+        source,
+    };
     let dir = path.parent().unwrap_or(Path::new("."));
     // A temporary file is made with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
-    std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(failed)
+    std::fs::File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(failed)
 }
 
 fn read(path: PathBuf) -> Result<(PathBuf, Vec<u8>), KeepError> {
@@ -83,13 +91,19 @@ pub fn read_archive(dir: &Path) -> Result<Vec<u8>, KeepError> {
 /// Whether the archive asks for a password.
 pub fn has_password(dir: &Path) -> Result<bool, KeepError> {
     let bytes = read_archive(dir)?;
-    Ok(matches!(Archive::read(&bytes, &starling_core::identity::Credential::None), Err(ArchiveError::NeedsPassword)))
+    Ok(matches!(
+        Archive::read(&bytes, &starling_core::identity::Credential::None),
+        Err(ArchiveError::NeedsPassword)
+    ))
 }
 
 /// Writes the device's files.
 pub fn write_identity(dir: &Path, identity: &Identity) -> Result<(), KeepError> {
     use base64::Engine as _;
-    write_private(&dir.join(KEY), private_key_to_pem(&*identity.device_key).as_bytes())?;
+    write_private(
+        &dir.join(KEY),
+        private_key_to_pem(&*identity.device_key).as_bytes(),
+    )?;
     write_private(&dir.join(CHAIN), identity.chain.to_pem().as_bytes())?;
     let receipt = ReceiptFile {
         text: identity.receipt.text().to_owned(),
@@ -102,16 +116,26 @@ pub fn write_identity(dir: &Path, identity: &Identity) -> Result<(), KeepError> 
 /// Reads the device's files and checks that they make a device.
 pub fn read_identity(dir: &Path, now_unix: u64) -> Result<Identity, KeepError> {
     use base64::Engine as _;
-    let damaged = |path: &Path, what: &dyn std::fmt::Display| KeepError::Damaged { path: path.into(), what: what.to_string() };
+    let damaged = |path: &Path, what: &dyn std::fmt::Display| KeepError::Damaged {
+        path: path.into(),
+        what: what.to_string(),
+    };
     let (path, bytes) = read(dir.join(KEY))?;
     let key = private_key_from_pem(&AwsLc, &bytes).map_err(|e| damaged(&path, &e))?;
     let (path, bytes) = read(dir.join(CHAIN))?;
     let chain = CertificateChain::from_pem(&bytes).map_err(|e| damaged(&path, &e))?;
     let (path, bytes) = read(dir.join(RECEIPT))?;
     let file: ReceiptFile = serde_json::from_slice(&bytes).map_err(|e| damaged(&path, &e))?;
-    let signature = base64::engine::general_purpose::STANDARD.decode(&file.signature).map_err(|e| damaged(&path, &e))?;
+    let signature = base64::engine::general_purpose::STANDARD
+        .decode(&file.signature)
+        .map_err(|e| damaged(&path, &e))?;
     let receipt = Receipt::parse(&file.text, &signature).map_err(|e| damaged(&path, &e))?;
-    Identity::load(&AwsLc, Arc::from(key), chain, receipt, &[], now_unix).map_err(|why| KeepError::Identity { path: dir.into(), why })
+    Identity::load(&AwsLc, Arc::from(key), chain, receipt, &[], now_unix).map_err(|why| {
+        KeepError::Identity {
+            path: dir.into(),
+            why,
+        }
+    })
 }
 
 /// Bytes fit for names and numbers.

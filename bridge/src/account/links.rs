@@ -29,20 +29,27 @@ struct Line {
     out: mpsc::Sender<Notice>,
 }
 
+/// The number of the newest line, and the lines of each device.
+type Lines = (u64, BTreeMap<DeviceId, Vec<Line>>);
+
 /// All message channels of an account. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Links {
-    lines: Arc<Mutex<(u64, BTreeMap<DeviceId, Vec<Line>>)>>,
+    lines: Arc<Mutex<Lines>>,
 }
 
 impl Links {
-    fn lines(&self) -> MutexGuard<'_, (u64, BTreeMap<DeviceId, Vec<Line>>)> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The devices with a message channel, and whose they are.
     pub fn connected(&self) -> Vec<(DeviceId, AccountId)> {
-        self.lines().1.iter().filter_map(|(d, l)| Some((*d, l.last()?.account))).collect()
+        self.lines()
+            .1
+            .iter()
+            .filter_map(|(d, l)| Some((*d, l.last()?.account)))
+            .collect()
     }
 
     /// Whether there is a channel to the device.
@@ -53,19 +60,34 @@ impl Links {
     /// Hands a notice to a device; says whether there was a channel to put it on.
     pub fn tell(&self, device: &DeviceId, notice: &Notice) -> bool {
         let lines = self.lines();
-        let Some(channels) = lines.1.get(device) else { return false };
-        channels.iter().rev().any(|line| line.out.try_send(notice.clone()).is_ok())
+        let Some(channels) = lines.1.get(device) else {
+            return false;
+        };
+        channels
+            .iter()
+            .rev()
+            .any(|line| line.out.try_send(notice.clone()).is_ok())
     }
 
     /// Hands a notice to every connected device of an account; says to how many.
     pub fn tell_account(&self, account: &AccountId, notice: &Notice) -> usize {
-        let devices: Vec<DeviceId> = self.connected().into_iter().filter(|(_, a)| a == account).map(|(d, _)| d).collect();
+        let devices: Vec<DeviceId> = self
+            .connected()
+            .into_iter()
+            .filter(|(_, a)| a == account)
+            .map(|(d, _)| d)
+            .collect();
         devices.iter().filter(|d| self.tell(d, notice)).count()
     }
 
     /// Runs one message channel until it ends. `heard` gets every notice.
-    pub async fn run<C>(&self, channel: C, device: DeviceId, account: AccountId, mut heard: impl FnMut(Notice) + Send)
-    where
+    pub async fn run<C>(
+        &self,
+        channel: C,
+        device: DeviceId,
+        account: AccountId,
+        mut heard: impl FnMut(Notice) + Send,
+    ) where
         C: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let (out, queue) = mpsc::channel(QUEUE);
@@ -73,11 +95,19 @@ impl Links {
             let mut lines = self.lines();
             lines.0 += 1;
             let number = lines.0;
-            lines.1.entry(device).or_default().push(Line { number, account, out });
+            lines.1.entry(device).or_default().push(Line {
+                number,
+                account,
+                out,
+            });
             number
         };
         // Taken out again however this ends, also when the task is dropped.
-        let _line = Registered { links: self.clone(), device, number };
+        let _line = Registered {
+            links: self.clone(),
+            device,
+            number,
+        };
         let end = exchange(channel, queue, &mut heard).await;
         tracing::debug!(%device, ?end, "a message channel has ended");
     }
@@ -102,7 +132,11 @@ impl Drop for Registered {
     }
 }
 
-async fn exchange<C>(channel: C, mut queue: mpsc::Receiver<Notice>, heard: &mut (impl FnMut(Notice) + Send)) -> io::Result<()>
+async fn exchange<C>(
+    channel: C,
+    mut queue: mpsc::Receiver<Notice>,
+    heard: &mut (impl FnMut(Notice) + Send),
+) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -172,9 +206,14 @@ mod tests {
         };
         let other = {
             let bob = bob.clone();
-            tokio::spawn(async move { bob.run(there, a, account, move |n| drop(sent.send(n))).await })
+            tokio::spawn(async move {
+                bob.run(there, a, account, move |n| drop(sent.send(n)))
+                    .await
+            })
         };
-        let notice = Notice::InviteAgain { conversation: ConversationId([3; 20]) };
+        let notice = Notice::InviteAgain {
+            conversation: ConversationId([3; 20]),
+        };
         while !alice.tell(&b, &notice) {
             tokio::task::yield_now().await;
         }

@@ -24,7 +24,8 @@ use links::Links;
 use serde::{Deserialize, Serialize};
 use starling_core::account::TrustStore;
 use starling_core::api::{
-    self, AccountSettings, AccountState, ApiError, ErrorCode, Event, LinkPhase, LocalAccountId, Millis, Presence, PresenceState,
+    self, AccountSettings, AccountState, ApiError, ErrorCode, Event, LinkPhase, LocalAccountId,
+    Millis, Presence, PresenceState,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::identity::Identity;
@@ -150,9 +151,13 @@ impl From<AccountError> for ApiError {
         match e {
             AccountError::Api(e) => e,
             AccountError::Repo(e) => e.into(),
-            AccountError::Keep(KeepError::Io { .. }) | AccountError::State(_) => Self::new(ErrorCode::Storage, e.to_string()),
+            AccountError::Keep(KeepError::Io { .. }) | AccountError::State(_) => {
+                Self::new(ErrorCode::Storage, e.to_string())
+            }
             AccountError::Keep(_) => Self::new(ErrorCode::Corrupt, e.to_string()),
-            AccountError::Stopped(_) => Self::new(ErrorCode::Stopping, "The account is being stopped."),
+            AccountError::Stopped(_) => {
+                Self::new(ErrorCode::Stopping, "The account is being stopped.")
+            }
         }
     }
 }
@@ -182,7 +187,10 @@ impl Account {
     }
 
     fn me(&self) -> Me {
-        Me { identity: self.identity.clone(), name: self.shared().options.profile.display_name.clone() }
+        Me {
+            identity: self.identity.clone(),
+            name: self.shared().options.profile.display_name.clone(),
+        }
     }
 
     /// As the API shows it.
@@ -211,15 +219,25 @@ impl Account {
             }
             shared.state = state;
         }
-        self.emit(Event::AccountState { account: self.id.clone(), state, details: Some(Box::new(self.view())), removed: false });
+        self.emit(Event::AccountState {
+            account: self.id.clone(),
+            state,
+            details: Some(Box::new(self.view())),
+            removed: false,
+        });
     }
 
     /// Changes what the owner decides. It is on the disk when this returns.
-    pub async fn change_options(&self, change: impl FnOnce(&mut Options)) -> Result<api::Account, AccountError> {
+    pub async fn change_options(
+        &self,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<api::Account, AccountError> {
         let mut options = self.shared().options.clone();
         change(&mut options);
         let kept = options.clone();
-        self.book.ask(move |b| b.state().put("own", "options", &kept)).await??;
+        self.book
+            .ask(move |b| b.state().put("own", "options", &kept))
+            .await??;
         let profile_changed = {
             let mut shared = self.shared();
             let changed = shared.options.profile != options.profile;
@@ -242,7 +260,12 @@ impl Account {
             });
         }
         let view = self.view();
-        self.emit(Event::AccountState { account: self.id.clone(), state: view.state, details: Some(Box::new(view.clone())), removed: false });
+        self.emit(Event::AccountState {
+            account: self.id.clone(),
+            state: view.state,
+            details: Some(Box::new(view.clone())),
+            removed: false,
+        });
         self.wake.notify_one();
         Ok(view)
     }
@@ -259,11 +282,19 @@ impl Account {
 
     /// One conversation that is here, or the error that says it is not.
     pub fn need_conversation(&self, id: &ConversationId) -> Result<Conversation, ApiError> {
-        self.conversation(id).ok_or_else(|| ApiError::not_found(format!("This account has no conversation {id} that can be read now.")))
+        self.conversation(id).ok_or_else(|| {
+            ApiError::not_found(format!(
+                "This account has no conversation {id} that can be read now."
+            ))
+        })
     }
 
     fn presence(&self, id: &AccountId) -> Presence {
-        self.shared().reach.get(id).map(|r| r.presence).unwrap_or_default()
+        self.shared()
+            .reach
+            .get(id)
+            .map(|r| r.presence)
+            .unwrap_or_default()
     }
 
     /// Works out whether a person can be reached, and says so if that is news.
@@ -280,32 +311,66 @@ impl Account {
             if reach.presence.state == state && reach.presence.since.is_some() {
                 return;
             }
-            reach.presence = Presence { state, since: Some(now()) };
+            reach.presence = Presence {
+                state,
+                since: Some(now()),
+            };
             reach.presence
         };
-        self.emit(Event::Presence { account: self.id.clone(), id, presence });
+        self.emit(Event::Presence {
+            account: self.id.clone(),
+            id,
+            presence,
+        });
     }
 
     fn link_view(peer: AccountId, reach: &Reach) -> api::LinkState {
-        api::LinkState { peer, device: reach.device, phase: reach.phase, over: reach.over, why: reach.why.clone(), since: reach.link_since }
+        api::LinkState {
+            peer,
+            device: reach.device,
+            phase: reach.phase,
+            over: reach.over,
+            why: reach.why.clone(),
+            since: reach.link_since,
+        }
     }
 
-    fn set_link(&self, peer: AccountId, device: Option<DeviceId>, phase: LinkPhase, over: Option<api::LinkRoute>, why: Option<String>) {
+    fn set_link(
+        &self,
+        peer: AccountId,
+        device: Option<DeviceId>,
+        phase: LinkPhase,
+        over: Option<api::LinkRoute>,
+        why: Option<String>,
+    ) {
         let link = {
             let mut shared = self.shared();
             let reach = shared.reach.entry(peer).or_default();
             if (reach.phase, reach.device, &reach.why) == (phase, device, &why) {
                 return;
             }
-            (reach.phase, reach.device, reach.over, reach.why, reach.link_since) = (phase, device, over, why, now());
+            (
+                reach.phase,
+                reach.device,
+                reach.over,
+                reach.why,
+                reach.link_since,
+            ) = (phase, device, over, why, now());
             Self::link_view(peer, reach)
         };
-        self.emit(Event::LinkState { account: self.id.clone(), link });
+        self.emit(Event::LinkState {
+            account: self.id.clone(),
+            link,
+        });
     }
 
     /// How the people this account talks to are reached.
     pub fn link_states(&self) -> Vec<api::LinkState> {
-        self.shared().reach.iter().map(|(id, r)| Self::link_view(*id, r)).collect()
+        self.shared()
+            .reach
+            .iter()
+            .map(|(id, r)| Self::link_view(*id, r))
+            .collect()
     }
 
     /// Ends everything this account does.

@@ -80,7 +80,8 @@ impl Account {
         let mut status = self.context.dht.status();
         let mut published = false;
         loop {
-            let connected = status.borrow_and_update().connectivity() == crate::dht::Connectivity::Connected;
+            let connected =
+                status.borrow_and_update().connectivity() == crate::dht::Connectivity::Connected;
             if connected && !published {
                 self.set_state(AccountState::Connecting);
                 match self.peers.publish().await {
@@ -113,15 +114,25 @@ impl Account {
             if shared.reach.contains_key(&id) {
                 return;
             }
-            shared.reach.insert(id, super::Reach { link_since: now(), ..Default::default() });
+            shared.reach.insert(
+                id,
+                super::Reach {
+                    link_since: now(),
+                    ..Default::default()
+                },
+            );
         }
         let account = self.clone();
         self.spawn(async move {
             let mut listen = account.context.dht.listen(id.dht_key());
             while let Some(event) = listen.next().await {
                 for value in &event.values {
-                    let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else { continue };
-                    let Some(device) = announcement.device_id() else { continue };
+                    let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
+                        continue;
+                    };
+                    let Some(device) = announcement.device_id() else {
+                        continue;
+                    };
                     if device == account.device_id() {
                         continue;
                     }
@@ -142,15 +153,34 @@ impl Account {
 
     /// Everyone with whom this account has something in common.
     async fn everyone(&self) -> Result<BTreeSet<AccountId>, AccountError> {
-        let mut all: BTreeSet<AccountId> =
-            self.book.ask(|b| b.contacts().iter().filter(|(_, c)| c.is_active()).map(|(id, _)| *id).collect()).await?;
+        let mut all: BTreeSet<AccountId> = self
+            .book
+            .ask(|b| {
+                b.contacts()
+                    .iter()
+                    .filter(|(_, c)| c.is_active())
+                    .map(|(id, _)| *id)
+                    .collect()
+            })
+            .await?;
         for conversation in self.conversations() {
             let snapshot = conversation.snapshot();
-            all.extend(snapshot.members.iter().filter(|m| snapshot.may_fetch(&m.id)).map(|m| m.id));
+            all.extend(
+                snapshot
+                    .members
+                    .iter()
+                    .filter(|m| snapshot.may_fetch(&m.id))
+                    .map(|m| m.id),
+            );
         }
         let sources: Vec<AccountId> = self
             .book
-            .ask(|b| b.conversations().filter(|c| !b.local(&c.id).cloned).flat_map(|c| c.members.iter().copied().collect::<Vec<_>>()).collect())
+            .ask(|b| {
+                b.conversations()
+                    .filter(|c| !b.local(&c.id).cloned)
+                    .flat_map(|c| c.members.iter().copied().collect::<Vec<_>>())
+                    .collect()
+            })
             .await?;
         all.extend(sources);
         Ok(all)
@@ -207,7 +237,12 @@ impl Account {
         }
         let missing: Vec<ConversationId> = self
             .book
-            .ask(|b| b.conversations().filter(|c| !b.local(&c.id).cloned && b.local(&c.id).refused.is_none()).map(|c| c.id).collect())
+            .ask(|b| {
+                b.conversations()
+                    .filter(|c| !b.local(&c.id).cloned && b.local(&c.id).refused.is_none())
+                    .map(|c| c.id)
+                    .collect()
+            })
             .await?;
         for id in missing {
             self.start_clone(id);
@@ -230,14 +265,19 @@ impl Account {
             .ask(move |b| {
                 let c = b.contact(&id);
                 // An unconfirmed contact does not let us in: they are asked through the DHT.
-                (c.is_active() && c.confirmed) || b.conversations().any(|c| !b.local(&c.id).cloned && c.members.contains(&id))
+                (c.is_active() && c.confirmed)
+                    || b.conversations()
+                        .any(|c| !b.local(&c.id).cloned && c.members.contains(&id))
             })
             .await?)
     }
 
     /// Tries to reach a device; a message channel is the sign that it worked.
     async fn connect(self: Arc<Self>, id: AccountId, device: DeviceId) {
-        let opened = self.peers.open(&device, Some(id), ChannelName::Message { device }).await;
+        let opened = self
+            .peers
+            .open(&device, Some(id), ChannelName::Message { device })
+            .await;
         let mut shared = self.shared();
         match opened {
             Ok(channel) => {
@@ -248,7 +288,9 @@ impl Account {
             Err(e) => {
                 let entry = shared.attempts.entry(device).or_insert((Instant::now(), 0));
                 entry.1 = entry.1.saturating_add(1);
-                let pause = FIRST_PAUSE.saturating_mul(1 << entry.1.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+                let pause = FIRST_PAUSE
+                    .saturating_mul(1 << entry.1.saturating_sub(1).min(10))
+                    .min(LONGEST_PAUSE);
                 entry.0 = Instant::now() + pause;
                 drop(shared);
                 tracing::debug!(%device, %e, ?pause, "a device was not reached");
@@ -281,7 +323,9 @@ impl Account {
                 self.set_link(id, device, LinkPhase::Connected, Some(route(&over)), None);
                 self.on_connected(id, event.device);
             }
-            LinkState::Failed { why } => self.set_link(id, device, LinkPhase::Failed, None, Some(why.to_string())),
+            LinkState::Failed { why } => {
+                self.set_link(id, device, LinkPhase::Failed, None, Some(why.to_string()))
+            }
             LinkState::Closed { why } => {
                 let still = self.peers.connected().iter().any(|(_, a)| *a == id);
                 if !still {
@@ -301,7 +345,11 @@ impl Account {
         if !self.links.has(&device) {
             let account = self.clone();
             self.spawn(async move {
-                match account.peers.open(&device, Some(id), ChannelName::Message { device }).await {
+                match account
+                    .peers
+                    .open(&device, Some(id), ChannelName::Message { device })
+                    .await
+                {
                     Ok(channel) => account.run_message_channel(channel),
                     // Daemons of 2023 have none: they are told over other ways.
                     Err(e) => tracing::debug!(%device, %e, "no message channel"),
@@ -368,7 +416,10 @@ impl Account {
         let own = self.device_id();
         match incoming.name.clone() {
             ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
-            ChannelName::Git { device: server, conversation } if server == own => match self.conversation(&conversation) {
+            ChannelName::Git {
+                device: server,
+                conversation,
+            } if server == own => match self.conversation(&conversation) {
                 Some(c) if c.snapshot().may_fetch(&id) => {
                     let account = self.clone();
                     let channel = incoming.accept();
@@ -388,8 +439,15 @@ impl Account {
                 }
                 _ => incoming.decline(),
             },
-            ChannelName::MemberProfile { conversation, device: sender, .. } => {
-                let member = sender == device && self.conversation(&conversation).is_some_and(|c| c.snapshot().takes_part(&id));
+            ChannelName::MemberProfile {
+                conversation,
+                device: sender,
+                ..
+            } => {
+                let member = sender == device
+                    && self
+                        .conversation(&conversation)
+                        .is_some_and(|c| c.snapshot().takes_part(&id));
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
@@ -398,8 +456,13 @@ impl Account {
                     incoming.decline();
                 }
             }
-            ChannelName::ProfileOf { conversation, account: whose } => {
-                let member = self.conversation(&conversation).is_some_and(|c| c.snapshot().may_fetch(&id));
+            ChannelName::ProfileOf {
+                conversation,
+                account: whose,
+            } => {
+                let member = self
+                    .conversation(&conversation)
+                    .is_some_and(|c| c.snapshot().may_fetch(&id));
                 if member && whose == self.jami_id() {
                     let card = self.card();
                     let mut channel = incoming.accept();
@@ -418,7 +481,13 @@ impl Account {
         }
     }
 
-    async fn serve_git(self: Arc<Self>, channel: Channel, conversation: Conversation, id: AccountId, device: DeviceId) {
+    async fn serve_git(
+        self: Arc<Self>,
+        channel: Channel,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let store = conversation.store.clone();
         let note = async {
@@ -428,14 +497,27 @@ impl Account {
         };
         let serving = serve(channel, conversation.id, store, move |event| match event {
             Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
-            Served::Failed(e) => tracing::debug!(%e, "a device asked for git in a way that cannot be served"),
+            Served::Failed(e) => {
+                tracing::debug!(%e, "a device asked for git in a way that cannot be served")
+            }
         });
         tokio::join!(serving, note);
     }
 
     /// A device has our history up to a commit.
-    async fn note_fetched(&self, conversation: &Conversation, id: AccountId, device: DeviceId, commit: ObjectId) {
-        let changed = conversation.ask(move |r| r.fetched(device, id, commit, now()).map(|ids| statuses(r, ids))).await;
+    async fn note_fetched(
+        &self,
+        conversation: &Conversation,
+        id: AccountId,
+        device: DeviceId,
+        commit: ObjectId,
+    ) {
+        let changed = conversation
+            .ask(move |r| {
+                r.fetched(device, id, commit, now())
+                    .map(|ids| statuses(r, ids))
+            })
+            .await;
         match changed {
             Ok(Ok(list)) => self.emit_statuses(conversation.id, list),
             Ok(Err(e)) => tracing::warn!(%e, "how far a message got could not be kept"),
@@ -443,15 +525,26 @@ impl Account {
         }
     }
 
-    pub(super) fn emit_statuses(&self, conversation: ConversationId, list: Vec<(ObjectId, starling_core::api::MessageStatus)>) {
+    pub(super) fn emit_statuses(
+        &self,
+        conversation: ConversationId,
+        list: Vec<(ObjectId, starling_core::api::MessageStatus)>,
+    ) {
         for (id, status) in list {
-            self.emit(Event::MessageStatus { account: self.id.clone(), conversation, id, status });
+            self.emit(Event::MessageStatus {
+                account: self.id.clone(),
+                conversation,
+                id,
+                status,
+            });
         }
     }
 
     /// A neighbour in the routing table of a swarm: answers what it asks.
     async fn neighbour(&self, mut channel: Channel, conversation: &Conversation) -> io::Result<()> {
-        channel.write_all(&drt::Message::find(self.device_id()).encode()).await?;
+        channel
+            .write_all(&drt::Message::find(self.device_id()).encode())
+            .await?;
         let mut buffer = Vec::new();
         let mut piece = vec![0; 4096];
         loop {
@@ -460,7 +553,9 @@ impl Account {
                 return Ok(());
             }
             buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-            while let Some((len, message)) = drt::Message::first(&buffer).map_err(io::Error::other)? {
+            while let Some((len, message)) =
+                drt::Message::first(&buffer).map_err(io::Error::other)?
+            {
                 buffer.drain(..len);
                 if let Some((near, count)) = message.find {
                     let snapshot = conversation.snapshot();
@@ -468,12 +563,20 @@ impl Account {
                         .links
                         .connected()
                         .into_iter()
-                        .filter(|(d, a)| snapshot.takes_part(a) && *d != near && *d != channel.device())
+                        .filter(|(d, a)| {
+                            snapshot.takes_part(a) && *d != near && *d != channel.device()
+                        })
                         .map(|(d, _)| d)
                         .collect();
                     nodes.sort_by_key(|d| distance(d, &near));
-                    nodes.truncate(usize::try_from(count).unwrap_or(usize::MAX).min(drt::MAX_NODES));
-                    channel.write_all(&drt::Message::found(nodes).encode()).await?;
+                    nodes.truncate(
+                        usize::try_from(count)
+                            .unwrap_or(usize::MAX)
+                            .min(drt::MAX_NODES),
+                    );
+                    channel
+                        .write_all(&drt::Message::found(nodes).encode())
+                        .await?;
                 }
             }
         }
@@ -488,7 +591,11 @@ impl Account {
 
     async fn take_card(self: Arc<Self>, channel: Channel, id: AccountId) {
         let mut bytes = Vec::new();
-        let read = tokio::time::timeout(CARD_TIME, channel.take(MAX_CARD as u64 + 1).read_to_end(&mut bytes)).await;
+        let read = tokio::time::timeout(
+            CARD_TIME,
+            channel.take(MAX_CARD as u64 + 1).read_to_end(&mut bytes),
+        )
+        .await;
         if !matches!(read, Ok(Ok(_))) || bytes.len() > MAX_CARD {
             tracing::debug!("a card that does not end, or is too long");
             return;
@@ -514,9 +621,17 @@ impl Account {
         if id == own || !self.shared().shown.insert(device) {
             return;
         }
-        let name = ChannelName::MemberProfile { conversation: conversation.id, device: self.device_id(), arguments: super::people::card_arguments(&self.card()) };
+        let name = ChannelName::MemberProfile {
+            conversation: conversation.id,
+            device: self.device_id(),
+            arguments: super::people::card_arguments(&self.card()),
+        };
         let given = async {
-            let mut channel = self.peers.open(&device, Some(id), name).await.map_err(io::Error::other)?;
+            let mut channel = self
+                .peers
+                .open(&device, Some(id), name)
+                .await
+                .map_err(io::Error::other)?;
             channel.write_all(&self.card()).await?;
             channel.shutdown().await
         };
@@ -529,7 +644,11 @@ impl Account {
     // --- telling and hearing ---
 
     /// Tells every connected member of the newest commit, except whom it came from.
-    pub(super) async fn tell_all(self: &Arc<Self>, conversation: &Conversation, except: Option<DeviceId>) {
+    pub(super) async fn tell_all(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        except: Option<DeviceId>,
+    ) {
         let snapshot = conversation.snapshot();
         for (device, id) in self.links.connected() {
             if Some(device) != except && snapshot.may_fetch(&id) {
@@ -541,9 +660,18 @@ impl Account {
 
     async fn tell_head(&self, conversation: &Conversation, device: DeviceId, id: AccountId) {
         let commit = conversation.head();
-        let notice = Notice::NewCommit { conversation: conversation.id, commit, device: self.device_id() };
+        let notice = Notice::NewCommit {
+            conversation: conversation.id,
+            commit,
+            device: self.device_id(),
+        };
         if self.links.tell(&device, &notice)
-            && let Ok(list) = conversation.ask(move |r| { let ids = r.told(device, id, commit); statuses(r, ids) }).await
+            && let Ok(list) = conversation
+                .ask(move |r| {
+                    let ids = r.told(device, id, commit);
+                    statuses(r, ids)
+                })
+                .await
         {
             self.emit_statuses(conversation.id, list);
         }
@@ -558,9 +686,18 @@ impl Account {
         });
     }
 
-    async fn act_on(self: Arc<Self>, id: AccountId, device: DeviceId, notice: Notice) -> Result<(), AccountError> {
+    async fn act_on(
+        self: Arc<Self>,
+        id: AccountId,
+        device: DeviceId,
+        notice: Notice,
+    ) -> Result<(), AccountError> {
         match notice {
-            Notice::NewCommit { conversation, commit, .. } => match self.conversation(&conversation) {
+            Notice::NewCommit {
+                conversation,
+                commit,
+                ..
+            } => match self.conversation(&conversation) {
                 Some(c) if c.snapshot().may_fetch(&id) => {
                     let known = c.ask(move |r| r.timeline().contains(&commit)).await?;
                     if known {
@@ -573,7 +710,14 @@ impl Account {
                 Some(_) => tracing::debug!(%id, "someone who is no member tells of a commit"),
                 None => self.unknown_conversation(id, device, conversation).await?,
             },
-            Notice::Invite { conversation, metadata, received_ms } => self.invited(id, conversation, metadata, received_ms).await?,
+            Notice::Invite {
+                conversation,
+                metadata,
+                received_ms,
+            } => {
+                self.invited(id, conversation, metadata, received_ms)
+                    .await?
+            }
             Notice::InviteAgain { conversation } => {
                 if let Some(c) = self.conversation(&conversation)
                     && c.snapshot().may_fetch(&id)
@@ -582,34 +726,63 @@ impl Account {
                     self.links.tell(&device, &invite);
                 }
             }
-            Notice::Composing { conversation, active } => {
-                let allowed = self.shared().options.settings.typing && self.conversation(&conversation).is_some_and(|c| c.snapshot().takes_part(&id));
+            Notice::Composing {
+                conversation,
+                active,
+            } => {
+                let allowed = self.shared().options.settings.typing
+                    && self
+                        .conversation(&conversation)
+                        .is_some_and(|c| c.snapshot().takes_part(&id));
                 if allowed {
-                    self.emit(Event::Typing { account: self.id.clone(), conversation, id, typing: active });
+                    self.emit(Event::Typing {
+                        account: self.id.clone(),
+                        conversation,
+                        id,
+                        typing: active,
+                    });
                 }
             }
-            Notice::Displayed { conversation, message } => {
+            Notice::Displayed {
+                conversation,
+                message,
+            } => {
                 let allowed = self.shared().options.settings.read_receipts;
-                if let Some(c) = self.conversation(&conversation).filter(|c| allowed && c.snapshot().takes_part(&id)) {
-                    let list = c.ask(move |r| r.displayed(id, message, now()).map(|ids| statuses(r, ids))).await??;
+                if let Some(c) = self
+                    .conversation(&conversation)
+                    .filter(|c| allowed && c.snapshot().takes_part(&id))
+                {
+                    let list = c
+                        .ask(move |r| r.displayed(id, message, now()).map(|ids| statuses(r, ids)))
+                        .await??;
                     self.emit_statuses(conversation, list);
                 }
             }
-            Notice::Other { mime, .. } => tracing::debug!(mime, "a notice of a kind that is not used"),
+            Notice::Other { mime, .. } => {
+                tracing::debug!(mime, "a notice of a kind that is not used")
+            }
         }
         Ok(())
     }
 
-    async fn unknown_conversation(&self, id: AccountId, device: DeviceId, conversation: ConversationId) -> Result<(), AccountError> {
+    async fn unknown_conversation(
+        &self,
+        id: AccountId,
+        device: DeviceId,
+        conversation: ConversationId,
+    ) -> Result<(), AccountError> {
         let known = self
             .book
-            .ask(move |b| b.records().contains_key(&conversation) || b.request(&conversation).is_some())
+            .ask(move |b| {
+                b.records().contains_key(&conversation) || b.request(&conversation).is_some()
+            })
             .await?;
         if known {
             // Being cloned, left, or waiting for an answer.
             self.wake.notify_one();
         } else if id != self.jami_id() {
-            self.links.tell(&device, &Notice::InviteAgain { conversation });
+            self.links
+                .tell(&device, &Notice::InviteAgain { conversation });
         }
         Ok(())
     }
@@ -617,7 +790,13 @@ impl Account {
     // --- fetching ---
 
     /// Wants what a device has of a conversation. Comes to it now, after the fetch that runs, or after a pause.
-    pub(super) fn fetch(self: &Arc<Self>, conversation: &Conversation, id: AccountId, device: DeviceId, head: Option<ObjectId>) {
+    pub(super) fn fetch(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        id: AccountId,
+        device: DeviceId,
+        head: Option<ObjectId>,
+    ) {
         match conversation.fetching.ask(device, head, Instant::now()) {
             Turn::Go => {}
             Turn::Running | Turn::Refused => return,
@@ -668,17 +847,27 @@ impl Account {
         }
         let Some(head) = fetched? else {
             *open = Some(fetcher);
-            self.note_fetched(conversation, id, device, conversation.head()).await;
+            self.note_fetched(conversation, id, device, conversation.head())
+                .await;
             return Ok(());
         };
         *open = Some(fetcher);
-        let quarantine = sink.finish().map_err(|e| self.blame(conversation.id, device, head, &e))?;
-        let taken = conversation.ask(move |r| r.take(quarantine, head, now_unix())).await.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        let quarantine = sink
+            .finish()
+            .map_err(|e| self.blame(conversation.id, device, head, &e))?;
+        let taken = conversation
+            .ask(move |r| r.take(quarantine, head, now_unix()))
+            .await
+            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
         match taken {
             Ok(Taken::Nothing) => {}
-            Ok(Taken::New { changes, snapshot_changed }) => {
+            Ok(Taken::New {
+                changes,
+                snapshot_changed,
+            }) => {
                 self.note_fetched(conversation, id, device, head).await;
-                self.show_changes(conversation, changes, snapshot_changed).await;
+                self.show_changes(conversation, changes, snapshot_changed)
+                    .await;
                 self.tell_all(conversation, Some(device)).await;
                 if conversation.head() != head {
                     // A merge of ours: they lack it.
@@ -701,13 +890,35 @@ impl Account {
         Ok(())
     }
 
-    async fn git_channel(&self, conversation: ConversationId, id: AccountId, device: DeviceId) -> Result<Fetcher<Channel>, FetchTrouble> {
-        let channel = self.peers.open(&device, Some(id), ChannelName::Git { device, conversation }).await.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+    async fn git_channel(
+        &self,
+        conversation: ConversationId,
+        id: AccountId,
+        device: DeviceId,
+    ) -> Result<Fetcher<Channel>, FetchTrouble> {
+        let channel = self
+            .peers
+            .open(
+                &device,
+                Some(id),
+                ChannelName::Git {
+                    device,
+                    conversation,
+                },
+            )
+            .await
+            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
         Ok(Fetcher::new(channel, conversation, device))
     }
 
     /// What to do about a pack that did not come through quarantine.
-    fn blame(&self, conversation: ConversationId, device: DeviceId, head: ObjectId, e: &QuarantineError) -> FetchTrouble {
+    fn blame(
+        &self,
+        conversation: ConversationId,
+        device: DeviceId,
+        head: ObjectId,
+        e: &QuarantineError,
+    ) -> FetchTrouble {
         match e {
             QuarantineError::Store(e) => FetchTrouble::Failed(e.to_string()),
             QuarantineError::Pack(e) => {
@@ -744,12 +955,19 @@ impl Account {
     }
 
     async fn clone_from_anyone(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
-        let Some(info) = self.book.ask(move |b| b.conversation(&id).cloned()).await? else { return Ok(()) };
+        let Some(info) = self.book.ask(move |b| b.conversation(&id).cloned()).await? else {
+            return Ok(());
+        };
         let mut sources: Vec<(AccountId, DeviceId)> = Vec::new();
         {
             let shared = self.shared();
             for member in info.members.iter().filter(|m| **m != self.jami_id()) {
-                let connected = self.links.connected().into_iter().filter(|(_, a)| a == member).map(|(d, a)| (a, d));
+                let connected = self
+                    .links
+                    .connected()
+                    .into_iter()
+                    .filter(|(_, a)| a == member)
+                    .map(|(d, a)| (a, d));
                 sources.extend(connected);
                 if let Some(reach) = shared.reach.get(member) {
                     sources.extend(reach.announced.values().map(|d| (*member, *d)));
@@ -763,13 +981,19 @@ impl Account {
             }
             match self.clone_from(id, member, device).await {
                 Ok(()) => return Ok(()),
-                Err(FetchTrouble::Failed(why)) => tracing::debug!(conversation = %id, %device, why, "not cloned"),
+                Err(FetchTrouble::Failed(why)) => {
+                    tracing::debug!(conversation = %id, %device, why, "not cloned")
+                }
                 Err(FetchTrouble::Refused(_)) => {
-                    let strikes = self.book.ask(move |b| -> Result<(), crate::store::state::StateError> {
-                        let mut local = b.local(&id);
-                        local.refused = Some("what was offered breaks the rules of conversations".into());
-                        b.set_local(id, local)
-                    });
+                    let strikes =
+                        self.book
+                            .ask(move |b| -> Result<(), crate::store::state::StateError> {
+                                let mut local = b.local(&id);
+                                local.refused = Some(
+                                    "what was offered breaks the rules of conversations".into(),
+                                );
+                                b.set_local(id, local)
+                            });
                     strikes.await??;
                     return Ok(());
                 }
@@ -778,7 +1002,12 @@ impl Account {
         Ok(())
     }
 
-    async fn clone_from(self: &Arc<Self>, id: ConversationId, member: AccountId, device: DeviceId) -> Result<(), FetchTrouble> {
+    async fn clone_from(
+        self: &Arc<Self>,
+        id: ConversationId,
+        member: AccountId,
+        device: DeviceId,
+    ) -> Result<(), FetchTrouble> {
         let failed = |e: &dyn std::fmt::Display| FetchTrouble::Failed(e.to_string());
         let mut fetcher = self.git_channel(id, member, device).await?;
         let target = crate::conversation::path(&self.dir, &id);
@@ -788,10 +1017,16 @@ impl Account {
         let _ = std::fs::remove_dir_all(&staging);
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
         let mut sink = Arriving::new(store.clone());
-        let Some(head) = fetcher.fetch(&mut sink).await? else { return Err(failed(&"nothing was offered")) };
-        let quarantine = sink.finish().map_err(|e| self.blame(id, device, head, &e))?;
+        let Some(head) = fetcher.fetch(&mut sink).await? else {
+            return Err(failed(&"nothing was offered"));
+        };
+        let quarantine = sink
+            .finish()
+            .map_err(|e| self.blame(id, device, head, &e))?;
         let own = self.jami_id();
-        let checked = tokio::task::block_in_place(|| crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own));
+        let checked = tokio::task::block_in_place(|| {
+            crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own)
+        });
         if let Err(e) = checked {
             drop(quarantine);
             drop(store);
@@ -815,16 +1050,25 @@ impl Account {
             drop(store);
             crate::conversation::settle(&staging, &target).map_err(|e| failed(&e))
         })?;
-        self.cloned(id, member, device).await.map_err(|e| failed(&e))
+        self.cloned(id, member, device)
+            .await
+            .map_err(|e| failed(&e))
     }
 
     /// A copy is here and valid: comes in if need be, and is shown.
-    async fn cloned(self: &Arc<Self>, id: ConversationId, member: AccountId, device: DeviceId) -> Result<(), AccountError> {
+    async fn cloned(
+        self: &Arc<Self>,
+        id: ConversationId,
+        member: AccountId,
+        device: DeviceId,
+    ) -> Result<(), AccountError> {
         let conversation = self.open_conversation(id).await?;
         let head = conversation.head();
         self.note_fetched(&conversation, member, device, head).await;
         if !conversation.snapshot().takes_part(&self.jami_id()) {
-            conversation.ask(|r| r.write(now_unix(), |repo, writer, now| repo.join(writer, now))).await??;
+            conversation
+                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.join(writer, now)))
+                .await??;
         }
         self.book
             .ask(move |b| {
@@ -866,7 +1110,11 @@ struct Arriving {
 impl Arriving {
     fn new(store: Arc<ObjectStore>) -> Self {
         let receiving = store.quarantine(Limits::default());
-        Self { store, receiving, bad: None }
+        Self {
+            store,
+            receiving,
+            bad: None,
+        }
     }
 
     fn finish(self) -> Result<Quarantine, QuarantineError> {
@@ -897,7 +1145,10 @@ impl Sink for Arriving {
 }
 
 /// The states of some messages.
-pub(super) fn statuses(repo: &crate::conversation::repo::Repo, ids: Vec<ObjectId>) -> Vec<(ObjectId, starling_core::api::MessageStatus)> {
+pub(super) fn statuses(
+    repo: &crate::conversation::repo::Repo,
+    ids: Vec<ObjectId>,
+) -> Vec<(ObjectId, starling_core::api::MessageStatus)> {
     ids.into_iter().map(|id| (id, repo.status(&id))).collect()
 }
 
@@ -912,7 +1163,13 @@ fn distance(a: &DeviceId, b: &DeviceId) -> [u8; 32] {
 fn route(over: &SocketAddr) -> LinkRoute {
     let local = match over.ip() {
         std::net::IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        std::net::IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
     };
-    if local { LinkRoute::Local } else { LinkRoute::Direct }
+    if local {
+        LinkRoute::Local
+    } else {
+        LinkRoute::Direct
+    }
 }

@@ -6,7 +6,8 @@ use crate::dht::PutOptions;
 use crate::store::state::StateError;
 use base64::Engine as _;
 use starling_core::account::{
-    ConvInfo, ConversationRequest, MAX_TRUST_PAYLOAD, MODE_ONE_TO_ONE, Photo, Received, TrustRequest, VCard, receive_trust_request,
+    ConvInfo, ConversationRequest, MAX_TRUST_PAYLOAD, MODE_ONE_TO_ONE, Photo, Received,
+    TrustRequest, VCard, receive_trust_request,
 };
 use starling_core::api::{self, ApiError, ConversationMode, ErrorCode, Event};
 use starling_core::dht::envelope::keys;
@@ -36,10 +37,20 @@ pub(super) fn card(profile: &Profile) -> Vec<u8> {
 /// What a card says of a person.
 pub(super) fn profile(card: &VCard) -> Profile {
     let avatar = card.photo().map(|p| {
-        let kind = if p.kind.eq_ignore_ascii_case("png") { "png" } else { "jpeg" };
-        format!("data:image/{kind};base64,{}", base64::engine::general_purpose::STANDARD.encode(&p.data))
+        let kind = if p.kind.eq_ignore_ascii_case("png") {
+            "png"
+        } else {
+            "jpeg"
+        };
+        format!(
+            "data:image/{kind};base64,{}",
+            base64::engine::general_purpose::STANDARD.encode(&p.data)
+        )
     });
-    Profile { display_name: clean(card.display_name()), avatar }
+    Profile {
+        display_name: clean(card.display_name()),
+        avatar,
+    }
 }
 
 /// The arguments of a channel on which a card is given: its sum, so that it need not be taken twice.
@@ -51,7 +62,12 @@ pub(super) fn card_arguments(card: &[u8]) -> Arguments {
 
 /// A name as it may be shown: without control characters and line ends, at most 200 characters.
 fn clean(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(200).collect::<String>().trim().to_owned()
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 /// The picture of a `data:` URL.
@@ -62,7 +78,12 @@ fn read_data_url(url: &str) -> Option<Photo> {
         "jpeg" | "jpg" => "JPEG",
         _ => return None,
     };
-    Some(Photo { kind: kind.into(), data: base64::engine::general_purpose::STANDARD.decode(data).ok()? })
+    Some(Photo {
+        kind: kind.into(),
+        data: base64::engine::general_purpose::STANDARD
+            .decode(data)
+            .ok()?,
+    })
 }
 
 fn mode_of(number: u8) -> ConversationMode {
@@ -96,8 +117,20 @@ impl Account {
         api::Request {
             conversation: request.conversation,
             from: request.from,
-            display_name: if profile.display_name.is_empty() && !group { field("title").unwrap_or_default() } else { profile.display_name },
-            avatar: profile.avatar.or_else(|| field("avatar").map(|a| if a.starts_with("data:") { a } else { format!("data:image/png;base64,{a}") })),
+            display_name: if profile.display_name.is_empty() && !group {
+                field("title").unwrap_or_default()
+            } else {
+                profile.display_name
+            },
+            avatar: profile.avatar.or_else(|| {
+                field("avatar").map(|a| {
+                    if a.starts_with("data:") {
+                        a
+                    } else {
+                        format!("data:image/png;base64,{a}")
+                    }
+                })
+            }),
             mode,
             title: field("title").filter(|_| group),
             description: field("description").filter(|_| group),
@@ -111,26 +144,56 @@ impl Account {
         let account = self.clone();
         Ok(self
             .book
-            .ask(move |b| b.contacts().iter().filter(|(_, c)| c.is_active() || c.is_blocked()).map(|(id, _)| account.contact_view(b, *id)).collect())
+            .ask(move |b| {
+                b.contacts()
+                    .iter()
+                    .filter(|(_, c)| c.is_active() || c.is_blocked())
+                    .map(|(id, _)| account.contact_view(b, *id))
+                    .collect()
+            })
             .await?)
     }
 
     /// One person.
     pub async fn contact(self: &Arc<Self>, id: AccountId) -> Result<api::Contact, AccountError> {
         let account = self.clone();
-        let found = self.book.ask(move |b| b.contacts().contains_key(&id).then(|| account.contact_view(b, id))).await?;
-        found.ok_or_else(|| ApiError::not_found(format!("{id} is no contact of this account.")).into())
+        let found = self
+            .book
+            .ask(move |b| {
+                b.contacts()
+                    .contains_key(&id)
+                    .then(|| account.contact_view(b, id))
+            })
+            .await?;
+        found.ok_or_else(|| {
+            ApiError::not_found(format!("{id} is no contact of this account.")).into()
+        })
     }
 
     /// Who asks.
     pub async fn requests(&self) -> Result<Vec<api::Request>, AccountError> {
-        Ok(self.book.ask(|b| b.requests().map(|r| Self::request_view(r, b.profile(&r.from))).collect()).await?)
+        Ok(self
+            .book
+            .ask(|b| {
+                b.requests()
+                    .map(|r| Self::request_view(r, b.profile(&r.from)))
+                    .collect()
+            })
+            .await?)
     }
 
-    async fn emit_contact(self: &Arc<Self>, id: AccountId, removed: bool) -> Result<(), AccountError> {
+    async fn emit_contact(
+        self: &Arc<Self>,
+        id: AccountId,
+        removed: bool,
+    ) -> Result<(), AccountError> {
         let account = self.clone();
         let contact = self.book.ask(move |b| account.contact_view(b, id)).await?;
-        self.emit(Event::ContactUpdated { account: self.id.clone(), contact: Box::new(contact), removed });
+        self.emit(Event::ContactUpdated {
+            account: self.id.clone(),
+            contact: Box::new(contact),
+            removed,
+        });
         Ok(())
     }
 
@@ -144,15 +207,38 @@ impl Account {
     // --- one's own doing ---
 
     /// Adds a person: makes the conversation, and asks them.
-    pub async fn add_contact(self: &Arc<Self>, address: &str, greeting: Option<String>) -> Result<api::Contact, AccountError> {
-        let id = AccountId::from_address(address).map_err(|e| ApiError::invalid(format!("This is no Jami address: {e}.")))?;
+    pub async fn add_contact(
+        self: &Arc<Self>,
+        address: &str,
+        greeting: Option<String>,
+    ) -> Result<api::Contact, AccountError> {
+        let id = AccountId::from_address(address)
+            .map_err(|e| ApiError::invalid(format!("This is no Jami address: {e}.")))?;
         if id == self.jami_id() {
-            return Err(ApiError::new(ErrorCode::Conflict, "This is your own address. Give it to others, and add theirs.").into());
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                "This is your own address. Give it to others, and add theirs.",
+            )
+            .into());
         }
         if greeting.as_ref().is_some_and(|g| g.len() > MAX_GREETING) {
-            return Err(ApiError::new(ErrorCode::TooLarge, format!("The greeting is longer than {MAX_GREETING} bytes.")).into());
+            return Err(ApiError::new(
+                ErrorCode::TooLarge,
+                format!("The greeting is longer than {MAX_GREETING} bytes."),
+            )
+            .into());
         }
-        let (contact, theirs) = self.book.ask(move |b| (b.contact(&id), b.requests().find(|r| r.from == id && r.mode() == MODE_ONE_TO_ONE).map(|r| r.conversation))).await?;
+        let (contact, theirs) = self
+            .book
+            .ask(move |b| {
+                (
+                    b.contact(&id),
+                    b.requests()
+                        .find(|r| r.from == id && r.mode() == MODE_ONE_TO_ONE)
+                        .map(|r| r.conversation),
+                )
+            })
+            .await?;
         // They asked already: adding them is accepting.
         if let Some(conversation) = theirs {
             self.accept_request(conversation).await?;
@@ -160,13 +246,26 @@ impl Account {
         }
         let conversation = match contact.conversation.filter(|_| contact.is_active()) {
             Some(c) => c,
-            None => self.new_conversation(starling_core::swarm::message::ConversationMode::OneToOne, Some(id)).await?.id,
+            None => {
+                self.new_conversation(
+                    starling_core::swarm::message::ConversationMode::OneToOne,
+                    Some(id),
+                )
+                .await?
+                .id
+            }
         };
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 b.change_contact(id, |c| c.add(now_ms(), Some(conversation), false))?;
                 if !b.contact(&id).confirmed && b.outgoing(&id)?.is_none() {
-                    b.set_outgoing(&id, Some(&Outgoing { greeting, invited_ms: now_ms() }))?;
+                    b.set_outgoing(
+                        &id,
+                        Some(&Outgoing {
+                            greeting,
+                            invited_ms: now_ms(),
+                        }),
+                    )?;
                 }
                 Ok(())
             })
@@ -179,14 +278,22 @@ impl Account {
     }
 
     /// Removes a person and the conversation with them, or blocks them.
-    pub async fn remove_contact(self: &Arc<Self>, id: AccountId, block: bool) -> Result<(), AccountError> {
+    pub async fn remove_contact(
+        self: &Arc<Self>,
+        id: AccountId,
+        block: bool,
+    ) -> Result<(), AccountError> {
         let (changed, conversation) = self
             .book
             .ask(move |b| -> Result<_, StateError> {
                 let conversation = b.contact(&id).conversation;
                 let changed = b.change_contact(id, |c| c.remove(now_ms(), block))?;
                 b.set_outgoing(&id, None)?;
-                let waiting: Vec<ConversationId> = b.requests().filter(|r| r.from == id).map(|r| r.conversation).collect();
+                let waiting: Vec<ConversationId> = b
+                    .requests()
+                    .filter(|r| r.from == id)
+                    .map(|r| r.conversation)
+                    .collect();
                 for request in waiting {
                     b.decline(&request, now_ms())?;
                 }
@@ -206,10 +313,21 @@ impl Account {
 
     /// Unblocks a person: they are a contact again.
     pub async fn unblock(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
-        let conversation = self.book.ask(move |b| b.contact(&id).conversation.filter(|c| b.conversation(c).is_some())).await?;
+        let conversation = self
+            .book
+            .ask(move |b| {
+                b.contact(&id)
+                    .conversation
+                    .filter(|c| b.conversation(c).is_some())
+            })
+            .await?;
         match conversation {
             Some(c) => {
-                self.book.ask(move |b| b.change_contact(id, |contact| contact.add(now_ms(), Some(c), false))).await??;
+                self.book
+                    .ask(move |b| {
+                        b.change_contact(id, |contact| contact.add(now_ms(), Some(c), false))
+                    })
+                    .await??;
                 self.refresh_trust(id).await?;
                 self.watch(id);
                 self.emit_contact(id, false).await?;
@@ -221,16 +339,29 @@ impl Account {
     }
 
     /// Accepts a request; the conversation is looked for at once.
-    pub async fn accept_request(self: &Arc<Self>, conversation: ConversationId) -> Result<api::Conversation, AccountError> {
-        let request = self.book.ask(move |b| b.request(&conversation).cloned()).await?;
-        let request = request.ok_or_else(|| ApiError::not_found("There is no such request any more."))?;
+    pub async fn accept_request(
+        self: &Arc<Self>,
+        conversation: ConversationId,
+    ) -> Result<api::Conversation, AccountError> {
+        let request = self
+            .book
+            .ask(move |b| b.request(&conversation).cloned())
+            .await?;
+        let request =
+            request.ok_or_else(|| ApiError::not_found("There is no such request any more."))?;
         let from = request.from;
         let one_to_one = request.mode() == MODE_ONE_TO_ONE;
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut info = ConvInfo::new(conversation, request.mode(), now_ms());
                 info.members.insert(from);
-                b.set_local(conversation, Local { metadata: request.metadata.clone(), ..Local::default() })?;
+                b.set_local(
+                    conversation,
+                    Local {
+                        metadata: request.metadata.clone(),
+                        ..Local::default()
+                    },
+                )?;
                 b.set_conversation(info)?;
                 if one_to_one {
                     b.change_contact(from, |c| c.add(now_ms(), Some(conversation), true))?;
@@ -242,12 +373,22 @@ impl Account {
             .await??;
         self.refresh_trust(from).await?;
         self.watch(from);
-        self.emit(Event::RequestRemoved { account: self.id.clone(), conversation });
-        self.emit(Event::ConversationSyncing { account: self.id.clone(), conversation });
+        self.emit(Event::RequestRemoved {
+            account: self.id.clone(),
+            conversation,
+        });
+        self.emit(Event::ConversationSyncing {
+            account: self.id.clone(),
+            conversation,
+        });
         if one_to_one {
             self.emit_contact(from, false).await?;
             let account = self.clone();
-            tokio::spawn(async move { account.send_to_devices(from, TrustRequest::confirmation(Some(conversation)), false).await });
+            tokio::spawn(async move {
+                account
+                    .send_to_devices(from, TrustRequest::confirmation(Some(conversation)), false)
+                    .await
+            });
         }
         self.wake.notify_one();
         self.start_clone(conversation);
@@ -255,13 +396,27 @@ impl Account {
     }
 
     /// Declines a request; nothing is sent to who asked.
-    pub async fn decline_request(self: &Arc<Self>, conversation: ConversationId, block: bool) -> Result<(), AccountError> {
-        let declined = self.book.ask(move |b| b.decline(&conversation, now_ms())).await??;
-        let Some(request) = declined else { return Err(ApiError::not_found("There is no such request any more.").into()) };
-        self.emit(Event::RequestRemoved { account: self.id.clone(), conversation });
+    pub async fn decline_request(
+        self: &Arc<Self>,
+        conversation: ConversationId,
+        block: bool,
+    ) -> Result<(), AccountError> {
+        let declined = self
+            .book
+            .ask(move |b| b.decline(&conversation, now_ms()))
+            .await??;
+        let Some(request) = declined else {
+            return Err(ApiError::not_found("There is no such request any more.").into());
+        };
+        self.emit(Event::RequestRemoved {
+            account: self.id.clone(),
+            conversation,
+        });
         if block {
             let id = request.from;
-            self.book.ask(move |b| b.change_contact(id, |c| c.remove(now_ms(), true))).await??;
+            self.book
+                .ask(move |b| b.change_contact(id, |c| c.remove(now_ms(), true)))
+                .await??;
             self.refresh_trust(id).await?;
             self.peers.close_account(&id);
             self.emit_contact(id, false).await?;
@@ -275,17 +430,37 @@ impl Account {
     pub(super) async fn resend_requests(self: &Arc<Self>) -> Result<(), AccountError> {
         let open: Vec<(AccountId, ConversationId)> = self
             .book
-            .ask(|b| b.contacts().iter().filter(|(_, c)| c.is_active() && !c.confirmed).filter_map(|(id, c)| Some((*id, c.conversation?))).collect())
+            .ask(|b| {
+                b.contacts()
+                    .iter()
+                    .filter(|(_, c)| c.is_active() && !c.confirmed)
+                    .filter_map(|(id, c)| Some((*id, c.conversation?)))
+                    .collect()
+            })
             .await?;
         for (id, conversation) in open {
             let unasked = {
                 let shared = self.shared();
-                shared.reach.get(&id).is_some_and(|r| r.announced.values().any(|d| !shared.asked.contains(d)))
+                shared
+                    .reach
+                    .get(&id)
+                    .is_some_and(|r| r.announced.values().any(|d| !shared.asked.contains(d)))
             };
             if unasked {
-                let outgoing = self.book.ask(move |b| b.outgoing(&id)).await??.unwrap_or_default();
+                let outgoing = self
+                    .book
+                    .ask(move |b| b.outgoing(&id))
+                    .await??
+                    .unwrap_or_default();
                 let mut card = VCard::new(&self.shared().options.profile.display_name);
-                if let Some(photo) = self.shared().options.profile.avatar.as_deref().and_then(read_data_url) {
+                if let Some(photo) = self
+                    .shared()
+                    .options
+                    .profile
+                    .avatar
+                    .as_deref()
+                    .and_then(read_data_url)
+                {
                     card.set_photo(Some(&photo));
                 }
                 if let Some(words) = &outgoing.greeting {
@@ -307,9 +482,22 @@ impl Account {
     async fn send_to_devices(self: &Arc<Self>, id: AccountId, request: TrustRequest, once: bool) {
         let devices: Vec<DeviceId> = {
             let shared = self.shared();
-            shared.reach.get(&id).map(|r| r.announced.values().copied().collect()).unwrap_or_default()
+            shared
+                .reach
+                .get(&id)
+                .map(|r| r.announced.values().copied().collect())
+                .unwrap_or_default()
         };
-        let devices = if devices.is_empty() { self.peers.devices_of(id).await.into_iter().map(|d| d.device).collect() } else { devices };
+        let devices = if devices.is_empty() {
+            self.peers
+                .devices_of(id)
+                .await
+                .into_iter()
+                .map(|d| d.device)
+                .collect()
+        } else {
+            devices
+        };
         for device in devices {
             if once && !self.shared().asked.insert(device) {
                 continue;
@@ -319,7 +507,9 @@ impl Account {
             tokio::spawn(async move {
                 let chain = match account.peers.certificate(device, None).await {
                     Ok(chain) if chain.account_id() == id => chain,
-                    Ok(_) => return tracing::debug!(%device, "a device announced by an account that is not its own"),
+                    Ok(_) => {
+                        return tracing::debug!(%device, "a device announced by an account that is not its own");
+                    }
                     Err(e) => {
                         account.shared().asked.remove(&device);
                         return tracing::debug!(%device, %e, "no certificate, so no request");
@@ -327,7 +517,11 @@ impl Account {
                 };
                 let value = Value::new(types::TRUST_REQUEST, request.encode());
                 let inbox = keys::inbox(&chain.short_id());
-                if let Err(e) = account.secure.put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default()).await {
+                if let Err(e) = account
+                    .secure
+                    .put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default())
+                    .await
+                {
                     account.shared().asked.remove(&device);
                     tracing::debug!(%device, %e, "a request was not sent");
                 }
@@ -344,7 +538,9 @@ impl Account {
             }
             for value in event.values {
                 // Only what was encrypted to us and signed by someone.
-                let Some(owner) = value.owner().cloned() else { continue };
+                let Some(owner) = value.owner().cloned() else {
+                    continue;
+                };
                 if value.type_id() != types::TRUST_REQUEST {
                     continue;
                 }
@@ -352,7 +548,9 @@ impl Account {
                     Ok(request) => {
                         let account = self.clone();
                         tokio::spawn(async move {
-                            if let Err(e) = account.asked_by(DeviceId::of_key(&owner), request).await {
+                            if let Err(e) =
+                                account.asked_by(DeviceId::of_key(&owner), request).await
+                            {
                                 tracing::debug!(%e, "a request could not be taken");
                             }
                         });
@@ -364,18 +562,42 @@ impl Account {
     }
 
     /// A device asks, or confirms.
-    async fn asked_by(self: &Arc<Self>, device: DeviceId, request: TrustRequest) -> Result<(), AccountError> {
-        let chain = self.peers.certificate(device, None).await.map_err(|e| ApiError::not_found(e.to_string()))?;
+    async fn asked_by(
+        self: &Arc<Self>,
+        device: DeviceId,
+        request: TrustRequest,
+    ) -> Result<(), AccountError> {
+        let chain = self
+            .peers
+            .certificate(device, None)
+            .await
+            .map_err(|e| ApiError::not_found(e.to_string()))?;
         let from = chain.account_id();
         let own = self.jami_id();
         let strangers = self.shared().options.settings.allow_strangers;
         let decided = {
             let request = request.clone();
-            self.book.ask(move |b| receive_trust_request(&own, &from, &request, Some(&b.contact(&from)), None, now_ms())).await?
+            self.book
+                .ask(move |b| {
+                    receive_trust_request(
+                        &own,
+                        &from,
+                        &request,
+                        Some(&b.contact(&from)),
+                        None,
+                        now_ms(),
+                    )
+                })
+                .await?
         };
         match decided {
             Received::Dropped | Received::Unasked | Received::Repeated => Ok(()),
-            Received::FromContact { newly_confirmed, answer, accepted, other_conversation } => {
+            Received::FromContact {
+                newly_confirmed,
+                answer,
+                accepted,
+                other_conversation,
+            } => {
                 if newly_confirmed {
                     self.book
                         .ask(move |b| -> Result<(), StateError> {
@@ -388,24 +610,40 @@ impl Account {
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
                 if answer {
                     let account = self.clone();
-                    tokio::spawn(async move { account.send_to_devices(from, TrustRequest::confirmation(request.conversation), false).await });
+                    tokio::spawn(async move {
+                        account
+                            .send_to_devices(
+                                from,
+                                TrustRequest::confirmation(request.conversation),
+                                false,
+                            )
+                            .await
+                    });
                 }
                 // We invited each other, or they lost theirs: theirs is the newer one.
                 if let Some(other) = other_conversation.filter(|_| answer) {
-                    self.join_silently(other, MODE_ONE_TO_ONE, from, BTreeMap::new()).await?;
-                    self.book.ask(move |b| b.change_contact(from, |c| c.add(now_ms(), Some(other), true))).await??;
+                    self.join_silently(other, MODE_ONE_TO_ONE, from, BTreeMap::new())
+                        .await?;
+                    self.book
+                        .ask(move |b| {
+                            b.change_contact(from, |c| c.add(now_ms(), Some(other), true))
+                        })
+                        .await??;
                     self.emit_contact(from, false).await?;
                 }
                 self.wake.notify_one();
                 Ok(())
             }
             Received::Pending => {
-                let Some(conversation) = request.conversation else { return Ok(()) };
+                let Some(conversation) = request.conversation else {
+                    return Ok(());
+                };
                 if !strangers {
                     return Ok(());
                 }
                 let card = VCard::parse(&request.payload).ok();
-                let mut metadata = BTreeMap::from([("mode".to_owned(), MODE_ONE_TO_ONE.to_string())]);
+                let mut metadata =
+                    BTreeMap::from([("mode".to_owned(), MODE_ONE_TO_ONE.to_string())]);
                 if let Some(card) = &card {
                     let who = profile(card);
                     metadata.insert("title".into(), who.display_name.clone());
@@ -414,21 +652,61 @@ impl Account {
                     }
                     self.book.ask(move |b| b.set_profile(from, who)).await??;
                 }
-                let received_ms = if request.invited_ms == 0 { now_ms() } else { request.invited_ms };
-                self.take_request(ConversationRequest { from, conversation, metadata, received_ms, declined_ms: 0 }).await
+                let received_ms = if request.invited_ms == 0 {
+                    now_ms()
+                } else {
+                    request.invited_ms
+                };
+                self.take_request(ConversationRequest {
+                    from,
+                    conversation,
+                    metadata,
+                    received_ms,
+                    declined_ms: 0,
+                })
+                .await
             }
         }
     }
 
     /// An invitation to a group came over a link.
-    pub(super) async fn invited(self: &Arc<Self>, from: AccountId, conversation: ConversationId, metadata: BTreeMap<String, String>, received_ms: u64) -> Result<(), AccountError> {
-        let received_ms = if received_ms == 0 { now_ms() } else { received_ms };
-        self.take_request(ConversationRequest { from, conversation, metadata, received_ms, declined_ms: 0 }).await
+    pub(super) async fn invited(
+        self: &Arc<Self>,
+        from: AccountId,
+        conversation: ConversationId,
+        metadata: BTreeMap<String, String>,
+        received_ms: u64,
+    ) -> Result<(), AccountError> {
+        let received_ms = if received_ms == 0 {
+            now_ms()
+        } else {
+            received_ms
+        };
+        self.take_request(ConversationRequest {
+            from,
+            conversation,
+            metadata,
+            received_ms,
+            declined_ms: 0,
+        })
+        .await
     }
 
-    async fn take_request(self: &Arc<Self>, request: ConversationRequest) -> Result<(), AccountError> {
-        let (id, from, mode, metadata) = (request.conversation, request.from, request.mode(), request.metadata.clone());
-        match self.book.ask(move |b| b.incoming(request, now_ms())).await?? {
+    async fn take_request(
+        self: &Arc<Self>,
+        request: ConversationRequest,
+    ) -> Result<(), AccountError> {
+        let (id, from, mode, metadata) = (
+            request.conversation,
+            request.from,
+            request.mode(),
+            request.metadata.clone(),
+        );
+        match self
+            .book
+            .ask(move |b| b.incoming(request, now_ms()))
+            .await??
+        {
             Incoming::Ignore(why) => {
                 tracing::debug!(conversation = %id, why, "a request is passed over");
                 Ok(())
@@ -436,20 +714,38 @@ impl Account {
             Incoming::Accept => self.join_silently(id, mode, from, metadata).await,
             Incoming::Show { request, replaces } => {
                 for conversation in replaces {
-                    self.emit(Event::RequestRemoved { account: self.id.clone(), conversation });
+                    self.emit(Event::RequestRemoved {
+                        account: self.id.clone(),
+                        conversation,
+                    });
                 }
-                let view = self.book.ask(move |b| Self::request_view(&request, b.profile(&request.from))).await?;
+                let view = self
+                    .book
+                    .ask(move |b| Self::request_view(&request, b.profile(&request.from)))
+                    .await?;
                 if view.mode == ConversationMode::OneToOne {
-                    self.emit(Event::ContactRequest { account: self.id.clone(), request: Box::new(view.clone()) });
+                    self.emit(Event::ContactRequest {
+                        account: self.id.clone(),
+                        request: Box::new(view.clone()),
+                    });
                 }
-                self.emit(Event::RequestReceived { account: self.id.clone(), request: Box::new(view) });
+                self.emit(Event::RequestReceived {
+                    account: self.id.clone(),
+                    request: Box::new(view),
+                });
                 Ok(())
             }
         }
     }
 
     /// A conversation with a contact, that need not be asked about.
-    async fn join_silently(self: &Arc<Self>, id: ConversationId, mode: u8, from: AccountId, metadata: BTreeMap<String, String>) -> Result<(), AccountError> {
+    async fn join_silently(
+        self: &Arc<Self>,
+        id: ConversationId,
+        mode: u8,
+        from: AccountId,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), AccountError> {
         let new = self
             .book
             .ask(move |b| -> Result<bool, StateError> {
@@ -458,25 +754,42 @@ impl Account {
                 }
                 let mut info = ConvInfo::new(id, mode, now_ms());
                 info.members.insert(from);
-                b.set_local(id, Local { metadata, ..Local::default() })?;
+                b.set_local(
+                    id,
+                    Local {
+                        metadata,
+                        ..Local::default()
+                    },
+                )?;
                 b.set_conversation(info)?;
                 b.take_request(&id)?;
                 Ok(true)
             })
             .await??;
         if new {
-            self.emit(Event::ConversationSyncing { account: self.id.clone(), conversation: id });
+            self.emit(Event::ConversationSyncing {
+                account: self.id.clone(),
+                conversation: id,
+            });
             self.start_clone(id);
         }
         Ok(())
     }
 
     /// A person says something new of themselves.
-    pub(super) async fn learn_profile(self: &Arc<Self>, id: AccountId, profile: Profile) -> Result<(), AccountError> {
+    pub(super) async fn learn_profile(
+        self: &Arc<Self>,
+        id: AccountId,
+        profile: Profile,
+    ) -> Result<(), AccountError> {
         if !self.book.ask(move |b| b.set_profile(id, profile)).await?? {
             return Ok(());
         }
-        if self.book.ask(move |b| b.contacts().contains_key(&id)).await? {
+        if self
+            .book
+            .ask(move |b| b.contacts().contains_key(&id))
+            .await?
+        {
             self.emit_contact(id, false).await?;
         }
         for conversation in self.conversations() {
@@ -491,13 +804,25 @@ impl Account {
     pub(super) fn invitation(&self, conversation: &crate::conversation::Conversation) -> Notice {
         let snapshot = conversation.snapshot();
         let profile = &snapshot.profile;
-        let mut metadata = BTreeMap::from([("mode".to_owned(), snapshot.mode.number().to_string())]);
-        for (key, value) in [("title", &profile.title), ("description", &profile.description), ("avatar", &profile.avatar)] {
+        let mut metadata =
+            BTreeMap::from([("mode".to_owned(), snapshot.mode.number().to_string())]);
+        for (key, value) in [
+            ("title", &profile.title),
+            ("description", &profile.description),
+            ("avatar", &profile.avatar),
+        ] {
             // The reference leaves out values that are too large for its carriers.
-            if let Some(value) = value.as_ref().filter(|v| !v.is_empty() && v.len() < MAX_TRUST_PAYLOAD) {
+            if let Some(value) = value
+                .as_ref()
+                .filter(|v| !v.is_empty() && v.len() < MAX_TRUST_PAYLOAD)
+            {
                 metadata.insert(key.to_owned(), value.clone());
             }
         }
-        Notice::Invite { conversation: conversation.id, metadata, received_ms: u64::try_from(now()).unwrap_or(0) }
+        Notice::Invite {
+            conversation: conversation.id,
+            metadata,
+            received_ms: u64::try_from(now()).unwrap_or(0),
+        }
     }
 }

@@ -13,7 +13,9 @@ use crate::store::state::State;
 use starling_core::account::{Contact, TrustStore};
 use starling_core::api::{ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel};
 use starling_core::crypto::Crypto as _;
-use starling_core::identity::{Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account};
+use starling_core::identity::{
+    Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
@@ -29,10 +31,19 @@ pub struct Accounts {
 
 fn archive_error(e: &ArchiveError) -> ApiError {
     match e {
-        ArchiveError::NeedsPassword => ApiError::new(ErrorCode::WrongPassword, "This backup is protected by a password. Enter it."),
-        ArchiveError::WrongPassword => ApiError::new(ErrorCode::WrongPassword, "The password does not open this backup."),
+        ArchiveError::NeedsPassword => ApiError::new(
+            ErrorCode::WrongPassword,
+            "This backup is protected by a password. Enter it.",
+        ),
+        ArchiveError::WrongPassword => ApiError::new(
+            ErrorCode::WrongPassword,
+            "The password does not open this backup.",
+        ),
         ArchiveError::TooLarge => ApiError::new(ErrorCode::TooLarge, e.to_string()),
-        other => ApiError::new(ErrorCode::Corrupt, format!("The backup cannot be read: {other}.")),
+        other => ApiError::new(
+            ErrorCode::Corrupt,
+            format!("The backup cannot be read: {other}."),
+        ),
     }
 }
 
@@ -44,10 +55,20 @@ impl Accounts {
     /// Opens the accounts in a data directory. One that cannot be opened is reported and left as it is.
     pub async fn open(data_dir: &Path, context: Context) -> Result<Self, KeepError> {
         let dir = data_dir.join("accounts");
-        let io = |source| KeepError::Io { path: dir.clone(), source };
+        let io = |source| KeepError::Io {
+            path: dir.clone(),
+            source,
+        };
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let accounts = Self { dir: dir.clone(), context, open: RwLock::default() };
-        let mut entries: Vec<_> = std::fs::read_dir(&dir).map_err(io)?.filter_map(Result::ok).collect();
+        let accounts = Self {
+            dir: dir.clone(),
+            context,
+            open: RwLock::default(),
+        };
+        let mut entries: Vec<_> = std::fs::read_dir(&dir)
+            .map_err(io)?
+            .filter_map(Result::ok)
+            .collect();
         entries.sort_by_key(std::fs::DirEntry::file_name);
         for entry in entries {
             let name = entry.file_name();
@@ -57,10 +78,17 @@ impl Accounts {
                 let _ = std::fs::remove_dir_all(entry.path());
                 continue;
             }
-            let Ok(id) = name.parse::<LocalAccountId>() else { continue };
+            let Ok(id) = name.parse::<LocalAccountId>() else {
+                continue;
+            };
             if let Err(e) = accounts.load(&id).await {
                 tracing::error!(account = %id, %e, "an account cannot be opened");
-                (accounts.context.emit)(Event::BridgeNotice { level: NoticeLevel::Error, code: "account_broken".into(), text: e.to_string(), account: Some(id) });
+                (accounts.context.emit)(Event::BridgeNotice {
+                    level: NoticeLevel::Error,
+                    code: "account_broken".into(),
+                    text: e.to_string(),
+                    account: Some(id),
+                });
             }
         }
         Ok(accounts)
@@ -68,17 +96,28 @@ impl Accounts {
 
     /// All accounts that are open.
     pub fn all(&self) -> Vec<Arc<Account>> {
-        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.open
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// One account.
     pub fn get(&self, id: &LocalAccountId) -> Result<Arc<Account>, ApiError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.get(id).cloned().ok_or_else(|| ApiError::not_found(format!("This bridge has no account {id}.")))
+        open.get(id)
+            .cloned()
+            .ok_or_else(|| ApiError::not_found(format!("This bridge has no account {id}.")))
     }
 
     /// Makes an account on this device.
-    pub async fn create(&self, options: Options, password: Option<&str>) -> Result<Arc<Account>, AccountError> {
+    pub async fn create(
+        &self,
+        options: Options,
+        password: Option<&str>,
+    ) -> Result<Arc<Account>, AccountError> {
         let (archive, identity) = tokio::task::spawn_blocking(|| {
             let keys = AwsLc.generate_account_keys()?;
             create_account(&AwsLc, now_unix(), keys)
@@ -90,11 +129,21 @@ impl Accounts {
     }
 
     /// Takes an account from a backup: this becomes a further device of it.
-    pub async fn import(&self, archive: &[u8], password: Option<&str>, mut options: Options) -> Result<Arc<Account>, AccountError> {
+    pub async fn import(
+        &self,
+        archive: &[u8],
+        password: Option<&str>,
+        mut options: Options,
+    ) -> Result<Arc<Account>, AccountError> {
         let credential = Credential::password(password.unwrap_or_default());
-        let archive = tokio::task::block_in_place(|| Archive::read(archive, &credential)).map_err(|e| archive_error(&e))?;
+        let archive = tokio::task::block_in_place(|| Archive::read(archive, &credential))
+            .map_err(|e| archive_error(&e))?;
         if options.profile.display_name.is_empty() {
-            options.profile.display_name = archive.details.get("Account.displayName").cloned().unwrap_or_default();
+            options.profile.display_name = archive
+                .details
+                .get("Account.displayName")
+                .cloned()
+                .unwrap_or_default();
         }
         let (archive, identity) = tokio::task::spawn_blocking(move || {
             let mut archive = archive;
@@ -104,20 +153,48 @@ impl Accounts {
         })
         .await
         .map_err(internal)?
-        .map_err(|e| ApiError::new(ErrorCode::Corrupt, format!("The backup does not make an account: {e}.")))?;
-        if self.all().iter().any(|a| a.jami_id() == identity.account_id()) {
-            return Err(ApiError::new(ErrorCode::AlreadyExists, "This account is on this bridge already.").into());
+        .map_err(|e| {
+            ApiError::new(
+                ErrorCode::Corrupt,
+                format!("The backup does not make an account: {e}."),
+            )
+        })?;
+        if self
+            .all()
+            .iter()
+            .any(|a| a.jami_id() == identity.account_id())
+        {
+            return Err(ApiError::new(
+                ErrorCode::AlreadyExists,
+                "This account is on this bridge already.",
+            )
+            .into());
         }
         self.settle(archive, identity, options, password).await
     }
 
     /// Writes a new account to the disk, whole, and opens it.
-    async fn settle(&self, archive: Archive, identity: Identity, options: Options, password: Option<&str>) -> Result<Arc<Account>, AccountError> {
+    async fn settle(
+        &self,
+        archive: Archive,
+        identity: Identity,
+        options: Options,
+        password: Option<&str>,
+    ) -> Result<Arc<Account>, AccountError> {
         let id = LocalAccountId::from_bytes(keep::random());
-        let (new, dir) = (self.dir.join(format!("{id}.new")), self.dir.join(id.as_str()));
-        let io = |path: &Path| { let path = path.to_owned(); move |source| KeepError::Io { path, source } };
+        let (new, dir) = (
+            self.dir.join(format!("{id}.new")),
+            self.dir.join(id.as_str()),
+        );
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| KeepError::Io { path, source }
+        };
         std::fs::create_dir_all(&new).map_err(io(&new))?;
-        let bytes = tokio::task::block_in_place(|| archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)).map_err(internal)?;
+        let bytes = tokio::task::block_in_place(|| {
+            archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)
+        })
+        .map_err(internal)?;
         keep::write_archive(&new, &bytes)?;
         keep::write_identity(&new, &identity)?;
         {
@@ -134,7 +211,9 @@ impl Accounts {
             }
         }
         std::fs::rename(&new, &dir).map_err(io(&dir))?;
-        std::fs::File::open(&self.dir).and_then(|d| d.sync_all()).map_err(io(&self.dir))?;
+        std::fs::File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .map_err(io(&self.dir))?;
         self.load(&id).await
     }
 
@@ -148,16 +227,29 @@ impl Accounts {
         for (peer, contact) in book.contacts() {
             trust.set_contact(peer, contact);
         }
-        let cloned: Vec<_> = book.conversations().filter(|c| book.local(&c.id).cloned).map(|c| c.id).collect();
-        let index = Index::open(&dir.join("index.sqlite")).map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
-        let secure = SecureDht::new(self.context.dht.clone(), Arc::new(AwsLc), identity.device_key.clone());
+        let cloned: Vec<_> = book
+            .conversations()
+            .filter(|c| book.local(&c.id).cloned)
+            .map(|c| c.id)
+            .collect();
+        let index = Index::open(&dir.join("index.sqlite"))
+            .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
+        let secure = SecureDht::new(
+            self.context.dht.clone(),
+            Arc::new(AwsLc),
+            identity.device_key.clone(),
+        );
         // The manager asks who may connect before the account is put together.
         let late: Arc<OnceLock<Weak<Account>>> = Arc::default();
         let policy = {
             let late = late.clone();
-            Arc::new(move |peer: &starling_core::id::AccountId, _: &starling_core::id::DeviceId| {
-                late.get().and_then(Weak::upgrade).is_some_and(|a| a.lets_in(peer))
-            })
+            Arc::new(
+                move |peer: &starling_core::id::AccountId, _: &starling_core::id::DeviceId| {
+                    late.get()
+                        .and_then(Weak::upgrade)
+                        .is_some_and(|a| a.lets_in(peer))
+                },
+            )
         };
         let config = PeerConfig {
             chain: identity.chain.clone(),
@@ -168,8 +260,16 @@ impl Accounts {
             policy,
             limits: Limits::default(),
         };
-        let signalling = Arc::new(DhtSignalling::new(self.context.dht.clone(), Arc::new(AwsLc), &identity));
-        let (peers, incoming) = PeerManager::start(config, signalling).map_err(|source| KeepError::Io { path: dir.join("peers"), source })?;
+        let signalling = Arc::new(DhtSignalling::new(
+            self.context.dht.clone(),
+            Arc::new(AwsLc),
+            &identity,
+        ));
+        let (peers, incoming) =
+            PeerManager::start(config, signalling).map_err(|source| KeepError::Io {
+                path: dir.join("peers"),
+                source,
+            })?;
         let has_password = keep::has_password(&dir)?;
         let account = Arc::new(Account {
             id: id.clone(),
@@ -181,7 +281,12 @@ impl Accounts {
             index: Mutex::new(index),
             peers,
             links: Links::default(),
-            shared: Mutex::new(Shared { options: options.clone(), trust, has_password, ..Shared::default() }),
+            shared: Mutex::new(Shared {
+                options: options.clone(),
+                trust,
+                has_password,
+                ..Shared::default()
+            }),
             wake: Notify::new(),
             stop: CancellationToken::new(),
         });
@@ -194,13 +299,18 @@ impl Accounts {
                     (self.context.emit)(Event::BridgeNotice {
                         level: NoticeLevel::Error,
                         code: "conversation_broken".into(),
-                        text: format!("The conversation {conversation} cannot be opened: {e}. It was left as it is."),
+                        text: format!(
+                            "The conversation {conversation} cannot be opened: {e}. It was left as it is."
+                        ),
                         account: Some(id.clone()),
                     });
                 }
             }
         }
-        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), account.clone());
+        self.open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.clone(), account.clone());
         if !options.inactive {
             account.set_state(starling_core::api::AccountState::Connecting);
             account.run(incoming);
@@ -211,27 +321,46 @@ impl Accounts {
     /// Removes an account and everything of it.
     pub async fn remove(&self, id: &LocalAccountId) -> Result<(), AccountError> {
         let account = self.get(id)?;
-        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
         account.stop().await;
         let gone = account.dir.with_extension("new");
         // Renamed first: an interrupted removal is finished at the next start.
-        std::fs::rename(&account.dir, &gone).map_err(|source| KeepError::Io { path: account.dir.clone(), source })?;
+        std::fs::rename(&account.dir, &gone).map_err(|source| KeepError::Io {
+            path: account.dir.clone(),
+            source,
+        })?;
         if let Err(e) = std::fs::remove_dir_all(&gone) {
             tracing::warn!(%e, "a removed account is still on the disk; it goes at the next start");
         }
-        (self.context.emit)(Event::AccountState { account: id.clone(), state: starling_core::api::AccountState::Inactive, details: None, removed: true });
+        (self.context.emit)(Event::AccountState {
+            account: id.clone(),
+            state: starling_core::api::AccountState::Inactive,
+            details: None,
+            removed: true,
+        });
         Ok(())
     }
 
     /// Switches an account on or off.
-    pub async fn set_active(&self, id: &LocalAccountId, active: bool) -> Result<starling_core::api::Account, AccountError> {
+    pub async fn set_active(
+        &self,
+        id: &LocalAccountId,
+        active: bool,
+    ) -> Result<starling_core::api::Account, AccountError> {
         let account = self.get(id)?;
         let view = account.change_options(|o| o.inactive = !active).await?;
-        let running = !account.stop.is_cancelled() && account.shared().state != starling_core::api::AccountState::Inactive;
+        let running = !account.stop.is_cancelled()
+            && account.shared().state != starling_core::api::AccountState::Inactive;
         if running == active {
             return Ok(view);
         }
-        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.open
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
         account.stop().await;
         drop(account);
         Ok(self.load(id).await?.view())
@@ -253,29 +382,52 @@ impl Account {
         }
         *peer == self.jami_id()
             || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
-            || self.conversations().iter().any(|c| c.snapshot().may_fetch(peer))
+            || self
+                .conversations()
+                .iter()
+                .any(|c| c.snapshot().may_fetch(peer))
     }
 
     /// The archive with what the account knows now, under its own password.
     pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
         let file = keep::read_archive(&self.dir)?;
         let credential = Credential::password(password.unwrap_or_default());
-        let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential)).map_err(|e| archive_error(&e))?;
-        let (contacts, conversations, requests) =
-            self.book.ask(|b| (b.contacts().clone(), b.records().clone(), b.requests().map(|r| (r.conversation, r.clone())).collect())).await?;
-        (archive.contacts, archive.conversations, archive.requests) = (contacts, conversations, requests);
-        archive.details.insert("Account.displayName".into(), self.shared().options.profile.display_name.clone());
-        let bytes = tokio::task::block_in_place(|| archive.write(&credential, &AwsLc)).map_err(internal)?;
+        let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential))
+            .map_err(|e| archive_error(&e))?;
+        let (contacts, conversations, requests) = self
+            .book
+            .ask(|b| {
+                (
+                    b.contacts().clone(),
+                    b.records().clone(),
+                    b.requests().map(|r| (r.conversation, r.clone())).collect(),
+                )
+            })
+            .await?;
+        (archive.contacts, archive.conversations, archive.requests) =
+            (contacts, conversations, requests);
+        archive.details.insert(
+            "Account.displayName".into(),
+            self.shared().options.profile.display_name.clone(),
+        );
+        let bytes =
+            tokio::task::block_in_place(|| archive.write(&credential, &AwsLc)).map_err(internal)?;
         keep::write_archive(&self.dir, &bytes)?;
         Ok(bytes)
     }
 
     /// Another password for the archive.
-    pub async fn change_password(&self, old: Option<&str>, new: Option<&str>) -> Result<(), AccountError> {
+    pub async fn change_password(
+        &self,
+        old: Option<&str>,
+        new: Option<&str>,
+    ) -> Result<(), AccountError> {
         let file = keep::read_archive(&self.dir)?;
         let old = Credential::password(old.unwrap_or_default());
         let new = new.unwrap_or_default();
-        let bytes = tokio::task::block_in_place(|| Archive::change_password(&file, &old, new, &AwsLc)).map_err(|e| archive_error(&e))?;
+        let bytes =
+            tokio::task::block_in_place(|| Archive::change_password(&file, &old, new, &AwsLc))
+                .map_err(|e| archive_error(&e))?;
         keep::write_archive(&self.dir, &bytes)?;
         self.shared().has_password = !new.is_empty();
         Ok(())

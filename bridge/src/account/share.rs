@@ -16,17 +16,29 @@ const MAX_BUNDLE: usize = 256 << 20;
 
 impl Account {
     /// What it takes to validate `limit` commits again, walking back from `from` or the newest.
-    pub async fn objects(&self, id: ConversationId, from: Option<ObjectId>, limit: usize) -> Result<Vec<u8>, AccountError> {
+    pub async fn objects(
+        &self,
+        id: ConversationId,
+        from: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<u8>, AccountError> {
         let conversation = self.need_conversation(&id)?;
-        let commits = conversation.ask(move |r: &mut Repo| r.timeline().window(from.as_ref(), limit)).await?;
-        let commits = commits.ok_or_else(|| ApiError::not_found("There is no commit with that id in this conversation."))?;
+        let commits = conversation
+            .ask(move |r: &mut Repo| r.timeline().window(from.as_ref(), limit))
+            .await?;
+        let commits = commits.ok_or_else(|| {
+            ApiError::not_found("There is no commit with that id in this conversation.")
+        })?;
         let store = conversation.store.clone();
         tokio::task::block_in_place(move || {
             let recorder = Recorder::new(&*store);
             {
                 let mut validation = Validation::window(&recorder, id, commits);
                 // Reading is what counts here; the verdict is the page's.
-                while let Some(batch) = validation.next_batch(BATCH).map_err(|f| RepoError::Rejected(Box::new(f)))? {
+                while let Some(batch) = validation
+                    .next_batch(BATCH)
+                    .map_err(|f| RepoError::Rejected(Box::new(f)))?
+                {
                     drop(batch);
                 }
             }
@@ -38,7 +50,12 @@ impl Account {
                     Kind::Blob => ObjectKind::Blob,
                     _ => continue,
                 };
-                write(&mut out, kind, &id, &data).ok_or_else(|| ApiError::new(ErrorCode::TooLarge, format!("The object {id} is too large to be shown.")))?;
+                write(&mut out, kind, &id, &data).ok_or_else(|| {
+                    ApiError::new(
+                        ErrorCode::TooLarge,
+                        format!("The object {id} is too large to be shown."),
+                    )
+                })?;
             }
             Ok(out)
         })
@@ -52,14 +69,25 @@ impl Account {
             let store = &*conversation.store;
             let broken = |e: reach::Broken| ApiError::new(ErrorCode::Corrupt, e.to_string());
             let objects = reach::missing(store, head, &Default::default()).map_err(broken)?;
-            let mut out = format!("# v2 git bundle\n{head} HEAD\n{head} refs/heads/main\n\n").into_bytes();
-            let (mut writer, start) = PackWriter::new(u32::try_from(objects.len()).unwrap_or(u32::MAX), false);
+            let mut out =
+                format!("# v2 git bundle\n{head} HEAD\n{head} refs/heads/main\n\n").into_bytes();
+            let (mut writer, start) =
+                PackWriter::new(u32::try_from(objects.len()).unwrap_or(u32::MAX), false);
             out.extend(start);
             for object in objects {
-                let (kind, data) = store.read(&object).ok_or_else(|| ApiError::new(ErrorCode::Corrupt, format!("The object {object} is missing.")))?;
+                let (kind, data) = store.read(&object).ok_or_else(|| {
+                    ApiError::new(
+                        ErrorCode::Corrupt,
+                        format!("The object {object} is missing."),
+                    )
+                })?;
                 out.extend(writer.object(kind, &data));
                 if out.len() > MAX_BUNDLE {
-                    return Err(ApiError::new(ErrorCode::TooLarge, "The conversation is larger than 256 MiB: copy its repository instead.").into());
+                    return Err(ApiError::new(
+                        ErrorCode::TooLarge,
+                        "The conversation is larger than 256 MiB: copy its repository instead.",
+                    )
+                    .into());
                 }
             }
             out.extend(writer.finish().0);

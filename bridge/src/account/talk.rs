@@ -10,13 +10,14 @@ use crate::store::index::Row;
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
-    self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event, MemberRole, MessageFound, MessageType,
+    self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
+    MemberRole, MessageFound, MessageType,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::notice::Notice;
 use starling_core::swarm::members::{Profile as Title, Role};
 use starling_core::swarm::message::{ConversationMode as Mode, Message as Swarm};
-use starling_core::swarm::write::{Repository, Writer, WriteError, Written};
+use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,27 +47,49 @@ fn api_role(role: Role) -> MemberRole {
 }
 
 fn data_url(avatar: &str) -> String {
-    if avatar.starts_with("data:") { avatar.to_owned() } else { format!("data:image/{};base64,{avatar}", if avatar.starts_with("/9j/") { "jpeg" } else { "png" }) }
+    if avatar.starts_with("data:") {
+        avatar.to_owned()
+    } else {
+        format!(
+            "data:image/{};base64,{avatar}",
+            if avatar.starts_with("/9j/") {
+                "jpeg"
+            } else {
+                "png"
+            }
+        )
+    }
 }
 
 impl Account {
     // --- coming and going ---
 
     /// Opens a conversation that is on the disk, and counts it among those here.
-    pub(super) async fn open_conversation(self: &Arc<Self>, id: ConversationId) -> Result<Conversation, AccountError> {
+    pub(super) async fn open_conversation(
+        self: &Arc<Self>,
+        id: ConversationId,
+    ) -> Result<Conversation, AccountError> {
         let state = self.book.ask(|b| Self::state_of(b)).await?;
-        let conversation = tokio::task::block_in_place(|| Conversation::open(&self.dir, id, state, self.me()))?;
+        let conversation =
+            tokio::task::block_in_place(|| Conversation::open(&self.dir, id, state, self.me()))?;
         self.shared().conversations.insert(id, conversation.clone());
         Ok(conversation)
     }
 
     /// Makes a conversation: on the disk, in the book, in the list.
-    pub(super) async fn new_conversation(self: &Arc<Self>, mode: Mode, with: Option<AccountId>) -> Result<Conversation, AccountError> {
+    pub(super) async fn new_conversation(
+        self: &Arc<Self>,
+        mode: Mode,
+        with: Option<AccountId>,
+    ) -> Result<Conversation, AccountError> {
         let state = self.book.ask(|b| Self::state_of(b)).await?;
         let me = self.me();
-        let conversation = tokio::task::block_in_place(|| Conversation::create(&self.dir, state, me, mode, with, now_unix()))?;
+        let conversation = tokio::task::block_in_place(|| {
+            Conversation::create(&self.dir, state, me, mode, with, now_unix())
+        })?;
         let mut info = ConvInfo::new(conversation.id, mode.number(), now_ms());
-        info.members.extend(with.into_iter().chain([self.jami_id()]));
+        info.members
+            .extend(with.into_iter().chain([self.jami_id()]));
         let id = conversation.id;
         self.book
             .ask(move |b| -> Result<(), StateError> {
@@ -83,8 +106,13 @@ impl Account {
     }
 
     /// Takes a conversation out of the list and off the disk, without a word to anyone.
-    pub(super) async fn forget_conversation(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
-        self.book.ask(move |b| b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms))).await??;
+    pub(super) async fn forget_conversation(
+        self: &Arc<Self>,
+        id: ConversationId,
+    ) -> Result<(), AccountError> {
+        self.book
+            .ask(move |b| b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms)))
+            .await??;
         let conversation = self.shared().conversations.remove(&id);
         drop(conversation);
         if let Err(e) = self.index().remove(&id) {
@@ -95,7 +123,10 @@ impl Account {
         if let Err(e) = std::fs::remove_dir_all(&path) {
             tracing::debug!(%e, "a removed conversation is still on the disk");
         }
-        self.emit(Event::ConversationRemoved { account: self.id.clone(), conversation: id });
+        self.emit(Event::ConversationRemoved {
+            account: self.id.clone(),
+            conversation: id,
+        });
         Ok(())
     }
 
@@ -106,13 +137,26 @@ impl Account {
             return self.forget_conversation(id).await;
         };
         let own = self.jami_id();
-        let others = conversation.snapshot().members.iter().any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
+        let others = conversation
+            .snapshot()
+            .members
+            .iter()
+            .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
         if others && conversation.snapshot().takes_part(&own) {
-            conversation.ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now))).await??;
+            conversation
+                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
+                .await??;
             self.tell_all(&conversation, None).await;
             // Kept, out of sight, until somebody has fetched the leave; see `tidy`.
-            self.book.ask(move |b| b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms))).await??;
-            self.emit(Event::ConversationRemoved { account: self.id.clone(), conversation: id });
+            self.book
+                .ask(move |b| {
+                    b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms))
+                })
+                .await??;
+            self.emit(Event::ConversationRemoved {
+                account: self.id.clone(),
+                conversation: id,
+            });
             return Ok(());
         }
         self.forget_conversation(id).await
@@ -121,7 +165,9 @@ impl Account {
     // --- saying what changed ---
 
     fn index(&self) -> std::sync::MutexGuard<'_, crate::store::index::Index> {
-        self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.index
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Brings the index up to the conversation.
@@ -131,7 +177,14 @@ impl Account {
         if matches!(self.index().head(&id), Ok(Some(h)) if h == head) {
             return;
         }
-        let rows = conversation.ask(|r| r.timeline().entries().filter_map(|e| row(&e.to_api())).collect::<Vec<_>>()).await;
+        let rows = conversation
+            .ask(|r| {
+                r.timeline()
+                    .entries()
+                    .filter_map(|e| row(&e.to_api()))
+                    .collect::<Vec<_>>()
+            })
+            .await;
         if let Ok(rows) = rows
             && let Err(e) = self.index().put(&id, &head, &rows)
         {
@@ -140,9 +193,18 @@ impl Account {
     }
 
     /// Reports what new commits changed for a reader.
-    pub(super) async fn show_changes(self: &Arc<Self>, conversation: &Conversation, changes: Changes, snapshot_changed: bool) {
+    pub(super) async fn show_changes(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        changes: Changes,
+        snapshot_changed: bool,
+    ) {
         let id = conversation.id;
-        let Changes { shown, updated, reordered } = changes;
+        let Changes {
+            shown,
+            updated,
+            reordered,
+        } = changes;
         let Ok((new, changed)) = conversation
             .ask(move |r| {
                 let new: Vec<_> = shown.iter().filter_map(|id| r.message(id)).collect();
@@ -158,19 +220,36 @@ impl Account {
             tracing::warn!(%e, "the index could not be brought up to date");
         }
         if let Some(after) = reordered {
-            self.emit(Event::ConversationReordered { account: self.id.clone(), conversation: id, after });
+            self.emit(Event::ConversationReordered {
+                account: self.id.clone(),
+                conversation: id,
+                after,
+            });
         }
         for message in new {
             if let Some(change) = &message.member {
                 let member = self.member_view(&conversation.snapshot(), change.id).await;
                 if let Ok(Some(member)) = member {
-                    self.emit(Event::ConversationMember { account: self.id.clone(), conversation: id, member: Box::new(member), action: change.action });
+                    self.emit(Event::ConversationMember {
+                        account: self.id.clone(),
+                        conversation: id,
+                        member: Box::new(member),
+                        action: change.action,
+                    });
                 }
             }
-            self.emit(Event::MessageReceived { account: self.id.clone(), conversation: id, message: Box::new(message) });
+            self.emit(Event::MessageReceived {
+                account: self.id.clone(),
+                conversation: id,
+                message: Box::new(message),
+            });
         }
         for message in changed {
-            self.emit(Event::MessageUpdated { account: self.id.clone(), conversation: id, message: Box::new(message) });
+            self.emit(Event::MessageUpdated {
+                account: self.id.clone(),
+                conversation: id,
+                message: Box::new(message),
+            });
         }
         if snapshot_changed {
             self.wake.notify_one();
@@ -181,35 +260,72 @@ impl Account {
     /// Reports that a conversation can be used.
     pub(super) async fn show_ready(self: &Arc<Self>, conversation: &Conversation) {
         if let Ok(details) = self.conversation_view(conversation.id).await {
-            self.emit(Event::ConversationReady { account: self.id.clone(), conversation: conversation.id, details: Box::new(details) });
+            self.emit(Event::ConversationReady {
+                account: self.id.clone(),
+                conversation: conversation.id,
+                details: Box::new(details),
+            });
         }
     }
 
     /// Reports that a conversation looks different in the list.
     pub(super) async fn show_updated(self: &Arc<Self>, conversation: &Conversation) {
         if let Ok(details) = self.conversation_view(conversation.id).await {
-            self.emit(Event::ConversationUpdated { account: self.id.clone(), conversation: conversation.id, details: Box::new(details) });
+            self.emit(Event::ConversationUpdated {
+                account: self.id.clone(),
+                conversation: conversation.id,
+                details: Box::new(details),
+            });
         }
     }
 
     // --- views ---
 
-    async fn profiles(&self, ids: Vec<AccountId>) -> Result<BTreeMap<AccountId, Profile>, AccountError> {
+    async fn profiles(
+        &self,
+        ids: Vec<AccountId>,
+    ) -> Result<BTreeMap<AccountId, Profile>, AccountError> {
         let own = (self.jami_id(), self.shared().options.profile.clone());
-        let mut found: BTreeMap<AccountId, Profile> = self.book.ask(move |b| ids.into_iter().map(|id| (id, b.profile(&id))).collect()).await?;
+        let mut found: BTreeMap<AccountId, Profile> = self
+            .book
+            .ask(move |b| ids.into_iter().map(|id| (id, b.profile(&id))).collect())
+            .await?;
         if let Some(p) = found.get_mut(&own.0) {
             *p = own.1;
         }
         Ok(found)
     }
 
-    fn view_member(&self, id: AccountId, role: Role, profile: Profile, read_up_to: Option<ObjectId>) -> api::Member {
-        api::Member { id, role: api_role(role), display_name: profile.display_name, avatar: profile.avatar, read_up_to, presence: self.presence(&id) }
+    fn view_member(
+        &self,
+        id: AccountId,
+        role: Role,
+        profile: Profile,
+        read_up_to: Option<ObjectId>,
+    ) -> api::Member {
+        api::Member {
+            id,
+            role: api_role(role),
+            display_name: profile.display_name,
+            avatar: profile.avatar,
+            read_up_to,
+            presence: self.presence(&id),
+        }
     }
 
-    async fn member_view(&self, snapshot: &Snapshot, id: AccountId) -> Result<Option<api::Member>, AccountError> {
-        let Some(role) = snapshot.role(&id) else { return Ok(None) };
-        let profile = self.profiles(vec![id]).await?.remove(&id).unwrap_or_default();
+    async fn member_view(
+        &self,
+        snapshot: &Snapshot,
+        id: AccountId,
+    ) -> Result<Option<api::Member>, AccountError> {
+        let Some(role) = snapshot.role(&id) else {
+            return Ok(None);
+        };
+        let profile = self
+            .profiles(vec![id])
+            .await?
+            .remove(&id)
+            .unwrap_or_default();
         Ok(Some(self.view_member(id, role, profile, None)))
     }
 
@@ -219,30 +335,71 @@ impl Account {
         self.members_of(&conversation, usize::MAX).await
     }
 
-    async fn members_of(&self, conversation: &Conversation, max: usize) -> Result<Vec<api::Member>, AccountError> {
-        let members: Vec<_> = conversation.snapshot().members.iter().take(max).copied().collect();
+    async fn members_of(
+        &self,
+        conversation: &Conversation,
+        max: usize,
+    ) -> Result<Vec<api::Member>, AccountError> {
+        let members: Vec<_> = conversation
+            .snapshot()
+            .members
+            .iter()
+            .take(max)
+            .copied()
+            .collect();
         let ids: Vec<AccountId> = members.iter().map(|m| m.id).collect();
         let read = {
             let ids = ids.clone();
-            conversation.ask(move |r| ids.into_iter().map(|id| r.read_up_to(&id)).collect::<Vec<_>>()).await?
+            conversation
+                .ask(move |r| {
+                    ids.into_iter()
+                        .map(|id| r.read_up_to(&id))
+                        .collect::<Vec<_>>()
+                })
+                .await?
         };
         let mut profiles = self.profiles(ids).await?;
-        Ok(members.into_iter().zip(read).map(|(m, read)| self.view_member(m.id, m.role, profiles.remove(&m.id).unwrap_or_default(), read)).collect())
+        Ok(members
+            .into_iter()
+            .zip(read)
+            .map(|(m, read)| {
+                self.view_member(
+                    m.id,
+                    m.role,
+                    profiles.remove(&m.id).unwrap_or_default(),
+                    read,
+                )
+            })
+            .collect())
     }
 
     /// One conversation as the list shows it.
-    pub async fn conversation_view(self: &Arc<Self>, id: ConversationId) -> Result<api::Conversation, AccountError> {
+    pub async fn conversation_view(
+        self: &Arc<Self>,
+        id: ConversationId,
+    ) -> Result<api::Conversation, AccountError> {
         let (info, local, preferences) = self
             .book
             .ask(move |b| -> Result<_, StateError> {
-                Ok((b.conversation(&id).cloned(), b.local(&id), b.state().get::<ConversationPreferences>("preferences", &id.to_hex())?.unwrap_or_default()))
+                Ok((
+                    b.conversation(&id).cloned(),
+                    b.local(&id),
+                    b.state()
+                        .get::<ConversationPreferences>("preferences", &id.to_hex())?
+                        .unwrap_or_default(),
+                ))
             })
             .await??;
-        let info = info.ok_or_else(|| ApiError::not_found(format!("This account has no conversation {id}.")))?;
+        let info = info.ok_or_else(|| {
+            ApiError::not_found(format!("This account has no conversation {id}."))
+        })?;
         let Some(conversation) = self.conversation(&id) else {
             let ids: Vec<AccountId> = info.members.iter().copied().collect();
             let profiles = self.profiles(ids).await?;
-            let members = profiles.into_iter().map(|(id, p)| self.view_member(id, Role::Member, p, None)).collect();
+            let members = profiles
+                .into_iter()
+                .map(|(id, p)| self.view_member(id, Role::Member, p, None))
+                .collect();
             let field = |key: &str| local.metadata.get(key).filter(|v| !v.is_empty()).cloned();
             let group = info.mode != MODE_ONE_TO_ONE;
             return Ok(api::Conversation {
@@ -262,7 +419,9 @@ impl Account {
             });
         };
         let read_up_to = info.last_displayed;
-        let (last_message, unread) = conversation.ask(move |r| (r.last_message(), r.unread(read_up_to.as_ref()))).await?;
+        let (last_message, unread) = conversation
+            .ask(move |r| (r.last_message(), r.unread(read_up_to.as_ref())))
+            .await?;
         let snapshot = conversation.snapshot();
         let text = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
         Ok(api::Conversation {
@@ -284,37 +443,68 @@ impl Account {
 
     /// All conversations, the one with the newest message first.
     pub async fn list(self: &Arc<Self>) -> Result<Vec<api::Conversation>, AccountError> {
-        let ids: Vec<ConversationId> = self.book.ask(|b| b.conversations().map(|c| c.id).collect()).await?;
+        let ids: Vec<ConversationId> = self
+            .book
+            .ask(|b| b.conversations().map(|c| c.id).collect())
+            .await?;
         let mut out = Vec::with_capacity(ids.len());
         for id in ids {
             out.push(self.conversation_view(id).await?);
         }
-        out.sort_by_key(|c| std::cmp::Reverse(c.last_message.as_ref().map_or(c.created, |m| m.sent_at)));
+        out.sort_by_key(|c| {
+            std::cmp::Reverse(c.last_message.as_ref().map_or(c.created, |m| m.sent_at))
+        });
         Ok(out)
     }
 
     /// A piece of history.
-    pub async fn history(&self, id: ConversationId, before: Option<ObjectId>, limit: usize) -> Result<(Vec<api::Message>, bool), AccountError> {
+    pub async fn history(
+        &self,
+        id: ConversationId,
+        before: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<(Vec<api::Message>, bool), AccountError> {
         let conversation = self.need_conversation(&id)?;
-        let page = conversation.ask(move |r| r.page(before.as_ref(), limit)).await?;
-        page.ok_or_else(|| ApiError::not_found("There is no message with that id in this conversation.").into())
+        let page = conversation
+            .ask(move |r| r.page(before.as_ref(), limit))
+            .await?;
+        page.ok_or_else(|| {
+            ApiError::not_found("There is no message with that id in this conversation.").into()
+        })
     }
 
     /// One message.
-    pub async fn message(&self, id: ConversationId, message: ObjectId) -> Result<api::Message, AccountError> {
+    pub async fn message(
+        &self,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<api::Message, AccountError> {
         let conversation = self.need_conversation(&id)?;
         let found = conversation.ask(move |r| r.message(&message)).await?;
-        found.ok_or_else(|| ApiError::not_found("There is no message with that id in this conversation.").into())
+        found.ok_or_else(|| {
+            ApiError::not_found("There is no message with that id in this conversation.").into()
+        })
     }
 
     /// Messages with certain words.
-    pub async fn search(&self, conversation: Option<ConversationId>, query: &str, limit: usize) -> Result<Vec<MessageFound>, AccountError> {
-        let found = self.index().search(conversation.as_ref(), query, limit).map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
+    pub async fn search(
+        &self,
+        conversation: Option<ConversationId>,
+        query: &str,
+        limit: usize,
+    ) -> Result<Vec<MessageFound>, AccountError> {
+        let found = self
+            .index()
+            .search(conversation.as_ref(), query, limit)
+            .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
         let mut out = Vec::with_capacity(found.len());
         for (conversation, id) in found {
             // What the index knows and the conversation does not is about to be caught up.
             if let Ok(message) = self.message(conversation, id).await {
-                out.push(MessageFound { conversation, message });
+                out.push(MessageFound {
+                    conversation,
+                    message,
+                });
             }
         }
         Ok(out)
@@ -323,47 +513,91 @@ impl Account {
     // --- writing ---
 
     /// Writes a commit, shows it here, then tells the others.
-    async fn write<F>(self: &Arc<Self>, id: ConversationId, operation: F) -> Result<ObjectId, AccountError>
+    async fn write<F>(
+        self: &Arc<Self>,
+        id: ConversationId,
+        operation: F,
+    ) -> Result<ObjectId, AccountError>
     where
-        F: FnOnce(&mut Repository<'_>, &Writer<'_>, u64) -> Result<Written, WriteError> + Send + 'static,
+        F: FnOnce(&mut Repository<'_>, &Writer<'_>, u64) -> Result<Written, WriteError>
+            + Send
+            + 'static,
     {
         let conversation = self.need_conversation(&id)?;
-        let (commit, changes) = conversation.ask(move |r| r.write(now_unix(), operation)).await??;
+        let (commit, changes) = conversation
+            .ask(move |r| r.write(now_unix(), operation))
+            .await??;
         self.show_changes(&conversation, changes, true).await;
         self.tell_all(&conversation, None).await;
         Ok(commit)
     }
 
     /// Sends a text. It is committed and on the disk when this returns.
-    pub async fn send(self: &Arc<Self>, id: ConversationId, body: String, reply_to: Option<ObjectId>) -> Result<ObjectId, AccountError> {
+    pub async fn send(
+        self: &Arc<Self>,
+        id: ConversationId,
+        body: String,
+        reply_to: Option<ObjectId>,
+    ) -> Result<ObjectId, AccountError> {
         if body.trim().is_empty() {
             return Err(ApiError::invalid("An empty message is not sent.").into());
         }
         if body.len() > MAX_BODY {
-            return Err(ApiError::new(ErrorCode::TooLarge, "The message is longer than one mebibyte. Send it as a file.").into());
+            return Err(ApiError::new(
+                ErrorCode::TooLarge,
+                "The message is longer than one mebibyte. Send it as a file.",
+            )
+            .into());
         }
-        let commit = self.write(id, move |repo, writer, now| repo.message(writer, Swarm::text(body, reply_to), now)).await?;
+        let commit = self
+            .write(id, move |repo, writer, now| {
+                repo.message(writer, Swarm::text(body, reply_to), now)
+            })
+            .await?;
         // Who writes has read.
         self.mark_read(id, commit, false).await?;
         Ok(commit)
     }
 
-    async fn mark_read(self: &Arc<Self>, id: ConversationId, message: ObjectId, say: bool) -> Result<(), AccountError> {
+    async fn mark_read(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+        say: bool,
+    ) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
-        let before = self.book.ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed)).await?;
-        if !conversation.ask(move |r| r.timeline().is_after(&message, before.as_ref())).await? {
+        let before = self
+            .book
+            .ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed))
+            .await?;
+        if !conversation
+            .ask(move |r| r.timeline().is_after(&message, before.as_ref()))
+            .await?
+        {
             return Ok(());
         }
-        self.book.ask(move |b| b.change_conversation(&id, |c| c.last_displayed = Some(message))).await??;
+        self.book
+            .ask(move |b| b.change_conversation(&id, |c| c.last_displayed = Some(message)))
+            .await??;
         if say && self.shared().options.settings.read_receipts {
-            self.tell_members(&conversation, &Notice::Displayed { conversation: id, message });
+            self.tell_members(
+                &conversation,
+                &Notice::Displayed {
+                    conversation: id,
+                    message,
+                },
+            );
         }
         self.show_updated(&conversation).await;
         Ok(())
     }
 
     /// Everything up to a message was read.
-    pub async fn mark_displayed(self: &Arc<Self>, id: ConversationId, message: ObjectId) -> Result<(), AccountError> {
+    pub async fn mark_displayed(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<(), AccountError> {
         self.message(id, message).await?;
         self.mark_read(id, message, true).await
     }
@@ -372,7 +606,13 @@ impl Account {
     pub fn set_typing(&self, id: ConversationId, active: bool) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
         if self.shared().options.settings.typing {
-            self.tell_members(&conversation, &Notice::Composing { conversation: id, active });
+            self.tell_members(
+                &conversation,
+                &Notice::Composing {
+                    conversation: id,
+                    active,
+                },
+            );
         }
         Ok(())
     }
@@ -389,21 +629,40 @@ impl Account {
     // --- groups ---
 
     /// Makes a group and invites people to it.
-    pub async fn create_group(self: &Arc<Self>, mode: ConversationMode, title: Option<String>, members: Vec<AccountId>) -> Result<api::Conversation, AccountError> {
+    pub async fn create_group(
+        self: &Arc<Self>,
+        mode: ConversationMode,
+        title: Option<String>,
+        members: Vec<AccountId>,
+    ) -> Result<api::Conversation, AccountError> {
         if members.len() > MAX_FIRST_MEMBERS {
             return Err(ApiError::new(ErrorCode::TooLarge, format!("A group begins with at most {MAX_FIRST_MEMBERS} people; invite the others afterwards.")).into());
         }
         let mode = match mode {
             ConversationMode::InvitesOnly => Mode::InvitesOnly,
             ConversationMode::OneToOne => {
-                return Err(ApiError::invalid("A conversation of two is made by adding a contact.").into());
+                return Err(ApiError::invalid(
+                    "A conversation of two is made by adding a contact.",
+                )
+                .into());
             }
-            _ => return Err(ApiError::unsupported("Groups of this kind cannot be made yet.").into()),
+            _ => {
+                return Err(
+                    ApiError::unsupported("Groups of this kind cannot be made yet.").into(),
+                );
+            }
         };
         let conversation = self.new_conversation(mode, None).await?;
         let id = conversation.id;
         if let Some(title) = title.filter(|t| !t.trim().is_empty()) {
-            self.update_conversation(id, Title { title: Some(one_line(&title)), ..Title::default() }).await?;
+            self.update_conversation(
+                id,
+                Title {
+                    title: Some(one_line(&title)),
+                    ..Title::default()
+                },
+            )
+            .await?;
         }
         for member in members {
             self.invite(id, member).await?;
@@ -412,9 +671,15 @@ impl Account {
     }
 
     /// Invites a person, or sends the invitation again.
-    pub async fn invite(self: &Arc<Self>, id: ConversationId, member: AccountId) -> Result<(), AccountError> {
+    pub async fn invite(
+        self: &Arc<Self>,
+        id: ConversationId,
+        member: AccountId,
+    ) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
-        let added = self.write(id, move |repo, writer, now| repo.add(writer, member, now)).await;
+        let added = self
+            .write(id, move |repo, writer, now| repo.add(writer, member, now))
+            .await;
         match added {
             Ok(_) | Err(AccountError::Repo(RepoError::Write(WriteError::AlreadyInvited))) => {}
             Err(e) => return Err(e),
@@ -437,7 +702,11 @@ impl Account {
     }
 
     /// Changes what a conversation calls itself.
-    pub async fn update_conversation(self: &Arc<Self>, id: ConversationId, change: Title) -> Result<(), AccountError> {
+    pub async fn update_conversation(
+        self: &Arc<Self>,
+        id: ConversationId,
+        change: Title,
+    ) -> Result<(), AccountError> {
         self.write(id, move |repo, writer, now| {
             let mut profile = repo.profile()?;
             profile.update(change);
@@ -448,13 +717,26 @@ impl Account {
     }
 
     /// What the owner chose for a conversation.
-    pub async fn preferences(&self, id: ConversationId) -> Result<ConversationPreferences, AccountError> {
-        Ok(self.book.ask(move |b| b.state().get("preferences", &id.to_hex())).await??.unwrap_or_default())
+    pub async fn preferences(
+        &self,
+        id: ConversationId,
+    ) -> Result<ConversationPreferences, AccountError> {
+        Ok(self
+            .book
+            .ask(move |b| b.state().get("preferences", &id.to_hex()))
+            .await??
+            .unwrap_or_default())
     }
 
     /// Keeps what the owner chose for a conversation.
-    pub async fn set_preferences(self: &Arc<Self>, id: ConversationId, preferences: ConversationPreferences) -> Result<(), AccountError> {
-        self.book.ask(move |b| b.state().put("preferences", &id.to_hex(), &preferences)).await??;
+    pub async fn set_preferences(
+        self: &Arc<Self>,
+        id: ConversationId,
+        preferences: ConversationPreferences,
+    ) -> Result<(), AccountError> {
+        self.book
+            .ask(move |b| b.state().put("preferences", &id.to_hex(), &preferences))
+            .await??;
         if let Some(conversation) = self.conversation(&id) {
             self.show_updated(&conversation).await;
         }
@@ -462,14 +744,27 @@ impl Account {
     }
 
     /// Checks every commit again.
-    pub async fn verify(&self, id: ConversationId) -> Result<api::ConversationVerdict, AccountError> {
-        Ok(self.need_conversation(&id)?.ask(|r| Repo::verify(r)).await?)
+    pub async fn verify(
+        &self,
+        id: ConversationId,
+    ) -> Result<api::ConversationVerdict, AccountError> {
+        Ok(self
+            .need_conversation(&id)?
+            .ask(|r| Repo::verify(r))
+            .await?)
     }
 
     /// How far a message got.
-    pub async fn status(&self, id: ConversationId, message: ObjectId) -> Result<api::MessageStatus, AccountError> {
+    pub async fn status(
+        &self,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<api::MessageStatus, AccountError> {
         self.message(id, message).await?;
-        let list = self.need_conversation(&id)?.ask(move |r| statuses(r, vec![message])).await?;
+        let list = self
+            .need_conversation(&id)?
+            .ask(move |r| statuses(r, vec![message]))
+            .await?;
         Ok(list.into_iter().next().map(|(_, s)| s).unwrap_or_default())
     }
 
@@ -481,7 +776,11 @@ impl Account {
 
 /// A title or description as cards can hold it.
 fn one_line(text: &str) -> String {
-    text.split(['\r', '\n']).collect::<Vec<_>>().join(" ").trim().to_owned()
+    text.split(['\r', '\n'])
+        .collect::<Vec<_>>()
+        .join(" ")
+        .trim()
+        .to_owned()
 }
 
 /// What the index keeps of a message; nothing of those without words.
@@ -491,5 +790,10 @@ fn row(message: &api::Message) -> Option<Row> {
         MessageType::File => message.file.as_ref()?.name.clone(),
         _ => return None,
     };
-    Some(Row { id: message.id, author: message.author, sent_at: message.sent_at, text })
+    Some(Row {
+        id: message.id,
+        author: message.author,
+        sent_at: message.sent_at,
+        text,
+    })
 }

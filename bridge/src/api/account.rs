@@ -6,12 +6,13 @@ use crate::account::{Account, Options};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use starling_core::api::method::{
-    AccountChangePassword, AccountCreate, AccountGet, AccountImport, AccountList, AccountRemove, AccountSetActive, AccountSetProfile, AccountUpdate,
-    ExportAccount,
+    AccountChangePassword, AccountCreate, AccountGet, AccountImport, AccountList, AccountRemove,
+    AccountSetActive, AccountSetProfile, AccountUpdate, ExportAccount,
 };
 use starling_core::api::{
-    self, AccountChangePasswordParams, AccountCreateParams, AccountExport, AccountExportParams, AccountImportParams, AccountParams, AccountSetActiveParams,
-    AccountSetProfileParams, AccountSettings, AccountUpdateParams, ApiError, ErrorCode, LocalAccountId, Nothing,
+    self, AccountChangePasswordParams, AccountCreateParams, AccountExport, AccountExportParams,
+    AccountImportParams, AccountParams, AccountSetActiveParams, AccountSetProfileParams,
+    AccountSettings, AccountUpdateParams, ApiError, ErrorCode, LocalAccountId, Nothing,
 };
 use std::sync::Arc;
 
@@ -41,29 +42,46 @@ pub(super) fn account(ctx: &Ctx, id: &LocalAccountId) -> Result<Arc<Account>, Ap
 
 fn name(text: Option<String>) -> Result<Option<String>, ApiError> {
     match text {
-        Some(t) if t.chars().count() > MAX_NAME => Err(ApiError::invalid(format!("A name has at most {MAX_NAME} characters."))),
-        Some(t) if t.chars().any(char::is_control) => Err(ApiError::invalid("A name has no line breaks or control characters.")),
+        Some(t) if t.chars().count() > MAX_NAME => Err(ApiError::invalid(format!(
+            "A name has at most {MAX_NAME} characters."
+        ))),
+        Some(t) if t.chars().any(char::is_control) => Err(ApiError::invalid(
+            "A name has no line breaks or control characters.",
+        )),
         other => Ok(other.map(|t| t.trim().to_owned())),
     }
 }
 
-fn options(display_name: Option<String>, bootstrap: Option<Vec<String>>) -> Result<Options, ApiError> {
+fn options(
+    display_name: Option<String>,
+    bootstrap: Option<Vec<String>>,
+) -> Result<Options, ApiError> {
     Ok(Options {
-        profile: Profile { display_name: name(display_name)?.unwrap_or_default(), avatar: None },
+        profile: Profile {
+            display_name: name(display_name)?.unwrap_or_default(),
+            avatar: None,
+        },
         device_name: device_name(),
-        settings: AccountSettings { bootstrap: bootstrap.unwrap_or_default(), ..AccountSettings::default() },
+        settings: AccountSettings {
+            bootstrap: bootstrap.unwrap_or_default(),
+            ..AccountSettings::default()
+        },
         ..Options::default()
     })
 }
 
 /// What this device is called until its owner says otherwise: the machine's name.
 fn device_name() -> String {
-    std::fs::read_to_string("/etc/hostname").map_or_else(|_| "Starling".into(), |n| n.trim().to_owned())
+    std::fs::read_to_string("/etc/hostname")
+        .map_or_else(|_| "Starling".into(), |n| n.trim().to_owned())
 }
 
 /// Nodes that an account brings along are asked as well.
 fn use_bootstrap(ctx: &Ctx, nodes: &[String]) -> Result<(), ApiError> {
-    let nodes = nodes.iter().map(|n| n.parse()).collect::<Result<Vec<_>, crate::dht::BadBootstrap>>();
+    let nodes = nodes
+        .iter()
+        .map(|n| n.parse())
+        .collect::<Result<Vec<_>, crate::dht::BadBootstrap>>();
     let nodes = nodes.map_err(|e| ApiError::invalid(e.to_string()))?;
     if let Some(dht) = ctx.app.dht().filter(|_| !nodes.is_empty()) {
         dht.bootstrap(nodes);
@@ -77,7 +95,11 @@ async fn create(ctx: Ctx, p: AccountCreateParams) -> Result<api::Account, ApiErr
     options.settings.name_server = p.name_server;
     options.settings.dht_proxy = p.dht_proxy;
     options.settings.turn = p.turn;
-    let account = ctx.app.accounts()?.create(options, p.password.as_deref()).await?;
+    let account = ctx
+        .app
+        .accounts()?
+        .create(options, p.password.as_deref())
+        .await?;
     Ok(account.view())
 }
 
@@ -117,29 +139,46 @@ async fn remove(ctx: Ctx, p: AccountParams) -> Result<(), ApiError> {
 }
 
 async fn export(ctx: Ctx, p: AccountExportParams) -> Result<AccountExport, ApiError> {
-    let bytes = account(&ctx, &p.account)?.export(p.password.as_deref()).await?;
-    Ok(AccountExport { archive: STANDARD.encode(bytes) })
+    let bytes = account(&ctx, &p.account)?
+        .export(p.password.as_deref())
+        .await?;
+    Ok(AccountExport {
+        archive: STANDARD.encode(bytes),
+    })
 }
 
 async fn import(ctx: Ctx, p: AccountImportParams) -> Result<api::Account, ApiError> {
     use_bootstrap(&ctx, p.bootstrap.as_deref().unwrap_or_default())?;
-    let archive = STANDARD.decode(p.archive.trim()).map_err(|_| ApiError::invalid("The backup is not base64."))?;
+    let archive = STANDARD
+        .decode(p.archive.trim())
+        .map_err(|_| ApiError::invalid("The backup is not base64."))?;
     let options = options(p.display_name, p.bootstrap)?;
-    let account = ctx.app.accounts()?.import(&archive, p.password.as_deref(), options).await?;
+    let account = ctx
+        .app
+        .accounts()?
+        .import(&archive, p.password.as_deref(), options)
+        .await?;
     Ok(account.view())
 }
 
 async fn change_password(ctx: Ctx, p: AccountChangePasswordParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.change_password(p.old.as_deref(), p.new.as_deref()).await?)
+    Ok(account(&ctx, &p.account)?
+        .change_password(p.old.as_deref(), p.new.as_deref())
+        .await?)
 }
 
 async fn set_profile(ctx: Ctx, p: AccountSetProfileParams) -> Result<api::Account, ApiError> {
     let display_name = name(p.display_name)?;
     if let Some(avatar) = p.avatar.as_ref().filter(|a| !a.is_empty()) {
         if avatar.len() > MAX_AVATAR {
-            return Err(ApiError::new(ErrorCode::TooLarge, "The picture is larger than 2 MiB. Choose a smaller one."));
+            return Err(ApiError::new(
+                ErrorCode::TooLarge,
+                "The picture is larger than 2 MiB. Choose a smaller one.",
+            ));
         }
-        if !avatar.starts_with("data:image/png;base64,") && !avatar.starts_with("data:image/jpeg;base64,") {
+        if !avatar.starts_with("data:image/png;base64,")
+            && !avatar.starts_with("data:image/jpeg;base64,")
+        {
             return Err(ApiError::invalid("The picture is no PNG and no JPEG."));
         }
     }

@@ -88,7 +88,10 @@ impl App {
             Bootstrap::None => Vec::new(),
             Bootstrap::Nodes(nodes) => nodes.clone(),
         };
-        let bootstrap = bootstrap.iter().map(|n| n.parse()).collect::<Result<Vec<BootstrapAddr>, _>>()?;
+        let bootstrap = bootstrap
+            .iter()
+            .map(|n| n.parse())
+            .collect::<Result<Vec<BootstrapAddr>, _>>()?;
         let config = DhtConfig {
             bootstrap,
             state_path: Some(self.config.data_dir.join("dht.state")),
@@ -102,7 +105,11 @@ impl App {
                 app.emit(event);
             }
         });
-        let context = Context { emit, dht: dht.clone(), loopback: false };
+        let context = Context {
+            emit,
+            dht: dht.clone(),
+            loopback: false,
+        };
         let accounts = Accounts::open(&self.config.data_dir, context).await?;
         let _ = self.network.set(Network { dht, accounts });
         Ok(())
@@ -120,7 +127,12 @@ impl App {
     /// The accounts.
     pub fn accounts(&self) -> Result<&Accounts, ApiError> {
         let network = self.network.get();
-        network.map(|n| &n.accounts).ok_or_else(|| ApiError::new(ErrorCode::Offline, "The bridge is still starting. Try again in a moment."))
+        network.map(|n| &n.accounts).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::Offline,
+                "The bridge is still starting. Try again in a moment.",
+            )
+        })
     }
 
     /// The DHT node, once it runs.
@@ -145,7 +157,9 @@ impl App {
 
     /// How many accounts there are.
     pub fn account_count(&self) -> u32 {
-        self.network.get().map_or(0, |n| u32::try_from(n.accounts.all().len()).unwrap_or(u32::MAX))
+        self.network.get().map_or(0, |n| {
+            u32::try_from(n.accounts.all().len()).unwrap_or(u32::MAX)
+        })
     }
 
     /// How many sockets are open.

@@ -1,9 +1,9 @@
 //! `bridge.*`: the program itself.
 
 use super::{API_VERSION, Ctx, Router, now_millis};
+use crate::dht::FamilyStatus;
 use crate::serve::health;
 use starling_core::api::method::{BridgeDiagnostics, BridgeStop, GetBridgeInfo};
-use crate::dht::FamilyStatus;
 use starling_core::api::{ApiError, BridgeInfo, DhtState, Diagnostics, Nothing};
 use std::collections::BTreeMap;
 
@@ -50,8 +50,10 @@ async fn diagnostics(ctx: Ctx, _: Nothing) -> Result<Diagnostics, ApiError> {
 
 /// The node by family.
 async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
-    let Some(dht) = ctx.app.dht() else { return BTreeMap::new() };
-    let status = dht.status().borrow().clone();
+    let Some(dht) = ctx.app.dht() else {
+        return BTreeMap::new();
+    };
+    let status = *dht.status().borrow();
     let usage = dht.usage().await;
     let family = |f: &FamilyStatus| DhtState {
         state: format!("{:?}", f.connectivity).to_lowercase(),
@@ -59,5 +61,8 @@ async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
         known_nodes: u32::try_from(f.nodes.good + f.nodes.dubious).unwrap_or(u32::MAX),
         stored_values: u32::try_from(usage.values).unwrap_or(u32::MAX),
     };
-    BTreeMap::from([("ipv4".into(), family(&status.v4)), ("ipv6".into(), family(&status.v6))])
+    BTreeMap::from([
+        ("ipv4".into(), family(&status.v4)),
+        ("ipv6".into(), family(&status.v6)),
+    ])
 }

@@ -3,9 +3,13 @@
 use super::account::account;
 use super::{Ctx, Router};
 use starling_core::api::method::{
-    ContactAdd, ContactBlock, ContactGet, ContactList, ContactRemove, ContactUnblock, LinkList, RequestAccept, RequestBlock, RequestDecline, RequestList,
+    ContactAdd, ContactBlock, ContactGet, ContactList, ContactRemove, ContactUnblock, LinkList,
+    RequestAccept, RequestBlock, RequestDecline, RequestList,
 };
-use starling_core::api::{AccountParams, ApiError, Contact, ContactAddParams, ContactParams, Conversation, LinkState, Request, RequestParams};
+use starling_core::api::{
+    AccountParams, ApiError, Contact, ContactAddParams, ContactParams, Conversation, LinkState,
+    Request, RequestParams,
+};
 
 pub(super) fn register(r: &mut Router) {
     r.on(ContactAdd, add);
@@ -22,7 +26,9 @@ pub(super) fn register(r: &mut Router) {
 }
 
 async fn add(ctx: Ctx, p: ContactAddParams) -> Result<Contact, ApiError> {
-    Ok(account(&ctx, &p.account)?.add_contact(&p.id, p.message).await?)
+    Ok(account(&ctx, &p.account)?
+        .add_contact(&p.id, p.message)
+        .await?)
 }
 
 async fn list(ctx: Ctx, p: AccountParams) -> Result<Vec<Contact>, ApiError> {
@@ -34,11 +40,15 @@ async fn get(ctx: Ctx, p: ContactParams) -> Result<Contact, ApiError> {
 }
 
 async fn remove(ctx: Ctx, p: ContactParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.remove_contact(p.id, false).await?)
+    Ok(account(&ctx, &p.account)?
+        .remove_contact(p.id, false)
+        .await?)
 }
 
 async fn block(ctx: Ctx, p: ContactParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.remove_contact(p.id, true).await?)
+    Ok(account(&ctx, &p.account)?
+        .remove_contact(p.id, true)
+        .await?)
 }
 
 async fn unblock(ctx: Ctx, p: ContactParams) -> Result<(), ApiError> {
@@ -50,15 +60,21 @@ async fn requests(ctx: Ctx, p: AccountParams) -> Result<Vec<Request>, ApiError> 
 }
 
 async fn accept(ctx: Ctx, p: RequestParams) -> Result<Conversation, ApiError> {
-    Ok(account(&ctx, &p.account)?.accept_request(p.conversation).await?)
+    Ok(account(&ctx, &p.account)?
+        .accept_request(p.conversation)
+        .await?)
 }
 
 async fn decline(ctx: Ctx, p: RequestParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.decline_request(p.conversation, false).await?)
+    Ok(account(&ctx, &p.account)?
+        .decline_request(p.conversation, false)
+        .await?)
 }
 
 async fn block_request(ctx: Ctx, p: RequestParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.decline_request(p.conversation, true).await?)
+    Ok(account(&ctx, &p.account)?
+        .decline_request(p.conversation, true)
+        .await?)
 }
 
 async fn links(ctx: Ctx, p: AccountParams) -> Result<Vec<LinkState>, ApiError> {

@@ -3,13 +3,15 @@
 use super::account::account;
 use super::{App, Ctx, Router};
 use starling_core::api::method::{
-    ConversationCreate, ConversationGet, ConversationGetPreferences, ConversationInvite, ConversationLeave, ConversationList, ConversationMembers,
-    ConversationSetPreferences, ConversationUpdate, ConversationVerify, ExportConversation, GetConversationHistory,
+    ConversationCreate, ConversationGet, ConversationGetPreferences, ConversationInvite,
+    ConversationLeave, ConversationList, ConversationMembers, ConversationSetPreferences,
+    ConversationUpdate, ConversationVerify, ExportConversation, GetConversationHistory,
 };
 use starling_core::api::{
-    AccountParams, ApiError, Conversation, ConversationCreateParams, ConversationExport, ConversationHistory, ConversationHistoryParams,
-    ConversationMemberParams, ConversationParams, ConversationPreferences, ConversationSetPreferencesParams, ConversationUpdateParams, ConversationVerdict,
-    LocalAccountId, Member, page_limit,
+    AccountParams, ApiError, Conversation, ConversationCreateParams, ConversationExport,
+    ConversationHistory, ConversationHistoryParams, ConversationMemberParams, ConversationParams,
+    ConversationPreferences, ConversationSetPreferencesParams, ConversationUpdateParams,
+    ConversationVerdict, LocalAccountId, Member, page_limit,
 };
 use starling_core::id::{ConversationId, ObjectId};
 use starling_core::swarm::members::Profile;
@@ -31,7 +33,9 @@ pub(super) fn register(r: &mut Router) {
 }
 
 async fn create(ctx: Ctx, p: ConversationCreateParams) -> Result<Conversation, ApiError> {
-    Ok(account(&ctx, &p.account)?.create_group(p.mode, p.title, p.members).await?)
+    Ok(account(&ctx, &p.account)?
+        .create_group(p.mode, p.title, p.members)
+        .await?)
 }
 
 async fn list(ctx: Ctx, p: AccountParams) -> Result<Vec<Conversation>, ApiError> {
@@ -39,7 +43,9 @@ async fn list(ctx: Ctx, p: AccountParams) -> Result<Vec<Conversation>, ApiError>
 }
 
 async fn get(ctx: Ctx, p: ConversationParams) -> Result<Conversation, ApiError> {
-    Ok(account(&ctx, &p.account)?.conversation_view(p.conversation).await?)
+    Ok(account(&ctx, &p.account)?
+        .conversation_view(p.conversation)
+        .await?)
 }
 
 async fn members(ctx: Ctx, p: ConversationParams) -> Result<Vec<Member>, ApiError> {
@@ -47,7 +53,9 @@ async fn members(ctx: Ctx, p: ConversationParams) -> Result<Vec<Member>, ApiErro
 }
 
 async fn invite(ctx: Ctx, p: ConversationMemberParams) -> Result<(), ApiError> {
-    Ok(account(&ctx, &p.account)?.invite(p.conversation, p.id).await?)
+    Ok(account(&ctx, &p.account)?
+        .invite(p.conversation, p.id)
+        .await?)
 }
 
 async fn leave(ctx: Ctx, p: ConversationParams) -> Result<(), ApiError> {
@@ -57,9 +65,21 @@ async fn leave(ctx: Ctx, p: ConversationParams) -> Result<(), ApiError> {
 async fn update(ctx: Ctx, p: ConversationUpdateParams) -> Result<Conversation, ApiError> {
     let account = account(&ctx, &p.account)?;
     // Cards hold bare base64.
-    let avatar = p.avatar.map(|a| a.split_once(";base64,").map_or(a.clone(), |(_, data)| data.to_owned()));
-    let change = Profile { title: p.title, description: p.description, avatar, ..Profile::default() };
-    if [&change.title, &change.description, &change.avatar].into_iter().flatten().any(|v| v.contains(['\n', '\r'])) {
+    let avatar = p.avatar.map(|a| {
+        a.split_once(";base64,")
+            .map_or(a.clone(), |(_, data)| data.to_owned())
+    });
+    let change = Profile {
+        title: p.title,
+        description: p.description,
+        avatar,
+        ..Profile::default()
+    };
+    if [&change.title, &change.description, &change.avatar]
+        .into_iter()
+        .flatten()
+        .any(|v| v.contains(['\n', '\r']))
+    {
         return Err(ApiError::invalid("Title and description have one line."));
     }
     account.update_conversation(p.conversation, change).await?;
@@ -67,14 +87,22 @@ async fn update(ctx: Ctx, p: ConversationUpdateParams) -> Result<Conversation, A
 }
 
 async fn preferences(ctx: Ctx, p: ConversationParams) -> Result<ConversationPreferences, ApiError> {
-    Ok(account(&ctx, &p.account)?.preferences(p.conversation).await?)
+    Ok(account(&ctx, &p.account)?
+        .preferences(p.conversation)
+        .await?)
 }
 
-async fn set_preferences(ctx: Ctx, p: ConversationSetPreferencesParams) -> Result<ConversationPreferences, ApiError> {
+async fn set_preferences(
+    ctx: Ctx,
+    p: ConversationSetPreferencesParams,
+) -> Result<ConversationPreferences, ApiError> {
     let account = account(&ctx, &p.account)?;
     let mut now = account.preferences(p.conversation).await?;
     if let Some(color) = p.color {
-        let good = color.is_empty() || (color.len() == 7 && color.starts_with('#') && color.chars().skip(1).all(|c| c.is_ascii_hexdigit()));
+        let good = color.is_empty()
+            || (color.len() == 7
+                && color.starts_with('#')
+                && color.chars().skip(1).all(|c| c.is_ascii_hexdigit()));
         if !good {
             return Err(ApiError::invalid("A colour is written as #rrggbb."));
         }
@@ -91,7 +119,9 @@ async fn set_preferences(ctx: Ctx, p: ConversationSetPreferencesParams) -> Resul
 }
 
 async fn history(ctx: Ctx, p: ConversationHistoryParams) -> Result<ConversationHistory, ApiError> {
-    let (messages, more) = account(&ctx, &p.account)?.history(p.conversation, p.before, page_limit(p.limit)).await?;
+    let (messages, more) = account(&ctx, &p.account)?
+        .history(p.conversation, p.before, page_limit(p.limit))
+        .await?;
     Ok(ConversationHistory { messages, more })
 }
 
@@ -102,7 +132,10 @@ async fn verify(ctx: Ctx, p: ConversationParams) -> Result<ConversationVerdict, 
 async fn export(ctx: Ctx, p: ConversationParams) -> Result<ConversationExport, ApiError> {
     use base64::Engine as _;
     let bundle = account(&ctx, &p.account)?.bundle(p.conversation).await?;
-    Ok(ConversationExport { name: format!("{}.bundle", p.conversation), bundle: base64::engine::general_purpose::STANDARD.encode(bundle) })
+    Ok(ConversationExport {
+        name: format!("{}.bundle", p.conversation),
+        bundle: base64::engine::general_purpose::STANDARD.encode(bundle),
+    })
 }
 
 /// What a page needs to validate `limit` commits, walking back from `from` (absent: the newest),
@@ -114,5 +147,9 @@ pub async fn objects(
     from: Option<ObjectId>,
     limit: usize,
 ) -> Result<Vec<u8>, ApiError> {
-    Ok(app.accounts()?.get(&account)?.objects(conversation, from, limit).await?)
+    Ok(app
+        .accounts()?
+        .get(&account)?
+        .objects(conversation, from, limit)
+        .await?)
 }

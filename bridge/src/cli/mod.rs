@@ -7,12 +7,14 @@ mod serve;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use starling_bridge::api::Bootstrap;
+use starling_bridge::dht::{BootstrapAddr, DEFAULT_PORT, DhtNodeOptions, run_dhtnode};
 use starling_bridge::serve::guard::PublicUrl;
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tracing_subscriber::EnvFilter;
 
 /// Talk to everyone who uses Jami, from your browser.
 #[derive(Debug, Parser)]
@@ -80,13 +82,8 @@ impl ServeArgs {
             [one] if one == "none" => Ok(Bootstrap::None),
             nodes => {
                 for node in nodes {
-                    let port = node
-                        .rsplit_once(':')
-                        .and_then(|(_, p)| p.parse::<u16>().ok());
-                    anyhow::ensure!(
-                        port.is_some_and(|p| p != 0),
-                        "--bootstrap {node}: expected HOST:PORT, or `none` alone."
-                    );
+                    node.parse::<BootstrapAddr>()
+                        .map_err(|e| anyhow::anyhow!("--bootstrap: {e}, or `none` alone."))?;
                 }
                 Ok(Bootstrap::Nodes(nodes.to_vec()))
             }
@@ -125,6 +122,29 @@ enum Command {
     Pair {
         #[command(flatten)]
         data_dir: DataDirArg,
+    },
+    /// Check a conversation's repository offline: exit 0 in order, 1 at fault, 2 unreadable
+    Verify {
+        /// A bare repository or a git bundle
+        path: PathBuf,
+    },
+    /// Run a plain DHT node: a bootstrap for a local network or a laboratory
+    Dhtnode {
+        /// UDP port; 0 takes any free one
+        #[arg(short, long, default_value_t = DEFAULT_PORT)]
+        port: u16,
+        /// A node to start from (repeatable)
+        #[arg(short, long, value_name = "HOST:PORT")]
+        bootstrap: Vec<BootstrapAddr>,
+        /// The network's number; 0 is the public one
+        #[arg(short, long, default_value_t = 0)]
+        network: u32,
+        /// Keep id and acquaintances here
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// Find and be found in the local network
+        #[arg(long)]
+        lan: bool,
     },
     /// Say what works on this machine
     Doctor {
@@ -200,11 +220,84 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Some(Command::Verify { path }) => {
+            let code = tokio::task::spawn_blocking(move || {
+                starling_bridge::verify::run(&path, &mut std::io::stdout().lock())
+            });
+            Ok(ExitCode::from(code.await?))
+        }
+        Some(Command::Dhtnode {
+            port,
+            bootstrap,
+            network,
+            state,
+            lan,
+        }) => {
+            log();
+            let options = DhtNodeOptions {
+                port,
+                bootstrap,
+                network_id: network,
+                state_path: state,
+                lan_discovery: lan,
+                ..DhtNodeOptions::default()
+            };
+            let mut signals = Signals::new()?;
+            run_dhtnode(options, async move { signals.next().await }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Doctor {
             data_dir,
             listen,
             json,
         }) => doctor::run(&data_dir.path()?, listen, json).await,
+    }
+}
+
+/// Words for people on standard error; standard output belongs to what was asked for.
+fn log() {
+    let filter = EnvFilter::try_from_env("STARLING_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,starling_bridge=info,starling=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// The requests of the system, or of someone at the keyboard, to stop.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `starling serve`.
 
-use super::ServeArgs;
+use super::{ServeArgs, Signals};
 use starling_bridge::api::{App, Config};
 use starling_bridge::serve::data_dir::{BridgeFile, DataDir};
 use starling_bridge::serve::health::find_program;
@@ -12,15 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
-use tracing_subscriber::EnvFilter;
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("STARLING_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,starling_bridge=info,starling=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    super::log();
     let bootstrap = args.bootstrap()?;
     let data_dir = DataDir::take(&args.data_dir.path()?)?;
     let app = App::open(Config {
@@ -81,28 +75,13 @@ fn print_ready(json: bool, told: &BridgeFile, url: &str) -> anyhow::Result<()> {
 
 /// The first signal stops in good order, the second one at once.
 fn stop_on_signal(app: Arc<App>) -> anyhow::Result<()> {
-    #[cfg(unix)]
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut signals = Signals::new()?;
     tokio::spawn(async move {
-        for times in 0.. {
-            #[cfg(unix)]
-            let received = async {
-                tokio::select! {
-                    r = tokio::signal::ctrl_c() => r,
-                    _ = terminate.recv() => Ok(()),
-                }
-            };
-            #[cfg(not(unix))]
-            let received = tokio::signal::ctrl_c();
-            if received.await.is_err() {
-                return;
-            }
-            if times > 0 {
-                std::process::exit(1);
-            }
-            tracing::info!("Stopping. A second signal stops at once.");
-            app.stop.cancel();
-        }
+        signals.next().await;
+        tracing::info!("Stopping. A second signal stops at once.");
+        app.stop.cancel();
+        signals.next().await;
+        std::process::exit(1);
     });
     Ok(())
 }

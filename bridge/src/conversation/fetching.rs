@@ -92,7 +92,9 @@ impl Fetching {
             }
             Ended::Failed => {
                 d.failures = d.failures.saturating_add(1);
-                let pause = FIRST_PAUSE.saturating_mul(1 << d.failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+                let pause = FIRST_PAUSE
+                    .saturating_mul(1 << d.failures.saturating_sub(1).min(16))
+                    .min(LONGEST_PAUSE);
                 d.not_before = Some(now + pause);
                 false
             }
@@ -142,7 +144,9 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(f.ask(BOB, None, now), Turn::Go);
             assert!(!f.done(BOB, Ended::Failed, now));
-            let Turn::After(at) = f.ask(BOB, None, now) else { panic!("no pause") };
+            let Turn::After(at) = f.ask(BOB, None, now) else {
+                panic!("no pause")
+            };
             assert!(at - now >= last && at - now <= LONGEST_PAUSE);
             last = at - now;
             now = at;

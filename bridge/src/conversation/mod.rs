@@ -37,28 +37,52 @@ pub fn path(account_dir: &Path, id: &ConversationId) -> PathBuf {
 }
 
 fn io(path: &Path, e: &std::io::Error) -> RepoError {
-    RepoError::Store(StoreError::Io { path: path.into(), kind: e.kind(), text: e.to_string() })
+    RepoError::Store(StoreError::Io {
+        path: path.into(),
+        kind: e.kind(),
+        text: e.to_string(),
+    })
 }
 
 /// Gives a finished repository its name, for good: the directory that holds it is flushed.
 pub fn settle(from: &Path, to: &Path) -> Result<(), RepoError> {
     std::fs::rename(from, to).map_err(|e| io(to, &e))?;
     if let Some(parent) = to.parent() {
-        std::fs::File::open(parent).and_then(|d| d.sync_all()).map_err(|e| io(parent, &e))?;
+        std::fs::File::open(parent)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| io(parent, &e))?;
     }
     Ok(())
 }
 
 impl Conversation {
     /// Opens a conversation that is on the disk. Reads it all: not for an async thread.
-    pub fn open(account_dir: &Path, id: ConversationId, state: State, me: Me) -> Result<Self, RepoError> {
+    pub fn open(
+        account_dir: &Path,
+        id: ConversationId,
+        state: State,
+        me: Me,
+    ) -> Result<Self, RepoError> {
         let store = Arc::new(ObjectStore::open(&path(account_dir, &id))?);
         let repo = Repo::open(id, store.clone(), state, me)?;
-        Ok(Self { id, store, fetching: Fetching::default(), shared: repo.shared(), repo: Actor::start(repo) })
+        Ok(Self {
+            id,
+            store,
+            fetching: Fetching::default(),
+            shared: repo.shared(),
+            repo: Actor::start(repo),
+        })
     }
 
     /// Makes a conversation: its first commit, on the disk, under its name.
-    pub fn create(account_dir: &Path, state: State, me: Me, mode: ConversationMode, invited: Option<AccountId>, now_unix: u64) -> Result<Self, RepoError> {
+    pub fn create(
+        account_dir: &Path,
+        state: State,
+        me: Me,
+        mode: ConversationMode,
+        invited: Option<AccountId>,
+        now_unix: u64,
+    ) -> Result<Self, RepoError> {
         let parent = account_dir.join("conversations");
         std::fs::create_dir_all(&parent).map_err(|e| io(&parent, &e))?;
         // Two conversations made in one second would be the same one: the later one is a second older.
@@ -74,7 +98,11 @@ impl Conversation {
             let _ = std::fs::remove_dir_all(&staging);
             {
                 let store = ObjectStore::create(&staging)?;
-                let objects: Vec<_> = first.objects.iter().map(|o| (o.kind, o.data.as_slice())).collect();
+                let objects: Vec<_> = first
+                    .objects
+                    .iter()
+                    .map(|o| (o.kind, o.data.as_slice()))
+                    .collect();
                 store.commit(&objects, None, first.commit)?;
             }
             settle(&staging, &target)?;
@@ -84,13 +112,19 @@ impl Conversation {
     }
 
     /// Does something to the conversation, in turn.
-    pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce(&mut Repo) -> T + Send + 'static) -> Result<T, Stopped> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Repo) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
         self.repo.ask(job).await
     }
 
     /// Who is in it and where it stands, as of now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.shared.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The newest commit.

@@ -7,7 +7,8 @@ use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 use starling_core::api::{
-    self, ApiError, CommitFault, ConversationVerdict, Delivery, DeviceStatus, ErrorCode, MessageStatus, Millis, PersonStatus,
+    self, ApiError, CommitFault, ConversationVerdict, Delivery, DeviceStatus, ErrorCode,
+    MessageStatus, Millis, PersonStatus,
 };
 use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
@@ -61,7 +62,10 @@ impl Snapshot {
 
     /// Whether an account may fetch: members, admins, and those who were asked in.
     pub fn may_fetch(&self, id: &AccountId) -> bool {
-        matches!(self.role(id), Some(Role::Admin | Role::Member | Role::Invited))
+        matches!(
+            self.role(id),
+            Some(Role::Admin | Role::Member | Role::Invited)
+        )
     }
 
     /// Whether an account takes part: its word about typing and reading counts.
@@ -135,11 +139,22 @@ pub enum RepoError {
 impl From<RepoError> for ApiError {
     fn from(e: RepoError) -> Self {
         let code = match &e {
-            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => ErrorCode::NotAMember,
+            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => {
+                ErrorCode::NotAMember
+            }
             RepoError::Write(WriteError::NotAnAdmin) => ErrorCode::NotAuthorised,
-            RepoError::Write(WriteError::AlreadyMember | WriteError::AlreadyInvited | WriteError::AlreadyVoted | WriteError::Exists) => ErrorCode::AlreadyExists,
-            RepoError::Write(WriteError::NoSuchMessage | WriteError::NotThere) => ErrorCode::NotFound,
-            RepoError::Write(WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_)) => ErrorCode::Internal,
+            RepoError::Write(
+                WriteError::AlreadyMember
+                | WriteError::AlreadyInvited
+                | WriteError::AlreadyVoted
+                | WriteError::Exists,
+            ) => ErrorCode::AlreadyExists,
+            RepoError::Write(WriteError::NoSuchMessage | WriteError::NotThere) => {
+                ErrorCode::NotFound
+            }
+            RepoError::Write(
+                WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_),
+            ) => ErrorCode::Internal,
             RepoError::Write(_) => ErrorCode::Conflict,
             RepoError::Rejected(_) | RepoError::NotForUs => ErrorCode::Rejected,
             RepoError::Store(_) | RepoError::State(_) => ErrorCode::Storage,
@@ -172,13 +187,25 @@ pub struct Repo {
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
 }
 
-fn snapshot(objects: &dyn Objects, id: ConversationId, head: ObjectId) -> Result<Snapshot, RepoError> {
+fn snapshot(
+    objects: &dyn Objects,
+    id: ConversationId,
+    head: ObjectId,
+) -> Result<Snapshot, RepoError> {
     let mut repository = Repository::new(objects, id, head)?;
     let created = match objects.object(&id.into()) {
-        Some((Kind::Commit, data)) => Commit::parse(&data).map_or(0, |c| c.time.saturating_mul(1000)),
+        Some((Kind::Commit, data)) => {
+            Commit::parse(&data).map_or(0, |c| c.time.saturating_mul(1000))
+        }
         _ => 0,
     };
-    Ok(Snapshot { head, mode: repository.root()?.mode, members: repository.members()?, profile: repository.profile()?, created })
+    Ok(Snapshot {
+        head,
+        mode: repository.root()?.mode,
+        members: repository.members()?,
+        profile: repository.profile()?,
+        created,
+    })
 }
 
 fn writer(me: &Me) -> Writer<'_> {
@@ -186,34 +213,71 @@ fn writer(me: &Me) -> Writer<'_> {
 }
 
 /// Validates what `head` has beyond what is known, oldest first, signatures on all cores.
-fn validate(objects: &dyn Objects, id: ConversationId, known: &dyn Fn(&ObjectId) -> bool, head: ObjectId) -> Result<Vec<Written>, Box<Fault>> {
+fn validate(
+    objects: &dyn Objects,
+    id: ConversationId,
+    known: &dyn Fn(&ObjectId) -> bool,
+    head: ObjectId,
+) -> Result<Vec<Written>, Box<Fault>> {
     let mut validation = Validation::with_known(objects, id, known, head)?;
     let mut out = Vec::with_capacity(validation.commits().len());
     while let Some(batch) = validation.next_batch(BATCH)? {
         batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
-        out.extend(batch.commits.into_iter().map(|c| Written { author: c.account(), id: c.id, commit: c.commit }));
+        out.extend(batch.commits.into_iter().map(|c| Written {
+            author: c.account(),
+            id: c.id,
+            commit: c.commit,
+        }));
     }
     Ok(out)
 }
 
 impl Repo {
     /// Opens a conversation that is on the disk.
-    pub fn open(id: ConversationId, store: Arc<ObjectStore>, state: State, me: Me) -> Result<Self, RepoError> {
-        let head = store.head().ok_or_else(|| Damaged("it has no head".into()))?;
+    pub fn open(
+        id: ConversationId,
+        store: Arc<ObjectStore>,
+        state: State,
+        me: Me,
+    ) -> Result<Self, RepoError> {
+        let head = store
+            .head()
+            .ok_or_else(|| Damaged("it has no head".into()))?;
         let timeline = Timeline::load(&*store, id, head)?;
         let snapshot = Arc::new(snapshot(&*store, id, head)?);
         let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
         let shared = Arc::new(RwLock::new(snapshot.clone()));
-        Ok(Self { id, me, store, head, timeline, snapshot, shared, state, progress, told: BTreeMap::new() })
+        Ok(Self {
+            id,
+            me,
+            store,
+            head,
+            timeline,
+            snapshot,
+            shared,
+            state,
+            progress,
+            told: BTreeMap::new(),
+        })
     }
 
     /// Makes a new conversation on the disk: the first commit, which names it.
-    pub fn initial(me: &Me, mode: ConversationMode, invited: Option<AccountId>, now_unix: u64) -> Result<write::Written, RepoError> {
+    pub fn initial(
+        me: &Me,
+        mode: ConversationMode,
+        invited: Option<AccountId>,
+        now_unix: u64,
+    ) -> Result<write::Written, RepoError> {
         Ok(write::initial(&writer(me), mode, invited, now_unix)?)
     }
 
     /// Checks a clone: every commit, and that it is meant for us. Gives the head.
-    pub fn check_clone(id: ConversationId, objects: &dyn Objects, head: ObjectId, own: &AccountId) -> Result<Snapshot, RepoError> {
+    pub fn check_clone(
+        id: ConversationId,
+        objects: &dyn Objects,
+        head: ObjectId,
+        own: &AccountId,
+    ) -> Result<Snapshot, RepoError> {
         validate(objects, id, &|_| false, head).map_err(RepoError::Rejected)?;
         let snapshot = snapshot(objects, id, head)?;
         if !snapshot.may_fetch(own) {
@@ -255,10 +319,19 @@ impl Repo {
     pub fn write(
         &mut self,
         now_unix: u64,
-        operation: impl FnOnce(&mut Repository<'_>, &Writer<'_>, u64) -> Result<write::Written, WriteError>,
+        operation: impl FnOnce(
+            &mut Repository<'_>,
+            &Writer<'_>,
+            u64,
+        ) -> Result<write::Written, WriteError>,
     ) -> Result<(ObjectId, Changes), RepoError> {
         // Never before its parent: the order of what one person writes is the order of writing.
-        let now = now_unix.max(self.timeline.time(&self.head).and_then(|t| u64::try_from(t).ok()).unwrap_or(0));
+        let now = now_unix.max(
+            self.timeline
+                .time(&self.head)
+                .and_then(|t| u64::try_from(t).ok())
+                .unwrap_or(0),
+        );
         let written = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             operation(&mut repository, &writer(&self.me), now)?
@@ -269,12 +342,23 @@ impl Repo {
 
     fn store_written(&mut self, written: write::Written) -> Result<Changes, RepoError> {
         let commit = written.objects.iter().find(|o| o.id == written.commit);
-        let commit = commit.and_then(|o| Commit::parse(&o.data).ok()).ok_or_else(|| Damaged("an operation without its commit".into()))?;
+        let commit = commit
+            .and_then(|o| Commit::parse(&o.data).ok())
+            .ok_or_else(|| Damaged("an operation without its commit".into()))?;
         let members = !matches!(written.message.kind(), "text/plain");
-        let objects: Vec<(Kind, &[u8])> = written.objects.iter().map(|o| (o.kind, o.data.as_slice())).collect();
-        self.store.commit(&objects, Some(self.head), written.commit)?;
+        let objects: Vec<(Kind, &[u8])> = written
+            .objects
+            .iter()
+            .map(|o| (o.kind, o.data.as_slice()))
+            .collect();
+        self.store
+            .commit(&objects, Some(self.head), written.commit)?;
         self.head = written.commit;
-        let new = Written { id: written.commit, commit, author: self.own() };
+        let new = Written {
+            id: written.commit,
+            commit,
+            author: self.own(),
+        };
         let changes = self.timeline.extend(self.head, vec![new])?;
         self.refresh(members)?;
         Ok(changes)
@@ -282,21 +366,47 @@ impl Repo {
 
     /// Brings the snapshot up to the head; says whether more than the head changed.
     fn refresh(&mut self, members_too: bool) -> Result<bool, RepoError> {
-        let new = if members_too { snapshot(&*self.store, self.id, self.head)? } else { Snapshot { head: self.head, ..(*self.snapshot).clone() } };
-        let changed = Snapshot { head: new.head, ..(*self.snapshot).clone() } != new;
+        let new = if members_too {
+            snapshot(&*self.store, self.id, self.head)?
+        } else {
+            Snapshot {
+                head: self.head,
+                ..(*self.snapshot).clone()
+            }
+        };
+        let changed = Snapshot {
+            head: new.head,
+            ..(*self.snapshot).clone()
+        } != new;
         self.snapshot = Arc::new(new);
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
         Ok(changed)
     }
 
     /// Takes in what was fetched: validates it in quarantine, keeps it, and merges.
-    pub fn take(&mut self, quarantine: Quarantine, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+    pub fn take(
+        &mut self,
+        quarantine: Quarantine,
+        theirs: ObjectId,
+        now_unix: u64,
+    ) -> Result<Taken, RepoError> {
         if self.timeline.contains(&theirs) {
             return Ok(Taken::Nothing);
         }
-        let new = validate(&quarantine, self.id, &|id| self.timeline.contains(id), theirs).map_err(RepoError::Rejected)?;
+        let new = validate(
+            &quarantine,
+            self.id,
+            &|id| self.timeline.contains(id),
+            theirs,
+        )
+        .map_err(RepoError::Rejected)?;
         quarantine.accept()?;
-        let now = now_unix.max(self.timeline.time(&self.head).and_then(|t| u64::try_from(t).ok()).unwrap_or(0));
+        let now = now_unix.max(
+            self.timeline
+                .time(&self.head)
+                .and_then(|t| u64::try_from(t).ok())
+                .unwrap_or(0),
+        );
         let merged = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             match repository.merge(&writer(&self.me), theirs, now) {
@@ -313,17 +423,33 @@ impl Repo {
                 theirs
             }
             Merged::Commit(written) => {
-                let objects: Vec<(Kind, &[u8])> = written.objects.iter().map(|o| (o.kind, o.data.as_slice())).collect();
-                self.store.commit(&objects, Some(self.head), written.commit)?;
-                let commit = written.objects.iter().find(|o| o.id == written.commit).and_then(|o| Commit::parse(&o.data).ok());
-                all.extend(commit.map(|commit| Written { id: written.commit, commit, author: self.own() }));
+                let objects: Vec<(Kind, &[u8])> = written
+                    .objects
+                    .iter()
+                    .map(|o| (o.kind, o.data.as_slice()))
+                    .collect();
+                self.store
+                    .commit(&objects, Some(self.head), written.commit)?;
+                let commit = written
+                    .objects
+                    .iter()
+                    .find(|o| o.id == written.commit)
+                    .and_then(|o| Commit::parse(&o.data).ok());
+                all.extend(commit.map(|commit| Written {
+                    id: written.commit,
+                    commit,
+                    author: self.own(),
+                }));
                 written.commit
             }
         };
         self.head = head;
         let changes = self.timeline.extend(head, all)?;
         let snapshot_changed = self.refresh(true)?;
-        Ok(Taken::New { changes, snapshot_changed })
+        Ok(Taken::New {
+            changes,
+            snapshot_changed,
+        })
     }
 
     /// Checks every commit again.
@@ -331,37 +457,80 @@ impl Repo {
         let commits = self.timeline.len() as u64;
         let faults = match validate(&*self.store, self.id, &|_| false, self.head) {
             Ok(_) => Vec::new(),
-            Err(f) => vec![CommitFault { commit: f.commit, rule: f.misbehaviour.name(), detail: f.misbehaviour.to_string(), device: f.device }],
+            Err(f) => vec![CommitFault {
+                commit: f.commit,
+                rule: f.misbehaviour.name(),
+                detail: f.misbehaviour.to_string(),
+                device: f.device,
+            }],
         };
-        ConversationVerdict { commits, valid: faults.is_empty(), faults }
+        ConversationVerdict {
+            commits,
+            valid: faults.is_empty(),
+            faults,
+        }
     }
 
     /// A device has a commit of ours. Gives the messages of ours whose state that changes.
-    pub fn fetched(&mut self, device: DeviceId, account: AccountId, commit: ObjectId, now: Millis) -> Result<Vec<ObjectId>, RepoError> {
+    pub fn fetched(
+        &mut self,
+        device: DeviceId,
+        account: AccountId,
+        commit: ObjectId,
+        now: Millis,
+    ) -> Result<Vec<ObjectId>, RepoError> {
         let before = self.progress.fetched.get(&device).map(|f| f.commit);
         if account == self.own() || !self.timeline.is_after(&commit, before.as_ref()) {
             return Ok(Vec::new());
         }
-        self.progress.fetched.insert(device, Fetched { account, commit, at: now });
-        self.state.put("progress", &self.id.to_hex(), &self.progress)?;
-        Ok(self.timeline.between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+        self.progress.fetched.insert(
+            device,
+            Fetched {
+                account,
+                commit,
+                at: now,
+            },
+        );
+        self.state
+            .put("progress", &self.id.to_hex(), &self.progress)?;
+        Ok(self
+            .timeline
+            .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
     }
 
     /// A person has read up to a message. Gives the messages of ours whose state that changes.
-    pub fn displayed(&mut self, account: AccountId, commit: ObjectId, now: Millis) -> Result<Vec<ObjectId>, RepoError> {
+    pub fn displayed(
+        &mut self,
+        account: AccountId,
+        commit: ObjectId,
+        now: Millis,
+    ) -> Result<Vec<ObjectId>, RepoError> {
         let before = self.progress.read.get(&account).map(|r| r.commit);
         if !self.timeline.is_after(&commit, before.as_ref()) {
             return Ok(Vec::new());
         }
         self.progress.read.insert(account, Read { commit, at: now });
-        self.state.put("progress", &self.id.to_hex(), &self.progress)?;
-        Ok(self.timeline.between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+        self.state
+            .put("progress", &self.id.to_hex(), &self.progress)?;
+        Ok(self
+            .timeline
+            .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
     }
 
     /// A device was told of the head. Gives the message of ours whose state that changes.
-    pub fn told(&mut self, device: DeviceId, account: AccountId, commit: ObjectId) -> Vec<ObjectId> {
+    pub fn told(
+        &mut self,
+        device: DeviceId,
+        account: AccountId,
+        commit: ObjectId,
+    ) -> Vec<ObjectId> {
         let before = self.told.insert(device, (account, commit)).map(|t| t.1);
-        self.timeline.between(before.as_ref().or(Some(&commit)).filter(|b| **b != commit), &commit, &self.own(), 1)
+        self.timeline.between(
+            before.as_ref().or(Some(&commit)).filter(|b| **b != commit),
+            &commit,
+            &self.own(),
+            1,
+        )
     }
 
     /// Up to where a person says they have read.
@@ -371,35 +540,63 @@ impl Repo {
 
     /// Whether a device is known to have the head.
     pub fn is_current(&self, device: &DeviceId) -> bool {
-        self.progress.fetched.get(device).is_some_and(|f| f.commit == self.head)
+        self.progress
+            .fetched
+            .get(device)
+            .is_some_and(|f| f.commit == self.head)
     }
 
     /// How far a message of ours got; nothing for those of others.
     pub fn status(&self, id: &ObjectId) -> MessageStatus {
-        let Some(entry) = self.timeline.entry(id).filter(|e| e.now.author == self.own()) else { return MessageStatus::default() };
+        let Some(entry) = self
+            .timeline
+            .entry(id)
+            .filter(|e| e.now.author == self.own())
+        else {
+            return MessageStatus::default();
+        };
         let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
         let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
         for member in &self.snapshot.members {
-            if member.id == self.own() || !matches!(member.role, Role::Admin | Role::Member | Role::Invited) {
+            if member.id == self.own()
+                || !matches!(member.role, Role::Admin | Role::Member | Role::Invited)
+            {
                 continue;
             }
             let mut person = PersonStatus::default();
             let mut devices: BTreeMap<DeviceId, DeviceStatus> = BTreeMap::new();
             for (device, (account, commit)) in &self.told {
                 if account == &member.id && has(commit) {
-                    devices.insert(*device, DeviceStatus { state: Delivery::Told, at: None });
+                    devices.insert(
+                        *device,
+                        DeviceStatus {
+                            state: Delivery::Told,
+                            at: None,
+                        },
+                    );
                 }
             }
             for (device, f) in &self.progress.fetched {
                 if f.account == member.id && has(&f.commit) {
-                    devices.insert(*device, DeviceStatus { state: Delivery::Fetched, at: Some(f.at) });
+                    devices.insert(
+                        *device,
+                        DeviceStatus {
+                            state: Delivery::Fetched,
+                            at: Some(f.at),
+                        },
+                    );
                 }
             }
             if let Some(best) = devices.values().max_by_key(|d| d.state) {
                 person.state = best.state;
                 person.at = best.at;
             }
-            if let Some(r) = self.progress.read.get(&member.id).filter(|r| has(&r.commit)) {
+            if let Some(r) = self
+                .progress
+                .read
+                .get(&member.id)
+                .filter(|r| has(&r.commit))
+            {
                 person.state = Delivery::Read;
                 person.at = Some(r.at);
             } else if self.wrote_since(&member.id, &entry) {
@@ -410,12 +607,20 @@ impl Repo {
             people.insert(member.id, person);
         }
         let state = people.values().map(|p| p.state).min();
-        MessageStatus { state: Some(state.unwrap_or_default()), people }
+        MessageStatus {
+            state: Some(state.unwrap_or_default()),
+            people,
+        }
     }
 
     /// Whether somebody wrote on top of a message: then they have it.
     fn wrote_since(&self, who: &AccountId, entry: &Entry) -> bool {
-        let newer = self.timeline.entries().rev().take_while(|e| e.now.id != entry.now.id).take(200);
+        let newer = self
+            .timeline
+            .entries()
+            .rev()
+            .take_while(|e| e.now.id != entry.now.id)
+            .take(200);
         newer.into_iter().any(|e| e.now.author == *who)
     }
 
@@ -431,7 +636,11 @@ impl Repo {
     }
 
     /// A piece of history. `None`: the message to start before is not shown here.
-    pub fn page(&self, before: Option<&ObjectId>, limit: usize) -> Option<(Vec<api::Message>, bool)> {
+    pub fn page(
+        &self,
+        before: Option<&ObjectId>,
+        limit: usize,
+    ) -> Option<(Vec<api::Message>, bool)> {
         let (entries, more) = self.timeline.page(before, limit)?;
         Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
     }

@@ -62,7 +62,11 @@ fn author(judge: &mut Judge<'_>, commit: &Commit) -> Option<AccountId> {
 
 impl Timeline {
     /// Reads a whole conversation that was validated.
-    pub fn load(objects: &dyn Objects, conversation: ConversationId, head: ObjectId) -> Result<Self, Damaged> {
+    pub fn load(
+        objects: &dyn Objects,
+        conversation: ConversationId,
+        head: ObjectId,
+    ) -> Result<Self, Damaged> {
         let mut judge = Judge::new(objects, conversation);
         let mut commits = BTreeMap::new();
         let mut todo = vec![head];
@@ -73,9 +77,11 @@ impl Timeline {
             let Some((Kind::Commit, data)) = objects.object(&id) else {
                 return Err(Damaged(format!("the commit {id} is missing")));
             };
-            let commit = Commit::parse(&data).map_err(|e| Damaged(format!("the commit {id} cannot be read: {e}")))?;
+            let commit = Commit::parse(&data)
+                .map_err(|e| Damaged(format!("the commit {id} cannot be read: {e}")))?;
             todo.extend(commit.parents.iter().copied());
-            let author = author(&mut judge, &commit).ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
+            let author = author(&mut judge, &commit)
+                .ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
             commits.insert(id, Written { id, commit, author });
         }
         let mut timeline = Self::default();
@@ -85,7 +91,11 @@ impl Timeline {
 
     /// Adds commits that were validated and makes `head` the newest.
     pub fn extend(&mut self, head: ObjectId, new: Vec<Written>) -> Result<Changes, Damaged> {
-        let mut fresh: BTreeMap<ObjectId, Written> = new.into_iter().filter(|w| !self.commits.contains_key(&w.id)).map(|w| (w.id, w)).collect();
+        let mut fresh: BTreeMap<ObjectId, Written> = new
+            .into_iter()
+            .filter(|w| !self.commits.contains_key(&w.id))
+            .map(|w| (w.id, w))
+            .collect();
         let before = self.order.len();
         let nodes = parents_first(&fresh);
         let kept = self.order.update(head, nodes)?;
@@ -101,12 +111,20 @@ impl Timeline {
                 }
             }
             changes.shown = self.history.ids().filter(|id| !old.contains(id)).collect();
-            let stayed: BTreeSet<ObjectId> = self.order.order().iter().take(kept).copied().collect();
-            changes.reordered = Some(self.history.ids().take_while(|id| stayed.contains(id)).last());
+            let stayed: BTreeSet<ObjectId> =
+                self.order.order().iter().take(kept).copied().collect();
+            changes.reordered = Some(
+                self.history
+                    .ids()
+                    .take_while(|id| stayed.contains(id))
+                    .last(),
+            );
             return Ok(changes);
         }
         for id in self.order.order().get(kept..).unwrap_or_default() {
-            let Some(w) = self.commits.get(id) else { continue };
+            let Some(w) = self.commits.get(id) else {
+                continue;
+            };
             match self.history.push_newer(*id, &w.commit, w.author) {
                 Effect::Shown(id) => changes.shown.push(id),
                 Effect::Updated(id) => drop(changes.updated.insert(id)),
@@ -131,7 +149,11 @@ impl Timeline {
             self.history.entry(before)?;
             ids.find(|id| id == before);
         }
-        let mut page: Vec<Entry> = ids.by_ref().take(limit).filter_map(|id| self.history.entry(&id)).collect();
+        let mut page: Vec<Entry> = ids
+            .by_ref()
+            .take(limit)
+            .filter_map(|id| self.history.entry(&id))
+            .collect();
         page.reverse();
         Some((page, ids.next().is_some()))
     }
@@ -142,7 +164,10 @@ impl Timeline {
             Some(from) => self.order.position(from)?.saturating_add(1),
             None => self.order.len(),
         };
-        self.order.order().get(end.saturating_sub(limit)..end).map(<[ObjectId]>::to_vec)
+        self.order
+            .order()
+            .get(end.saturating_sub(limit)..end)
+            .map(<[ObjectId]>::to_vec)
     }
 
     /// The newest message.
@@ -160,16 +185,33 @@ impl Timeline {
 
     /// Whether one message stands after another (or there is no other).
     pub fn is_after(&self, id: &ObjectId, other: Option<&ObjectId>) -> bool {
-        let Some(place) = self.order.position(id) else { return false };
-        other.and_then(|o| self.order.position(o)).is_none_or(|o| place > o)
+        let Some(place) = self.order.position(id) else {
+            return false;
+        };
+        other
+            .and_then(|o| self.order.position(o))
+            .is_none_or(|o| place > o)
     }
 
     /// Own messages after `after`, up to and with `to`: those whose state changes when someone has `to`.
-    pub fn between(&self, after: Option<&ObjectId>, to: &ObjectId, own: &AccountId, max: usize) -> Vec<ObjectId> {
-        let Some(end) = self.order.position(to) else { return Vec::new() };
-        let start = after.and_then(|a| self.order.position(a)).map_or(0, |p| p.saturating_add(1));
+    pub fn between(
+        &self,
+        after: Option<&ObjectId>,
+        to: &ObjectId,
+        own: &AccountId,
+        max: usize,
+    ) -> Vec<ObjectId> {
+        let Some(end) = self.order.position(to) else {
+            return Vec::new();
+        };
+        let start = after
+            .and_then(|a| self.order.position(a))
+            .map_or(0, |p| p.saturating_add(1));
         let range = self.order.order().get(start..=end).unwrap_or_default();
-        let own_shown = range.iter().rev().filter(|id| self.history.entry(id).is_some_and(|e| e.now.author == *own));
+        let own_shown = range
+            .iter()
+            .rev()
+            .filter(|id| self.history.entry(id).is_some_and(|e| e.now.author == *own));
         let mut out: Vec<ObjectId> = own_shown.take(max).copied().collect();
         out.reverse();
         out
@@ -214,7 +256,13 @@ fn parents_first(new: &BTreeMap<ObjectId, Written>) -> Vec<(ObjectId, Node)> {
             }
             if ready {
                 done.insert(id);
-                out.push((id, Node { parents: w.commit.parents.clone(), time: w.commit.time }));
+                out.push((
+                    id,
+                    Node {
+                        parents: w.commit.parents.clone(),
+                        time: w.commit.time,
+                    },
+                ));
             } else {
                 stack.push((id, true));
                 stack.extend(w.commit.parents.iter().map(|p| (*p, false)));

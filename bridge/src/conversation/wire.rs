@@ -25,8 +25,12 @@ const PIECE: usize = 16 << 10;
 
 /// Serves fetches on one channel until the peer closes it, or breaks the protocol.
 /// `event` hears what the peer has fetched.
-pub async fn serve<C, R>(mut channel: C, conversation: ConversationId, repo: Arc<R>, mut event: impl FnMut(Event))
-where
+pub async fn serve<C, R>(
+    mut channel: C,
+    conversation: ConversationId,
+    repo: Arc<R>,
+    mut event: impl FnMut(Event),
+) where
     C: AsyncRead + AsyncWrite + Unpin,
     R: Repository,
 {
@@ -35,15 +39,21 @@ where
     loop {
         // Between requests a channel may rest for days.
         let read = channel.read(&mut piece);
-        let n = if engine.is_busy() { timeout(SILENCE, read).await.unwrap_or(Ok(0)) } else { read.await };
+        let n = if engine.is_busy() {
+            timeout(SILENCE, read).await.unwrap_or(Ok(0))
+        } else {
+            read.await
+        };
         let Ok(n @ 1..) = n else { break };
         engine.handle_input(piece.get(..n).unwrap_or_default(), &*repo);
         loop {
             match tokio::task::block_in_place(|| engine.poll_output(&*repo)) {
-                Some(ServeOutput::Send(bytes)) => match timeout(SILENCE, channel.write_all(&bytes)).await {
-                    Ok(Ok(())) => {}
-                    _ => return,
-                },
+                Some(ServeOutput::Send(bytes)) => {
+                    match timeout(SILENCE, channel.write_all(&bytes)).await {
+                        Ok(Ok(())) => {}
+                        _ => return,
+                    }
+                }
                 Some(ServeOutput::Event(e)) => event(e),
                 Some(ServeOutput::Close) => {
                     let _ = channel.shutdown().await;
@@ -95,7 +105,10 @@ pub struct Fetcher<C> {
 impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
     /// On a fresh channel to that device.
     pub fn new(channel: C, conversation: ConversationId, server: DeviceId) -> Self {
-        Self { channel, engine: Fetch::new(conversation, server, MAX_PACK) }
+        Self {
+            channel,
+            engine: Fetch::new(conversation, server, MAX_PACK),
+        }
     }
 
     /// One fetch. `Ok(Some(head))`: a pack for that commit is in the sink; `Ok(None)`: nothing was missing.
@@ -120,7 +133,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
             while let Some(output) = self.engine.poll_output() {
                 match output {
                     FetchOutput::Send(bytes) => {
-                        self.channel.write_all(&bytes).await.map_err(FetchFailed::Channel)?;
+                        self.channel
+                            .write_all(&bytes)
+                            .await
+                            .map_err(FetchFailed::Channel)?;
                         self.channel.flush().await.map_err(FetchFailed::Channel)?;
                     }
                     FetchOutput::Advertised(head) if sink.has(&head) => self.engine.up_to_date(),

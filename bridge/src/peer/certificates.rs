@@ -92,10 +92,12 @@ impl CertificateStore {
 
 impl Memory {
     fn insert(&mut self, chain: CertificateChain) {
-        if self.chains.len() >= MAX_IN_MEMORY && !self.chains.contains_key(&chain.device_id()) {
-            if let Some((_, old)) = self.chains.pop_first() {
-                self.short.remove(&old.short_id());
-            }
+        let full = self.chains.len() >= MAX_IN_MEMORY;
+        if full
+            && !self.chains.contains_key(&chain.device_id())
+            && let Some((_, old)) = self.chains.pop_first()
+        {
+            self.short.remove(&old.short_id());
         }
         self.short.insert(chain.short_id(), chain.device_id());
         self.chains.insert(chain.device_id(), chain);

@@ -5,7 +5,7 @@ use super::manager::{Incoming, OpenError};
 use super::net::Listeners;
 use super::session::{Session, SessionError};
 use super::signalling::SignallingError;
-use super::tls::TlsIdentity;
+use super::tls::{TlsIdentity, WrongPeer};
 use starling_core::id::{AccountId, DeviceId};
 use starling_core::identity::CertificateChain;
 use starling_core::peer::channel_name::ChannelName;
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 /// The answer to a request is waited for so long (dhtnet `DHT_MSG_TIMEOUT`, 30 s).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// TLS has so long (dhtnet `TIMEOUT`, 40 s).
+/// The TLS handshake has so long (as in dhtnet).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(40);
 /// A peer answers a request for a channel at once; daemons give themselves 3 s, and then close all.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -795,6 +795,11 @@ impl Link {
 }
 
 fn tls_error(error: SessionError) -> OpenError {
+    if let SessionError::Tls(tls) = &error
+        && let Some(wrong) = WrongPeer::of(tls)
+    {
+        return wrong.into();
+    }
     OpenError::Tls(error.to_string())
 }
 

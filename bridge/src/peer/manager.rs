@@ -5,7 +5,7 @@ use super::channel::Channel;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
 use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
-use super::tls::TlsIdentity;
+use super::tls::{TlsIdentity, WrongPeer};
 use super::treated::Treated;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const GLARE_WAIT: Duration = Duration::from_secs(3);
 /// A controlling agent's wait for a better connection (pjnath, 400 ms).
 const NOMINATION_DELAY: Duration = Duration::from_millis(400);
+/// How long the end waits for goodbyes to be written.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 /// Link events that a slow subscriber may be behind.
 const EVENT_QUEUE: usize = 256;
 /// Requested channels that wait for the account to look at them.
@@ -112,7 +114,10 @@ pub enum OpenError {
     /// No network path.
     #[error("{0}")]
     Ice(#[from] Failure),
-    /// The device is not who it should be, or speaks another TLS.
+    /// Somebody else is there.
+    #[error("{0}")]
+    WrongPeer(#[from] WrongPeer),
+    /// The device speaks another TLS, or does not let us in.
     #[error("no secure connection: {0}")]
     Tls(String),
     /// The device does not want this channel.
@@ -143,7 +148,12 @@ impl OpenError {
     fn is_of_link(&self) -> bool {
         matches!(
             self,
-            Self::Closed | Self::Dead | Self::Ice(_) | Self::Tls(_) | Self::NoAnswer
+            Self::Closed
+                | Self::Dead
+                | Self::Ice(_)
+                | Self::Tls(_)
+                | Self::WrongPeer(_)
+                | Self::NoAnswer
         )
     }
 }
@@ -424,6 +434,16 @@ impl PeerManager {
     pub fn shutdown(&self) {
         self.inner.ended.cancel();
         self.inner.tell(|_, _| true, || Command::Close);
+    }
+
+    /// Waits until the peers were told of the end, for a second at most.
+    pub async fn closed(&self) {
+        let mut changed = self.inner.changed.subscribe();
+        // Each link needs no more than a turn; one that hangs must not hold up the program.
+        let _ = tokio::time::timeout(SHUTDOWN_WAIT, async {
+            while !self.inner.table().links.is_empty() && changed.changed().await.is_ok() {}
+        })
+        .await;
     }
 }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use tokio::net::TcpListener;
 
-/// Most addresses that are offered: with an active and a passive candidate each, pjnath's eight
-/// host candidates (`PJ_ICE_ST_MAX_HOST`…) are four addresses; what comes after is for others.
+/// Most addresses that are offered. A daemon keeps eight host candidates, that is four addresses with
+/// an active and a passive one each; what comes after is for others.
 const MAX_ADDRESSES: usize = 8;
 
 /// Listeners of an attempt, and the candidates that lead to them.

@@ -44,6 +44,18 @@ pub enum WrongPeer {
     Account,
 }
 
+impl WrongPeer {
+    /// What a TLS error says about the other side, if it does.
+    pub fn of(error: &rustls::Error) -> Option<Self> {
+        match error {
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
+                other.0.downcast_ref().cloned()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Our side of every connection.
 #[derive(Clone)]
 pub struct TlsIdentity {

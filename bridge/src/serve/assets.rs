@@ -3,10 +3,12 @@
 //! In a release there is a table of names and nothing that could join a path. Compressed forms
 //! were made at build time; where a client takes none, the gzip form is unpacked.
 
+use super::guard::is_guarded;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -188,6 +190,9 @@ fn is_hashed(path: &str) -> bool {
 }
 
 pub(super) async fn serve(State(assets): State<Arc<Assets>>, request: Request<Body>) -> Response {
+    if is_guarded(request.uri().path()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         let allow = [(header::ALLOW, "GET, HEAD")];
         return (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();
@@ -229,7 +234,11 @@ fn respond(assets: &Assets, path: &str, headers: &HeaderMap) -> Response {
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Body::from(asset.bytes.into_owned()).into_response()
+        match asset.bytes {
+            Cow::Borrowed(bytes) => Body::from(Bytes::from_static(bytes)),
+            Cow::Owned(bytes) => Body::from(bytes),
+        }
+        .into_response()
     };
     let mut set = |name, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -55,8 +55,8 @@ impl std::str::FromStr for PublicUrl {
             return Err(BadPublicUrl(text.into()));
         }
         // A default port is left out of Host and Origin by browsers.
-        let host = host.strip_suffix(if secure { ":443" } else { ":80" });
-        let host = host.map_or_else(|| lower.split_once("://").map_or("", |p| p.1), |h| h);
+        let default_port = if secure { ":443" } else { ":80" };
+        let host = host.strip_suffix(default_port).unwrap_or(host);
         Ok(Self {
             host: host.into(),
             secure,
@@ -175,7 +175,8 @@ impl Refusal {
 /// Paths that are more than the static page.
 const GUARDED: &[&str] = &["/api", "/pair", "/objects", "/files"];
 
-fn is_guarded(path: &str) -> bool {
+/// Whether a path is a door, and no place of the page.
+pub fn is_guarded(path: &str) -> bool {
     GUARDED.iter().any(|g| {
         path.strip_prefix(g)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

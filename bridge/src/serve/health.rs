@@ -73,7 +73,7 @@ fn existing(dir: &Path) -> PathBuf {
 #[cfg(unix)]
 fn space(dir: &Path) -> Check {
     const NAME: &str = "disk space";
-    let free = match rustix::fs::statvfs(&existing(dir)) {
+    let free = match rustix::fs::statvfs(existing(dir)) {
         Ok(s) => s.f_bavail.saturating_mul(s.f_frsize),
         Err(e) => return check(NAME, CheckStatus::Skipped, format!("the system says: {e}")),
     };

@@ -4,8 +4,7 @@ use super::assets::{self, Assets};
 use super::guard::{PublicUrl, Rules, guard};
 use super::{objects, pairing_http, socket};
 use crate::api::{App, MAX_SOCKETS};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::header;
 use axum::{Router, middleware, routing};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -157,7 +156,6 @@ static OPENRPC: LazyLock<String> =
     LazyLock::new(|| starling_core::api::schema::openrpc(env!("CARGO_PKG_VERSION")).to_string());
 
 fn router(app: Arc<App>, rules: Rules, assets: Assets) -> Router {
-    let not_found = routing::any(|| async { StatusCode::NOT_FOUND.into_response() });
     let openrpc = routing::get(|| async {
         (
             [(header::CONTENT_TYPE, "application/json")],
@@ -169,11 +167,6 @@ fn router(app: Arc<App>, rules: Rules, assets: Assets) -> Router {
         .route("/api/openrpc.json", openrpc)
         .merge(pairing_http::routes())
         .merge(objects::routes())
-        // What begins like a door is no place of the page.
-        .route("/api/{*rest}", not_found.clone())
-        .route("/pair/{*rest}", not_found.clone())
-        .route("/objects/{*rest}", not_found.clone())
-        .route("/files/{*rest}", not_found)
         .with_state(app)
         .fallback_service(routing::any(assets::serve).with_state(Arc::new(assets)))
         .layer(middleware::from_fn_with_state(Arc::new(rules), guard))

@@ -284,6 +284,7 @@ impl fmt::Display for Arguments {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

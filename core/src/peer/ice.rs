@@ -10,9 +10,12 @@
 //! usual habit; the final role decides who is TLS client.
 
 mod agent;
+mod config;
 mod connection;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
-pub use agent::{Agent, Config, Failure, Limits, Output, Refused, Role};
+pub use agent::Agent;
+pub use config::{Config, Failure, Limits, Output, Refused, Role};
 pub use connection::ConnId;

@@ -618,6 +618,7 @@ fn packet_head(bytes: &[u8]) -> Option<Result<(u16, usize, u64), ()>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

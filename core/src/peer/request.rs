@@ -6,8 +6,8 @@ use crate::msgpack::{self, MsgpackError, Value};
 /// (dhtnet `connectionmanager.cpp`, `PeerConnectionRequest`).
 pub const USER_TYPE: &str = "peer_request";
 
-/// Largest id that is written: 2^53, the mantissa of a double (dhtnet draws ids as
-/// `ValueIdDist(1, JAMI_ID_MAX_VAL)` with 9007199254740992).
+/// Largest id that is written: 2^53, what a double holds exactly (dhtnet `connectionmanager.cpp`,
+/// `ID_MAX_VAL`).
 pub const MAX_ID: u64 = 1 << 53;
 
 /// Longest packed request that is read. A text of 32 IPv6 candidates has some 2.5 kB, and a
@@ -79,6 +79,7 @@ impl PeerRequest {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -27,6 +27,9 @@ pub enum WalkError {
     /// More commits than are walked at once.
     #[error("more than {0} commits")]
     TooMany(usize),
+    /// All walks together took more steps than allowed.
+    #[error("the history is too tangled to be followed")]
+    TooTangled,
 }
 
 /// Steps kept, about 200 bytes each; our choice.
@@ -36,6 +39,8 @@ const CACHED_STEPS: usize = 1_000_000;
 pub struct Walker<'a> {
     objects: &'a dyn Objects,
     steps: BTreeMap<ObjectId, Step>,
+    /// Steps that searches for common ancestors may still take.
+    left: u64,
 }
 
 /// Painted from the first side, from the second, below something painted by both.
@@ -50,7 +55,14 @@ impl<'a> Walker<'a> {
         Self {
             objects,
             steps: BTreeMap::new(),
+            left: u64::MAX,
         }
+    }
+
+    /// From now on, all searches for common ancestors together may take this many steps:
+    /// a history can be drawn so that each of its merges makes a long one necessary.
+    pub fn allow(&mut self, steps: u64) {
+        self.left = steps;
     }
 
     /// Remembers a commit that was read elsewhere.
@@ -150,6 +162,7 @@ impl<'a> Walker<'a> {
                 let mut todo = self.step(base)?.node.parents.clone();
                 while let Some(id) = todo.pop() {
                     if seen.insert(id) {
+                        self.left = self.left.checked_sub(1).ok_or(WalkError::TooTangled)?;
                         bases.remove(&id);
                         if seen.len() > max {
                             return Err(WalkError::TooMany(max));
@@ -207,6 +220,7 @@ impl<'a> Walker<'a> {
         while interesting > 0 {
             let Some((_, id)) = queue.pop() else { break };
             queued.remove(&id);
+            self.left = self.left.checked_sub(1).ok_or(WalkError::TooTangled)?;
             let flag = flags.get(&id).copied().unwrap_or(0);
             if counts(flag) {
                 interesting = interesting.saturating_sub(1);

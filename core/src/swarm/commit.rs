@@ -177,6 +177,7 @@ pub fn author_name(name: &str, device: &DeviceId) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

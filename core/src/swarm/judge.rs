@@ -65,6 +65,7 @@ impl From<WalkError> for Misbehaviour {
             WalkError::Missing(id) => Misbehaviour::MissingObject(id),
             WalkError::NotACommit(_) => Misbehaviour::NotACommit,
             WalkError::TooMany(max) => Misbehaviour::TooManyCommits(max),
+            WalkError::TooTangled => Misbehaviour::TooTangled,
         }
     }
 }

@@ -16,6 +16,9 @@ pub enum Misbehaviour {
     /// More commits at once than are looked at.
     #[error("there are more than {0} new commits")]
     TooManyCommits(usize),
+    /// Merges of branches so long and so many that nobody can follow them.
+    #[error("its history is too tangled to be followed")]
+    TooTangled,
     /// Not a commit of a conversation.
     #[error("it is not a readable commit: {0}")]
     MalformedCommit(BadCommit),
@@ -251,7 +254,7 @@ pub struct Fault {
     /// That device's account, when its certificate is there.
     pub account: Option<AccountId>,
     /// The rule.
-    pub misbehaviour: Misbehaviour,
+    pub misbehaviour: Box<Misbehaviour>,
 }
 
 impl core::fmt::Display for Fault {
@@ -268,6 +271,18 @@ impl core::fmt::Display for Fault {
 }
 
 impl core::error::Error for Fault {}
+
+impl Fault {
+    /// A fault of a commit nothing else is known of.
+    pub fn of(commit: ObjectId, misbehaviour: Misbehaviour) -> Self {
+        Self {
+            commit,
+            device: None,
+            account: None,
+            misbehaviour: Box::new(misbehaviour),
+        }
+    }
+}
 
 impl serde::Serialize for Fault {
     /// `{commit, device?, account?, rule, text}`

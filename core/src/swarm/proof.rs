@@ -159,12 +159,7 @@ pub fn prove(
 ) -> Result<Proof, Fault> {
     let mut window = Validation::window(objects, conversation, vec![commit]);
     let batch = window.next_batch(1)?.unwrap_or_default();
-    let nothing = Fault {
-        commit,
-        device: None,
-        account: None,
-        misbehaviour: Misbehaviour::MissingObject(commit),
-    };
+    let nothing = Fault::of(commit, Misbehaviour::MissingObject(commit));
     // A fresh validation asks for the device's certificate first, then for the commit.
     let (Some(accepted), [vouched, signature]) = (batch.commits.first(), batch.checks.as_slice())
     else {

@@ -62,6 +62,9 @@ pub struct Change {
     pub new: Option<ObjectId>,
 }
 
+/// A file below a directory, by the parts of its path, and its new blob or none.
+type Edit<'e> = (&'e [String], Option<ObjectId>);
+
 /// Reads trees and keeps what it has parsed: most commits share theirs.
 pub struct Trees<'a> {
     objects: &'a dyn Objects,
@@ -270,8 +273,7 @@ impl<'a> Trees<'a> {
     ) -> Result<(ObjectId, Vec<NewObject>), TreeFault> {
         let edits: Vec<(Vec<String>, Option<ObjectId>)> =
             edits.iter().map(|(p, id)| (p.parts(), *id)).collect();
-        let edits: Vec<(&[String], Option<ObjectId>)> =
-            edits.iter().map(|(p, id)| (p.as_slice(), *id)).collect();
+        let edits: Vec<Edit<'_>> = edits.iter().map(|(p, id)| (p.as_slice(), *id)).collect();
         let mut new = Vec::new();
         let id = match self.change_dir(tree, &edits, &mut new)? {
             Some(id) => id,
@@ -288,7 +290,7 @@ impl<'a> Trees<'a> {
     fn change_dir(
         &mut self,
         tree: Option<ObjectId>,
-        edits: &[(&[String], Option<ObjectId>)],
+        edits: &[Edit<'_>],
         new: &mut Vec<NewObject>,
     ) -> Result<Option<ObjectId>, TreeFault> {
         let mut entries: BTreeMap<Box<str>, (Mode, ObjectId)> = match tree {
@@ -300,7 +302,7 @@ impl<'a> Trees<'a> {
                 .collect(),
             None => BTreeMap::new(),
         };
-        let mut below: BTreeMap<&str, Vec<(&[String], Option<ObjectId>)>> = BTreeMap::new();
+        let mut below: BTreeMap<&str, Vec<Edit<'_>>> = BTreeMap::new();
         for (parts, blob) in edits {
             match parts {
                 [] => {}
@@ -341,6 +343,7 @@ impl<'a> Trees<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::object::{EMPTY_BLOB, MemoryObjects};
     use super::*;

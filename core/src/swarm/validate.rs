@@ -22,6 +22,12 @@ use std::sync::Arc;
 /// Most commits validated at once: a chatty group of a decade; about 200 bytes of memory each. Our limit.
 pub const MAX_COMMITS: usize = 2_000_000;
 
+/// Steps that searching the common ancestors of merges may take: some at once, and more for each
+/// commit. An honest merge is a handful of commits from where its sides parted; 100,000 commits
+/// that part for years and meet are within it. Our limit.
+const WALK_STEPS: u64 = 2_000_000;
+const WALK_STEPS_PER_COMMIT: u64 = 200;
+
 /// How many commits [`validate`] takes at a time: enough to keep all cores busy with
 /// signatures, few enough to stay within some megabytes.
 pub const BATCH: usize = 2_048;
@@ -66,6 +72,21 @@ pub struct Question {
     account: AccountId,
 }
 
+impl Question {
+    /// What it means that the signature is wrong.
+    fn fault(&self) -> Fault {
+        Fault {
+            commit: self.commit,
+            device: Some(self.device),
+            account: Some(self.account),
+            misbehaviour: Box::new(match self.proves {
+                Proves::Commit => Misbehaviour::WrongSignature,
+                Proves::Device => Misbehaviour::ForgedDevice,
+            }),
+        }
+    }
+}
+
 /// Some commits, parents before children, and the signatures they need.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -82,20 +103,15 @@ impl Batch {
     pub fn verdict(&self, results: &[bool]) -> Result<(), Fault> {
         for (n, question) in self.questions.iter().enumerate() {
             if results.get(n) != Some(&true) {
-                return Err(Fault {
-                    commit: question.commit,
-                    device: Some(question.device),
-                    account: Some(question.account),
-                    misbehaviour: match question.proves {
-                        Proves::Commit => Misbehaviour::WrongSignature,
-                        Proves::Device => Misbehaviour::ForgedDevice,
-                    },
-                });
+                return Err(question.fault());
             }
         }
         Ok(())
     }
 }
+
+/// The structure of a commit is in order: what it says, whose it is, what it is to be proven by.
+type Judged = (Message, Arc<Author>, Vec<(Proves, SignatureCheck)>);
 
 /// A validation under way.
 pub struct Validation<'a> {
@@ -150,29 +166,26 @@ impl<'a> Validation<'a> {
     }
 
     fn start(
-        judge: Judge<'a>,
+        mut judge: Judge<'a>,
         head: ObjectId,
         new: Result<BTreeMap<ObjectId, super::order::Node>, WalkError>,
     ) -> Result<Self, Fault> {
         let new = new.map_err(|error| {
             let commit = match error {
                 WalkError::Missing(id) | WalkError::NotACommit(id) => id,
-                WalkError::TooMany(_) => head,
+                WalkError::TooMany(_) | WalkError::TooTangled => head,
             };
             // The walk says only that it cannot be read; say why.
             let misbehaviour = match (&error, judge.commit(commit)) {
                 (WalkError::NotACommit(_), Err(why)) => why,
                 _ => error.into(),
             };
-            Fault {
-                commit,
-                device: None,
-                account: None,
-                misbehaviour,
-            }
+            Fault::of(commit, misbehaviour)
         })?;
         let mut commits = linear(head, &new);
         commits.reverse();
+        let steps = WALK_STEPS_PER_COMMIT.saturating_mul(commits.len() as u64);
+        judge.walker.allow(steps.saturating_add(WALK_STEPS));
         Ok(Self {
             judge,
             commits,
@@ -208,13 +221,35 @@ impl<'a> Validation<'a> {
         })
     }
 
+    /// Judges everything that is left and gathers what is at fault instead of stopping at the
+    /// first, up to `max` faults: for looking into a history, not for taking it in.
+    pub fn survey(&mut self, crypto: &dyn Crypto, max: usize) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        while self.at < self.commits.len() && faults.len() < max {
+            let mut batch = Batch::default();
+            while batch.commits.len() < BATCH {
+                let Some(id) = self.commits.get(self.at).copied() else {
+                    break;
+                };
+                self.at = self.at.saturating_add(1);
+                if let Err(fault) = self.judge_commit(id, &mut batch) {
+                    faults.push(fault);
+                }
+            }
+            let results = crypto.verify_batch(&batch.checks);
+            let wrong = batch
+                .questions
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| results.get(*n) != Some(&true));
+            faults.extend(wrong.map(|(_, question)| question.fault()));
+        }
+        faults.truncate(max);
+        faults
+    }
+
     fn judge_commit(&mut self, id: ObjectId, batch: &mut Batch) -> Result<(), Fault> {
-        let commit = self.judge.commit(id).map_err(|misbehaviour| Fault {
-            commit: id,
-            device: None,
-            account: None,
-            misbehaviour,
-        })?;
+        let commit = self.judge.commit(id).map_err(|why| Fault::of(id, why))?;
         match self.judge_parsed(id, &commit) {
             Ok((message, author, checks)) => {
                 for (proves, check) in checks {
@@ -250,18 +285,13 @@ impl<'a> Validation<'a> {
                     commit: id,
                     device: Some(commit.device),
                     account,
-                    misbehaviour,
+                    misbehaviour: Box::new(misbehaviour),
                 })
             }
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn judge_parsed(
-        &mut self,
-        id: ObjectId,
-        commit: &Commit,
-    ) -> Result<(Message, Arc<Author>, Vec<(Proves, SignatureCheck)>), Misbehaviour> {
+    fn judge_parsed(&mut self, id: ObjectId, commit: &Commit) -> Result<Judged, Misbehaviour> {
         let judge = &mut self.judge;
         if !commit.committer_is_author {
             return Err(Misbehaviour::CommitterDiffers);

@@ -244,6 +244,25 @@ impl<'a> Repository<'a> {
         Ok(members::role(&mut self.judge.trees, tree, &root, account)?)
     }
 
+    /// The commit this was opened at.
+    pub fn head(&self) -> Option<ObjectId> {
+        self.head.as_ref().map(|(id, _)| *id)
+    }
+
+    /// Whether a device of an account may fetch and hear of news: admins, members and the
+    /// invited, unless the device is banned.
+    pub fn admits(&mut self, account: AccountId, device: DeviceId) -> Result<bool, WriteError> {
+        let tree = self.tree()?;
+        let there = matches!(
+            self.role(account)?,
+            Some(members::Role::Admin | members::Role::Member | members::Role::Invited)
+        );
+        Ok(there
+            && !self
+                .judge
+                .has(tree, TreePath::Banned(Target::Device(device)))?)
+    }
+
     /// The devices that have written here, with their accounts.
     pub fn devices(&mut self) -> Result<BTreeMap<DeviceId, AccountId>, WriteError> {
         let tree = self.tree()?;

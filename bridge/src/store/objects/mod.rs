@@ -258,10 +258,15 @@ impl ObjectStore {
 
     /// Whether an object is there.
     pub fn contains(&self, id: &ObjectId) -> bool {
-        let (odb, handle) = self.handle();
-        let found = handle.exists_without_refresh(&oid(id));
-        self.give_back(odb, handle);
-        found
+        loop {
+            let (odb, handle) = self.handle();
+            let found = handle.exists_without_refresh(&oid(id));
+            let stale = !Arc::ptr_eq(&odb, &self.odb());
+            self.give_back(odb, handle);
+            if found || !stale {
+                return found;
+            }
+        }
     }
 
     /// Writes objects. They last when this returns. Those already there are passed over.

@@ -55,7 +55,7 @@ enum Place {
     Memory(BTreeMap<ObjectId, (Kind, Vec<u8>)>),
     Disk {
         dir: TempDir,
-        handle: Mutex<HandleArc>,
+        handle: Box<Mutex<HandleArc>>,
         checksum: [u8; 20],
     },
 }
@@ -124,7 +124,7 @@ impl Receiving {
         let file = PackFile(file);
         let resolved = scanned.resolve(&file)?;
         pack::write_idx(&dir.path().join(PACK), &resolved.index())?;
-        let handle = Mutex::new(new_handle(&open_odb(dir.path())?));
+        let handle = Box::new(Mutex::new(new_handle(&open_odb(dir.path())?)));
         let ids = resolved.objects.iter().map(|o| o.id).collect();
         let place = Place::Disk {
             dir,

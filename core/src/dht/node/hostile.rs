@@ -20,6 +20,7 @@ impl Target {
         let now = secs(1000);
         let mut config = NodeConfig::new(InfoHash([1; 20]));
         config.limits.storage = 1 << 20;
+        config.limits.nodes = 4096;
         let node = Node::new(now, config, [3; 32], Arc::new(FakeCrypto));
         Self { node, now }
     }

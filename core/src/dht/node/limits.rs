@@ -150,6 +150,7 @@ fn best<A: Copy>(counts: &BTreeMap<A, u32>) -> Option<A> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

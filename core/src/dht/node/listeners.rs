@@ -147,6 +147,7 @@ impl Listeners {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -122,8 +122,8 @@ impl Default for NodeLimits {
             storage: 64 << 20,
             // OpenDHT allows 65,536; no key of Jami holds more than hundreds.
             values_per_key: 4096,
-            // Ours: the whole of a client's table is some hundred nodes.
-            nodes: 4096,
+            // Ours: the table itself has some hundred, each search fourteen of its own.
+            nodes: 16_384,
             searches: 8192,
             operations: 65_536,
         }

@@ -49,7 +49,9 @@ impl Node {
         let Some(gone) = self.storage.insert(key, value.clone(), expires, source) else {
             return;
         };
-        if !same {
+        if same {
+            self.tell_refreshed(now, key, value.id);
+        } else {
             self.tell_stored(now, key, &value);
         }
         self.tell_gone(now, gone);

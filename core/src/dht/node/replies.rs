@@ -19,11 +19,6 @@ const MAX_AUTH_ERRORS: u8 = 3;
 
 impl Node {
     pub(super) fn on_reply(&mut self, now: Duration, from: SocketAddr, head: &Head, reply: Reply) {
-        if let Some(ip) = reply.seen_as
-            && self.requests.get(head.tid).is_some()
-        {
-            self.reported.count(ip);
-        }
         let Some(pending) = self.take(now, from, head) else {
             // A push to a version-0 listener: the reference still sends them, if asked to.
             let token = reply.token.unwrap_or_default();
@@ -31,6 +26,9 @@ impl Node {
             self.on_push(now, head, head.tid, &token, &values, &[], &[]);
             return;
         };
+        if let Some(ip) = reply.seen_as {
+            self.reported.count(ip);
+        }
         let family = pending.family;
         match pending.purpose {
             Purpose::Bootstrap | Purpose::Ping | Purpose::Verify | Purpose::Update => {}
@@ -259,12 +257,17 @@ impl Node {
             return;
         };
         let (family, node) = (pending.family, pending.node);
-        let key = match &pending.purpose {
-            Purpose::Find { key: Some(key) } | Purpose::Get { key, .. } => *key,
-            _ => return,
-        };
-        if let Some(node) = node {
-            self.in_search(family, key, &node, |n| n.slow = true);
+        let Some(node) = node else { return };
+        match pending.purpose {
+            Purpose::Find { key: Some(key) } | Purpose::Get { key, .. } => {
+                self.in_search(family, key, &node, |n| n.slow = true);
+            }
+            Purpose::Put { key, op } => self.in_search(family, key, &node, |n| {
+                if let Some(put) = n.puts.get_mut(&op) {
+                    *put = PutAt::Slow;
+                }
+            }),
+            _ => {}
         }
     }
 

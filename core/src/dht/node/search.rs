@@ -36,6 +36,8 @@ const MAX_NODES: usize = 48;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PutAt {
     Sent,
+    /// Sent a second time: not waited for.
+    Slow,
     Stored(Duration),
 }
 
@@ -86,7 +88,8 @@ impl SearchNode {
     }
 
     fn puts_under_way(&self) -> usize {
-        self.puts.values().filter(|p| **p == PutAt::Sent).count()
+        let under_way = |p: &&PutAt| matches!(p, PutAt::Sent | PutAt::Slow);
+        self.puts.values().filter(under_way).count()
     }
 }
 
@@ -174,7 +177,7 @@ impl Search {
             node.replied = None;
             node.slow = false;
             node.pending = false;
-            node.puts.retain(|_, put| *put != PutAt::Sent);
+            node.puts.retain(|_, put| matches!(put, PutAt::Stored(_)));
             for listen in node.listens.values_mut() {
                 listen.sent = false;
                 listen.confirmed = None;
@@ -291,7 +294,9 @@ impl Node {
                 }
             }
             for op in &s.puts {
-                if every(&|n| matches!(n.puts.get(op), Some(PutAt::Stored(_)))) {
+                let stored = |n: &SearchNode| matches!(n.puts.get(op), Some(PutAt::Stored(_)));
+                let settled = |n: &SearchNode| stored(n) || n.puts.get(op) == Some(&PutAt::Slow);
+                if every(&settled) && s.nodes.iter().any(stored) {
                     outcomes.push((*op, Progress::Done));
                 }
             }
@@ -308,7 +313,7 @@ impl Node {
     }
 
     fn send_listens(&mut self, now: Duration, family: Family, s: &mut Search, ready: &[usize]) {
-        let refresh = self.config.listen_refresh;
+        let refresh = self.listen_refresh();
         let ids: Vec<u64> = s.subscriptions.iter().copied().collect();
         for subscription in ids {
             let Some(query) = self
@@ -379,7 +384,7 @@ impl Node {
                 };
                 let due = match node.puts.get(&op) {
                     None => true,
-                    Some(PutAt::Sent) => false,
+                    Some(PutAt::Sent | PutAt::Slow) => false,
                     Some(PutAt::Stored(t)) => permanent && now >= t.saturating_add(again),
                 };
                 if !due || node.puts_under_way() >= PUTS_PER_NODE {
@@ -454,13 +459,14 @@ impl Node {
     /// Finds the next time at which the search has something to do by itself.
     fn schedule(&self, now: Duration, s: &mut Search, targets: &[usize]) {
         let mut wake = Duration::MAX;
+        let refresh = self.listen_refresh();
         for node in targets.iter().filter_map(|i| s.nodes.get(*i)) {
             if let Some(replied) = node.replied.filter(|_| !node.pending) {
                 wake = wake.min(replied.saturating_add(SYNC_TIME));
             }
             for listen in node.listens.values().filter(|l| !l.sent) {
                 if let Some(at) = listen.confirmed {
-                    wake = wake.min(at.saturating_add(self.config.listen_refresh));
+                    wake = wake.min(at.saturating_add(refresh));
                 }
             }
             for (op, put) in &node.puts {
@@ -477,14 +483,33 @@ impl Node {
     }
 }
 
+/// Listens per second, all subscriptions together: with many contacts each is renewed less often. Ours.
+const LISTENS_PER_SECOND: u64 = 50;
+/// Longest time between two listens at a node (OpenDHT with `public_stable`): its entry lasts 10 min.
+const MAX_LISTEN_REFRESH: Duration = Duration::from_secs(290);
+
+impl Node {
+    fn listen_refresh(&self) -> Duration {
+        let nodes = u64::try_from(self.subscriptions.len().saturating_mul(LISTEN_NODES));
+        let spread = Duration::from_secs(nodes.unwrap_or(u64::MAX) / LISTENS_PER_SECOND);
+        let longest = MAX_LISTEN_REFRESH.max(self.config.listen_refresh);
+        self.config.listen_refresh.max(spread).min(longest)
+    }
+}
+
 /// A search does not wake itself more often than this. Our bound against spinning.
 const MIN_WAKE: Duration = Duration::from_secs(1);
+
+/// A permanent value is put again at least this often, however long it lives: a node may have lost it
+/// in a restart that nobody noticed. Ours; the reference waits up to a week.
+const MAX_REANNOUNCE: Duration = Duration::from_secs(60 * 60);
 
 /// How long after it was stored a permanent value is put again.
 pub(super) fn reannounce_after(type_id: u16) -> Duration {
     ValueType::of(type_id)
         .lifetime
         .saturating_sub(REANNOUNCE_MARGIN)
+        .min(MAX_REANNOUNCE)
 }
 
 #[cfg(test)]

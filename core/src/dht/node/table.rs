@@ -516,6 +516,7 @@ fn randomise(id: &mut InfoHash, keep: u8, rng: &mut Rng) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! A network of nodes in virtual time: seeded latency, loss and reordering, no sockets and no sleep.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::crypto::{CryptoError, PrivateKey, SignatureCheck};
@@ -84,6 +85,8 @@ pub(super) struct World {
     /// Lost datagrams of a thousand.
     pub(super) loss: usize,
     pub(super) datagrams: usize,
+    /// Requests sent, by name.
+    pub(super) requests: BTreeMap<&'static str, usize>,
     rng: Rng,
     flying: BTreeMap<(Duration, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     count: u64,
@@ -97,6 +100,7 @@ impl World {
             latency: (ms(10), ms(60)),
             loss: 0,
             datagrams: 0,
+            requests: BTreeMap::new(),
             rng: Rng::new([seed; 32]),
             flying: BTreeMap::new(),
             count: 0,
@@ -177,6 +181,9 @@ impl World {
                 };
                 assert!(transmit.payload.len() <= 1472, "{}", transmit.payload.len());
                 self.datagrams += 1;
+                if let Ok(Packet::Request(_, request)) = Packet::decode(&transmit.payload) {
+                    *self.requests.entry(request.name()).or_default() += 1;
+                }
                 let Some(from) = from.filter(|_| peer.up) else {
                     continue;
                 };

@@ -63,7 +63,7 @@ fn in_a_crowd_values_are_found_and_pushed() {
         let public = status.public_v4.map(std::net::IpAddr::from);
         assert_eq!(public, Some(w.peers[n].addr.ip()));
     }
-    for n in 0..20u8 {
+    for n in 0..10u8 {
         let key = InfoHash::of(&[n]);
         let (a, b, c) = (usize::from(n), 40 + usize::from(n), 80 + usize::from(n));
         let listen = w.listen(c, key);
@@ -107,12 +107,12 @@ fn loss_delays_but_does_not_stop() {
 
 #[test]
 fn a_permanent_value_survives_the_nodes_that_kept_it() {
-    let mut w = World::network(5, 60);
+    let mut w = World::network(5, 40);
     let listen = w.listen(1, KEY);
     let put = w.put(0, KEY, hello(7), true);
     assert!(w.wait(0, put).0);
     // Every five minutes a third of the others leaves for good, and new ones come.
-    for round in 0..6 {
+    for round in 0..4 {
         for n in 0..w.peers.len() {
             if n > 1 && (n + round) % 3 == 0 {
                 w.peers[n].up = false;
@@ -315,4 +315,96 @@ fn a_client_asks_and_is_not_asked() {
         let known = w.peers[n].node.export_nodes(now);
         assert!(known.iter().all(|k| k.id != id));
     }
+}
+
+#[test]
+fn a_put_waits_for_no_node_that_died_after_its_token() {
+    let mut w = World::network(12, 16);
+    let put = w.put(0, KEY, hello(7), false);
+    assert!(w.wait(0, put).0);
+    let mut near: Vec<usize> = (1..16).collect();
+    near.sort_by_key(|n| w.peers[*n].node.id().xor(&KEY));
+    for n in near.iter().take(2) {
+        w.peers[*n].up = false;
+    }
+    let put = w.put(0, KEY, hello(8), false);
+    let (ok, took) = w.wait(0, put);
+    assert!(ok && took < ms(1500), "{took:?}");
+}
+
+#[test]
+fn values_live_as_long_as_their_type_says() {
+    let mut w = World::network(13, 12);
+    let now = w.now;
+    // Nine minutes old already; and a minute too old.
+    let unix = 1_800_000_000 + i64::try_from((now - secs(1000)).as_secs()).unwrap();
+    let old = w.peers[0]
+        .node
+        .put(now, KEY, hello(1), false, Some(unix - 540));
+    let dead = w.peers[0]
+        .node
+        .put(now, KEY, hello(2), false, Some(unix - 660));
+    let fresh = w.put(0, KEY, hello(3), false);
+    assert_eq!(w.wait(0, dead), (false, Duration::ZERO));
+    assert!(w.wait(0, old).0 && w.wait(0, fresh).0);
+    let ids = |w: &mut World| -> Vec<u64> {
+        let get = w.get(5, KEY);
+        w.wait(5, get);
+        w.values(5, get).iter().map(|v| v.id).collect()
+    };
+    assert_eq!(ids(&mut w), [1, 3]);
+    w.run(secs(70));
+    assert_eq!(ids(&mut w), [3]);
+    w.run(secs(540));
+    assert_eq!(ids(&mut w), [0u64; 0]);
+}
+
+#[test]
+fn conditions_and_fields_go_to_the_network() {
+    use crate::dht::query::{Field, FieldValue, Query, Where};
+    let mut w = World::network(14, 12);
+    for id in 1..=4u64 {
+        let kind = if id % 2 == 0 { "even" } else { "odd" };
+        let put = w.put(0, KEY, hello(id).with_user_type(kind), false);
+        assert!(w.wait(0, put).0);
+    }
+    let even = Query {
+        select: vec![],
+        wheres: vec![Where::UserType("even".into())],
+    };
+    let now = w.now;
+    let get = w.peers[9].node.get(now, KEY, even.clone());
+    let listen = w.peers[8].node.listen(now, KEY, even);
+    assert!(w.wait(9, get).0);
+    let ids = |values: Vec<Arc<Value>>| values.iter().map(|v| v.id).collect::<Vec<_>>();
+    assert_eq!(ids(w.values(9, get)), [2, 4]);
+    w.run(secs(1));
+    assert_eq!(ids(w.values(8, listen)), [2, 4]);
+    let now = w.now;
+    let get = w.peers[9]
+        .node
+        .get(now, KEY, Query::select(&[Field::Id, Field::Seq]));
+    assert!(w.wait(9, get).0);
+    let row = vec![FieldValue::Id(3), FieldValue::Seq(0)];
+    let told = |(_, e): &(Duration, NodeEvent)| matches!(e, NodeEvent::Fields { op, fields } if *op == get && fields.rows.contains(&row));
+    assert!(w.peers[9].events.iter().any(told));
+}
+
+#[test]
+fn an_idle_network_is_quiet() {
+    let mut w = World::network(15, 40);
+    w.run(secs(300));
+    let before = w.datagrams;
+    w.run(secs(600));
+    let each = (w.datagrams - before) / 40;
+    // A round of maintenance every one to three minutes, most of them with little to ask.
+    assert!(each < 100, "{each} datagrams of each node in ten minutes");
+    w.requests.clear();
+    w.listen(3, KEY);
+    w.put(4, KEY, hello(7), true);
+    w.run(secs(600));
+    // Four nodes every 20 s; eight nodes twice.
+    let count = |name| w.requests.get(name).copied().unwrap_or_default();
+    assert!((100..=130).contains(&count("listen")), "{:?}", w.requests);
+    assert!((16..=20).contains(&count("put")), "{:?}", w.requests);
 }

@@ -71,6 +71,7 @@ fn same(ours: &Token, theirs: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

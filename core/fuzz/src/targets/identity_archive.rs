@@ -1,0 +1,10 @@
+use starling_core::identity::{Archive, Credential};
+
+pub(crate) fn run(data: &[u8]) {
+    let _ = Archive::read(data, &Credential::None);
+    if let Ok(archive) = Archive::from_json(data) {
+        let json = archive.to_json(false);
+        let again = Archive::from_json(&json).map(|a| a.to_json(false));
+        assert_eq!(again.as_deref().map(|j| j.as_slice()), Ok(json.as_slice()));
+    }
+}
