@@ -120,7 +120,7 @@ fn judge(
     let mut validation = Validation::window(objects, conversation, vec![commit]);
     let batch = validation
         .next_batch(1)
-        .map_err(|fault| fault.misbehaviour)?;
+        .map_err(|fault| *fault.misbehaviour)?;
     batch.ok_or(Misbehaviour::MissingObject(commit))
 }
 
