@@ -44,15 +44,23 @@ pub(crate) fn needed(state: State) -> Memo<bool> {
 /// way, by a reload say, and not one that wants none.
 const BEGUN: &str = "first-run-begun";
 
-/// An account that was made while someone typed, and has no name yet.
+/// An account that was made while someone typed, here or in another browser, and has no name yet.
 fn unnamed(state: State) -> Option<LocalAccountId> {
-    browser::recall(BEGUN)?;
+    let here = browser::recall(BEGUN).is_some();
+    let unused = || {
+        state.conversations.with(|all| all.is_empty()) && state.contacts.with(|all| all.is_empty())
+    };
+    let only = state.accounts.with(Vec::len) == 1 && unused();
     let nameless = |all: &Vec<Account>| {
         all.iter()
             .find(|a| a.display_name.is_empty())
             .map(|a| a.id.clone())
     };
-    state.accounts.with(nameless)
+    if here || only {
+        state.accounts.with(nameless)
+    } else {
+        None
+    }
 }
 
 fn remember(account: Account, state: State) {
