@@ -444,10 +444,12 @@ impl Account {
                 device: sender,
                 ..
             } => {
+                // Someone who was asked in shows their card as soon as they accept; their commit
+                // that says so may still be on its way.
                 let member = sender == device
                     && self
                         .conversation(&conversation)
-                        .is_some_and(|c| c.snapshot().takes_part(&id));
+                        .is_some_and(|c| c.snapshot().may_fetch(&id));
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
