@@ -1,8 +1,10 @@
 //! Chromium on a machine of the lab, driven through ChromeDriver.
 
 use crate::{Host, Lab, wait};
+use fantoccini::elements::{Element, ElementRef};
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -84,6 +86,7 @@ impl Browser {
         if width >= 600 {
             capabilities.insert("goog:chromeOptions".into(), json!({"args": args}));
         }
+        capabilities.insert("goog:loggingPrefs".into(), json!({"browser": "ALL"}));
         let url = format!("http://127.0.0.1:{local}");
         let end = std::time::Instant::now() + wait::PATIENCE;
         let client = loop {
@@ -116,7 +119,7 @@ impl Browser {
     }
 
     /// Waits for an element.
-    pub async fn find(&self, css: &str) -> fantoccini::elements::Element {
+    pub async fn find(&self, css: &str) -> Element {
         match self
             .client
             .wait()
@@ -183,6 +186,146 @@ impl Browser {
             .unwrap_or_else(|e| panic!("{script}: {e}"))
     }
 
+    /// Waits for what a person would call by this name: a `button`, a `textbox`, a `checkbox`, a
+    /// `dialog`, an `article` …
+    pub async fn named(&self, role: &str, name: &str) -> Element {
+        let end = std::time::Instant::now() + wait::PATIENCE;
+        loop {
+            if let Some(e) = self.try_named(role, name).await {
+                return e;
+            }
+            if std::time::Instant::now() > end {
+                self.shot("failed").await;
+                panic!("no {role} {name:?} in:\n{}", self.text().await);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What has this role and accessible name now.
+    pub async fn try_named(&self, role: &str, name: &str) -> Option<Element> {
+        let found = self
+            .client
+            .execute(NAMED, vec![json!(role), json!(name)])
+            .await
+            .unwrap_or_else(|e| panic!("{role} {name:?}: {e}"));
+        let id = found.as_object()?.values().next()?.as_str()?.to_owned();
+        Some(Element::from_element_id(
+            self.client.clone(),
+            ElementRef::from(id),
+        ))
+    }
+
+    /// Waits for a control by its role and name, and clicks it.
+    pub async fn press(&self, role: &str, name: &str) {
+        let end = std::time::Instant::now() + wait::PATIENCE;
+        loop {
+            match self.named(role, name).await.click().await {
+                Ok(()) => return,
+                Err(e) => assert!(
+                    std::time::Instant::now() < end,
+                    "cannot click {role} {name:?}: {e}"
+                ),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits for a field by its name and types into it. A line break is the Enter key.
+    pub async fn fill(&self, name: &str, text: &str) {
+        let text = text.replace('\n', "\u{e007}");
+        self.named("textbox", name)
+            .await
+            .send_keys(&text)
+            .await
+            .unwrap_or_else(|e| panic!("cannot type into {name:?}: {e}"));
+    }
+
+    /// Waits until a script gives a value that is neither null nor false.
+    pub async fn until(&self, what: &str, script: &str) -> Value {
+        let end = std::time::Instant::now() + wait::PATIENCE;
+        loop {
+            let v = self.run(script).await;
+            if !v.is_null() && v != false {
+                return v;
+            }
+            if std::time::Instant::now() > end {
+                self.shot("failed").await;
+                panic!("waited for {what}, but:\n{}", self.text().await);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The text of every element that matches, in document order.
+    pub async fn texts(&self, css: &str) -> Vec<String> {
+        let script = format!(
+            "return [...document.querySelectorAll({})].map(e => e.innerText.trim())",
+            json!(css)
+        );
+        let all = self.run(&script).await;
+        let all = all.as_array().cloned().unwrap_or_default();
+        all.iter()
+            .map(|t| t.as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// What the console got of errors and warnings since the last call.
+    pub async fn complaints(&self) -> Vec<String> {
+        let answer = self
+            .client
+            .issue_cmd(Further {
+                path: "se/log",
+                body: json!({"type": "browser"}),
+            })
+            .await
+            .unwrap_or_else(|e| panic!("no console: {e}"));
+        let all = answer.as_array().cloned().unwrap_or_default();
+        all.iter()
+            .filter(|e| e["level"] == "SEVERE" || e["level"] == "WARNING")
+            .map(|e| {
+                format!(
+                    "{}: {}",
+                    e["level"].as_str().unwrap_or_default(),
+                    e["message"].as_str().unwrap_or_default()
+                )
+            })
+            .collect()
+    }
+
+    /// A command of the browser's developer tools.
+    pub async fn devtools(&self, command: &str, params: Value) -> Value {
+        self.client
+            .issue_cmd(Further {
+                path: "goog/cdp/execute",
+                body: json!({"cmd": command, "params": params}),
+            })
+            .await
+            .unwrap_or_else(|e| panic!("{command}: {e}"))
+    }
+
+    /// Makes the page believe in a screen of this size, and in what its person prefers
+    /// (`prefers-color-scheme`, `prefers-contrast`, …).
+    pub async fn screen(&self, width: u32, height: u32, prefers: &[(&str, &str)]) {
+        let phone = width < 600;
+        self.devtools(
+            "Emulation.setDeviceMetricsOverride",
+            json!({"width": width, "height": height, "deviceScaleFactor": if phone { 2 } else { 1 }, "mobile": phone}),
+        )
+        .await;
+        let features: Vec<Value> = prefers
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        self.devtools("Emulation.setEmulatedMedia", json!({"features": features}))
+            .await;
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) {
+        self.client.refresh().await.expect("the page loads again");
+    }
+
     /// Keeps a picture of the page.
     pub async fn shot(&self, name: &str) {
         match self.client.screenshot().await {
@@ -196,6 +339,52 @@ impl Browser {
     /// Ends the browser.
     pub async fn close(self) {
         let _ = self.client.close().await;
+    }
+}
+
+// The names as screen readers compute them, for what a page of ours consists of. While a modal
+// dialog is open, nothing else can be used.
+const NAMED: &str = r#"
+const [role, name] = arguments;
+const css = {
+  button: 'button, [role=button]', textbox: 'input:not([type]), input[type=text], input[type=search], input[type=password], textarea',
+  checkbox: 'input[type=checkbox]', radio: 'input[type=radio]', dialog: 'dialog[open]', combobox: 'select, [role=combobox]',
+  option: '[role=option]', article: 'article', main: 'main', heading: 'h1, h2, h3', link: 'a',
+}[role] ?? `[role=${role}]`;
+const words = t => (t ?? '').replace(/\s+/g, ' ').trim();
+const nameOf = e => {
+  const label = words(e.getAttribute('aria-label'));
+  if (label) return label;
+  if (e.labels?.length) return words([...e.labels].map(l => l.innerText).join(' '));
+  return words(e.innerText) || words(e.getAttribute('title'));
+};
+const modal = document.querySelector('dialog:modal');
+const all = [...(modal && role !== 'dialog' ? modal : document).querySelectorAll(css)];
+return all.find(e => e.checkVisibility({ visibilityProperty: true }) && !e.disabled && nameOf(e) === name) ?? null;
+"#;
+
+/// A command of ChromeDriver that is not in the standard.
+#[derive(Debug)]
+struct Further {
+    path: &'static str,
+    body: Value,
+}
+
+impl WebDriverCompatibleCommand for Further {
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/{}",
+            session.unwrap_or_default(),
+            self.path
+        ))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(self.body.to_string()))
     }
 }
 

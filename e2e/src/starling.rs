@@ -197,6 +197,18 @@ impl Starling {
         self.id()
     }
 
+    /// Takes over the account that was made in the browser.
+    pub fn adopt_account(&mut self) -> String {
+        let account = wait::until("an account", || {
+            self.rpc("account.list", json!({})).as_array()?.first()?["id"]
+                .as_str()
+                .map(String::from)
+        });
+        self.account = Some(account);
+        self.wait_online();
+        self.id()
+    }
+
     /// The bridge's id of the account.
     pub fn account(&self) -> String {
         self.account.clone().expect("an account was made")

@@ -251,3 +251,83 @@ fn each_catches_up_on_what_was_written_while_it_was_away() {
     assert_eq!(story.alice.texts(&conversation).len(), 11);
     story.check(&conversation);
 }
+
+#[test]
+fn three_in_one_group_and_one_catches_up() {
+    needs!(jami::missing());
+    let mut story = meet();
+    story.befriend();
+    // Carol is on a second Starling. Alice knows both; Bob and Carol meet in the group.
+    let carol_host = story._lab.host("carol");
+    let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
+    let carol_id = carol.create_account("Carol");
+    let with_carol = story.alice.add_contact(&carol_id);
+    assert_eq!(carol.wait_request(), with_carol);
+    carol.accept(&with_carol);
+    story.alice.wait_role(&with_carol, &carol_id, "member");
+
+    let group = story.alice.rpc(
+        "conversation.create",
+        json!({"account": story.alice.account(), "mode": "invitesOnly", "title": "Three", "members": [story.bob_id, carol_id]}),
+    );
+    let group = group["id"].as_str().expect("an id").to_owned();
+    story.bob.wait_request_for(&group);
+    story.bob.accept(&group);
+    carol.wait_request_for(&group);
+    carol.accept(&group);
+    for id in [&story.bob_id, &carol_id] {
+        story.alice.wait_role(&group, id, "member");
+        carol.wait_role(&group, id, "member");
+    }
+
+    // Everyone to everyone.
+    let mut said = Vec::new();
+    for i in 0..3 {
+        for who in ["Alice", "Bob", "Carol"] {
+            let text = format!("{i} from {who}");
+            match who {
+                "Alice" => drop(story.alice.send(&group, &text)),
+                "Bob" => drop(story.bob.send(&group, &text)),
+                _ => drop(carol.send(&group, &text)),
+            }
+            story.alice.wait_text_or_history(&group, &text);
+            story.bob.wait_text(&group, &text);
+            carol.wait_text_or_history(&group, &text);
+            said.push(text);
+        }
+    }
+
+    // Carol is away; Alice leaves before she is back, so that only Bob can tell her.
+    carol.down();
+    for i in 0..3 {
+        for (text, by_alice) in [
+            (format!("{i} from Alice without Carol"), true),
+            (format!("{i} from Bob without Carol"), false),
+        ] {
+            if by_alice {
+                story.alice.send(&group, &text);
+                story.bob.wait_text(&group, &text);
+            } else {
+                story.bob.send(&group, &text);
+                story.alice.wait_text_or_history(&group, &text);
+            }
+            said.push(text);
+        }
+    }
+    story.alice.down();
+    carol.up();
+    for text in &said {
+        carol.wait_text_or_history(&group, text);
+    }
+    carol.send(&group, "Carol is back");
+    said.push("Carol is back".into());
+    story.bob.wait_text(&group, "Carol is back");
+    story.alice.up();
+    story.alice.wait_text_or_history(&group, "Carol is back");
+
+    // Nothing lost, nothing doubled, in the same order for all.
+    assert_eq!(story.alice.texts(&group), said);
+    assert_eq!(carol.texts(&group), said);
+    assert_eq!(carol.rejections(), Vec::<Value>::new());
+    story.check(&group);
+}
