@@ -152,6 +152,30 @@ impl Bridge {
         }
     }
 
+    /// Waits until something holds of two people, looking again whenever either reports anything.
+    pub async fn until_both(
+        &self,
+        other: &Self,
+        what: &str,
+        holds: impl Fn(&Arc<Account>, &Arc<Account>) -> bool,
+    ) {
+        let (mut mine, mut theirs) = (self.count.subscribe(), other.count.subscribe());
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                mine.borrow_and_update();
+                theirs.borrow_and_update();
+                if holds(&self.account(), &other.account()) {
+                    return;
+                }
+                tokio::select! {
+                    changed = mine.changed() => changed.unwrap(),
+                    changed = theirs.changed() => changed.unwrap(),
+                }
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not after {PATIENCE:?}");
+    }
+
     /// Waits for an event, among those of before as well.
     pub async fn heard<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
         self.until(what, |_| {
