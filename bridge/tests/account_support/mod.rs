@@ -20,6 +20,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on the loopback interface.
 pub fn node(bootstrap: Option<&Dht>) -> Dht {
+    // Silent unless asked by RUST_LOG.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let config = DhtConfig {
         bind_v4: Some(Ipv4Addr::LOCALHOST),
         bind_v6: None,
