@@ -691,6 +691,7 @@ impl Account {
 
     async fn tell_head(&self, conversation: &Conversation, device: DeviceId, id: AccountId) {
         let commit = conversation.head();
+        tracing::debug!(%device, %commit, "telling");
         let notice = Notice::NewCommit {
             conversation: conversation.id,
             commit,
@@ -724,6 +725,7 @@ impl Account {
         device: DeviceId,
         notice: Notice,
     ) -> Result<(), AccountError> {
+        tracing::debug!(%device, ?notice, "told");
         match notice {
             Notice::NewCommit {
                 conversation,
@@ -915,6 +917,7 @@ impl Account {
             }
         };
         let taken = taken.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        tracing::debug!(%device, conversation = %conversation.id, ?fetched, now = %conversation.head(), "fetched");
         match taken {
             Ok(Taken::Nothing) => self.note_fetched(conversation, id, device, head).await,
             Ok(Taken::New {

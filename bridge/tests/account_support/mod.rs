@@ -20,6 +20,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on the loopback interface.
 pub fn node(bootstrap: Option<&Dht>) -> Dht {
+    // Silent unless asked by RUST_LOG.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let config = DhtConfig {
         bind_v4: Some(Ipv4Addr::LOCALHOST),
         bind_v6: None,
@@ -150,6 +155,30 @@ impl Bridge {
                 panic!("{what}: not after {PATIENCE:?}; last events: {tail:#?}")
             }
         }
+    }
+
+    /// Waits until something holds of two people, looking again whenever either reports anything.
+    pub async fn until_both(
+        &self,
+        other: &Self,
+        what: &str,
+        holds: impl Fn(&Arc<Account>, &Arc<Account>) -> bool,
+    ) {
+        let (mut mine, mut theirs) = (self.count.subscribe(), other.count.subscribe());
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                mine.borrow_and_update();
+                theirs.borrow_and_update();
+                if holds(&self.account(), &other.account()) {
+                    return;
+                }
+                tokio::select! {
+                    changed = mine.changed() => changed.unwrap(),
+                    changed = theirs.changed() => changed.unwrap(),
+                }
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not after {PATIENCE:?}");
     }
 
     /// Waits for an event, among those of before as well.
