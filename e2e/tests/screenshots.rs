@@ -83,7 +83,7 @@ async fn screenshots_of_every_view() {
     let (here, there) = (lab.host("alice"), lab.host("bob"));
     let mut alice = Starling::start(&here, &bootstrap);
     let mut bob = Starling::start(&there, &bootstrap);
-    let bob_id = bob.create_account("Bob Okonkwo");
+    bob.create_account("Bob Okonkwo");
     let page = Browser::open(&mut lab, &here).await;
 
     // Without the code.

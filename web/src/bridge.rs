@@ -57,6 +57,9 @@ pub(crate) struct Bridge(Rc<Inner>);
 /// Who waits for an answer.
 type Waiting = oneshot::Sender<Result<Value, ApiError>>;
 
+/// What the browser calls when something happens on the socket.
+type Callback = Closure<dyn FnMut(JsValue)>;
+
 struct Inner {
     state: RwSignal<Socket>,
     socket: RefCell<Option<WebSocket>>,
@@ -69,7 +72,7 @@ struct Inner {
     wait: Cell<i32>,
     listener: RefCell<Option<Rc<dyn Listener>>>,
     /// The browser's callbacks of the present socket.
-    callbacks: RefCell<Vec<Closure<dyn FnMut(JsValue)>>>,
+    callbacks: RefCell<Vec<Callback>>,
 }
 
 /// An error of the page's own making, for a call that never got an answer.
