@@ -453,8 +453,12 @@ impl Repo {
         };
         let mut all = new;
         let head = match merged {
-            Merged::UpToDate => self.head,
-            Merged::FastForward(theirs) => {
+            Merged::UpToDate => {
+                // Nothing but merges of what is here.
+                self.timeline.remember(all);
+                return Ok(Taken::Nothing);
+            }
+            Merged::FastForward(theirs) | Merged::Adopt(theirs) => {
                 self.store.set_head(Some(self.head), theirs)?;
                 theirs
             }
@@ -515,6 +519,9 @@ impl Repo {
         commit: ObjectId,
         now: Millis,
     ) -> Result<Vec<ObjectId>, RepoError> {
+        let Some(commit) = self.timeline.nearest(&commit) else {
+            return Ok(Vec::new());
+        };
         let before = self.progress.fetched.get(&device).map(|f| f.commit);
         if account == self.own() || !self.timeline.is_after(&commit, before.as_ref()) {
             return Ok(Vec::new());
