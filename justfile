@@ -13,8 +13,9 @@ default:
     @just --list --unsorted
 
 # build everything and run Starling; prints the URL to open
+[positional-arguments]
 run *args: page
-    @exec {{ target }}/debug/starling {{ args }}
+    @[ "${1:-}" != -- ] || shift; exec {{ target }}/debug/starling "$@"
 
 # everything that must be green, in this order; says how long each stage took
 test:
