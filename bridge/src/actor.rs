@@ -10,9 +10,14 @@ const QUEUE: usize = 256;
 
 type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
+enum Work<S> {
+    Do(Job<S>),
+    End(oneshot::Sender<()>),
+}
+
 /// The way to an actor. Cheap to clone; the actor ends with the last one.
 pub struct Actor<S> {
-    jobs: mpsc::Sender<Job<S>>,
+    jobs: mpsc::Sender<Work<S>>,
 }
 
 impl<S> Clone for Actor<S> {
@@ -31,11 +36,19 @@ pub struct Stopped;
 impl<S: Send + 'static> Actor<S> {
     /// Starts an actor that owns `state`.
     pub fn start(mut state: S) -> Self {
-        let (jobs, mut inbox) = mpsc::channel::<Job<S>>(QUEUE);
+        let (jobs, mut inbox) = mpsc::channel::<Work<S>>(QUEUE);
         tokio::spawn(async move {
-            while let Some(job) = inbox.recv().await {
-                // A job may sign, verify and fsync.
-                tokio::task::block_in_place(|| job(&mut state));
+            while let Some(work) = inbox.recv().await {
+                match work {
+                    // A job may sign, verify and fsync.
+                    Work::Do(job) => tokio::task::block_in_place(|| job(&mut state)),
+                    Work::End(done) => {
+                        drop(inbox);
+                        tokio::task::block_in_place(|| drop(state));
+                        let _ = done.send(());
+                        return;
+                    }
+                }
             }
         });
         Self { jobs }
@@ -51,8 +64,17 @@ impl<S: Send + 'static> Actor<S> {
             // Whoever asked may have gone; the work is done all the same.
             let _ = answer.send(job(state));
         });
-        self.jobs.send(job).await.map_err(|_| Stopped)?;
+        self.jobs.send(Work::Do(job)).await.map_err(|_| Stopped)?;
         wait.await.map_err(|_| Stopped)
+    }
+
+    /// Ends the actor after what was asked before. Its state is gone when this returns, and
+    /// whoever asks from now on is told so.
+    pub async fn end(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.jobs.send(Work::End(done)).await.is_ok() {
+            let _ = wait.await;
+        }
     }
 }
 
@@ -68,5 +90,8 @@ mod tests {
             actor.ask(move |v| v.push(i)).await.unwrap();
         }
         assert_eq!(actor.ask(|v| v.clone()).await.unwrap(), [1, 2, 3]);
+        actor.end().await;
+        assert_eq!(actor.ask(|v| v.len()).await, Err(Stopped));
+        actor.end().await;
     }
 }

@@ -10,8 +10,12 @@ use serde::{Deserialize, Serialize};
 use starling_core::account::{
     Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE,
 };
-use starling_core::id::{AccountId, ConversationId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
+
+/// How many open requests of one person are kept (`MAX_TRUST_REQUESTS` in the reference bounds
+/// all of them by 20, where it gives them away).
+pub const MAX_REQUESTS_EACH: usize = 20;
 
 /// How many open requests are kept. (The reference gives at most 20 to its other
 /// devices, `MAX_TRUST_REQUESTS` in `contact_list.cpp`, and keeps any number.)
@@ -25,9 +29,33 @@ pub struct Local {
     pub metadata: BTreeMap<String, String>,
     /// The repository is here and valid.
     pub cloned: bool,
-    /// Why no copy is fetched any more, in words: what is offered breaks the rules.
+    /// Why there is no copy, in words: what was offered breaks the rules.
     pub refused: Option<String>,
+    /// How often a device offered what breaks the rules.
+    pub strikes: BTreeMap<DeviceId, u8>,
+    /// When the other person of a conversation of two was first known to have accepted, unix ms.
+    pub confirmed_ms: u64,
+    /// The commit that says that we left: the repository is kept until somebody has it.
+    pub left: Option<ObjectId>,
 }
+
+/// So often a device may offer a history that breaks the rules before it is asked no more for that
+/// conversation (`MAX_VALIDATION_FAILURES` in the reference). Another one may be honest.
+pub const MAX_STRIKES: u8 = 3;
+
+/// An answer to a contact request: a value in the DHT that expires, so it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owed {
+    /// The conversation that was accepted.
+    pub conversation: ConversationId,
+    /// When it was sent first, unix ms; 0: never.
+    pub sent_ms: u64,
+}
+
+/// For so long after the first time a confirmation is sent whenever its receiver comes online: as
+/// long as a contact request lives in the DHT.
+const CONFIRM_MS: u64 = 7 * 24 * 3600 * 1000;
 
 /// A contact request of ours that is not confirmed yet: the same each time it is sent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,6 +101,7 @@ pub struct Book {
     local: BTreeMap<ConversationId, Local>,
     requests: BTreeMap<ConversationId, ConversationRequest>,
     profiles: BTreeMap<AccountId, Profile>,
+    owed: BTreeMap<AccountId, Owed>,
 }
 
 fn load<K: std::str::FromStr + Ord, V: DeserializeOwned>(
@@ -96,6 +125,7 @@ impl Book {
             local: load(&state, "local")?,
             requests: load(&state, "request")?,
             profiles: load(&state, "profile")?,
+            owed: load(&state, "confirmation")?,
             state,
         })
     }
@@ -130,6 +160,20 @@ impl Book {
         Ok(true)
     }
 
+    /// A person has accepted us; says whether that is news.
+    pub fn confirm(&mut self, id: AccountId, now_ms: u64) -> Result<bool, StateError> {
+        if !self.change_contact(id, Contact::confirm)? {
+            return Ok(false);
+        }
+        self.set_outgoing(&id, None)?;
+        if let Some(conversation) = self.contact(&id).conversation {
+            let mut local = self.local(&conversation);
+            local.confirmed_ms = now_ms;
+            self.set_local(conversation, local)?;
+        }
+        Ok(true)
+    }
+
     /// Our request to a person, if it is not confirmed.
     pub fn outgoing(&self, id: &AccountId) -> Result<Option<Outgoing>, StateError> {
         self.state.get("outgoing", &id.to_hex())
@@ -145,6 +189,51 @@ impl Book {
             Some(o) => self.state.put("outgoing", &id.to_hex(), o),
             None => self.state.remove("outgoing", &id.to_hex()),
         }
+    }
+
+    /// The confirmations that are to be sent (again) when their receivers come online.
+    pub fn owed(&self) -> &BTreeMap<AccountId, Owed> {
+        &self.owed
+    }
+
+    /// Owes a person a confirmation.
+    pub fn owe(&mut self, id: AccountId, conversation: ConversationId) -> Result<(), StateError> {
+        self.set_owed(
+            id,
+            Owed {
+                conversation,
+                sent_ms: 0,
+            },
+        )
+    }
+
+    fn set_owed(&mut self, id: AccountId, owed: Owed) -> Result<(), StateError> {
+        self.state.put("confirmation", &id.to_hex(), &owed)?;
+        self.owed.insert(id, owed);
+        Ok(())
+    }
+
+    /// A confirmation was sent. After a while it is sent no more.
+    pub fn confirmation_sent(&mut self, id: AccountId, now_ms: u64) -> Result<(), StateError> {
+        match self.owed.get(&id).copied() {
+            Some(o) if o.sent_ms == 0 => self.set_owed(
+                id,
+                Owed {
+                    sent_ms: now_ms,
+                    ..o
+                },
+            ),
+            Some(o) if now_ms.saturating_sub(o.sent_ms) > CONFIRM_MS => self.owe_nothing(&id),
+            _ => Ok(()),
+        }
+    }
+
+    /// A person gets no confirmation any more.
+    pub fn owe_nothing(&mut self, id: &AccountId) -> Result<(), StateError> {
+        if self.owed.remove(id).is_some() {
+            self.state.remove("confirmation", &id.to_hex())?;
+        }
+        Ok(())
     }
 
     /// The conversations in the list now.
@@ -226,6 +315,9 @@ impl Book {
             .received_ms
             .min(now_ms.saturating_add(MAX_FUTURE_MS));
         request.declined_ms = 0;
+        if one_to_one && !from.is_active() && request.received_ms <= from.removed_ms {
+            return Ok(Incoming::Ignore("they were removed after that"));
+        }
         match self.requests.get(&request.conversation) {
             Some(r) if r.is_open() => return Ok(Incoming::Ignore("it is known")),
             Some(r) if request.received_ms <= r.declined_ms => {
@@ -235,6 +327,12 @@ impl Book {
         }
         if self.requests().count() >= MAX_REQUESTS {
             return Ok(Incoming::Ignore("too many requests are waiting"));
+        }
+        let same = self.requests().filter(|r| r.from == request.from).count();
+        if same >= MAX_REQUESTS_EACH {
+            return Ok(Incoming::Ignore(
+                "too many requests of that person are waiting",
+            ));
         }
         let mut replaces = Vec::new();
         if one_to_one {

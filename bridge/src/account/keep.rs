@@ -4,13 +4,14 @@
 //! can be made anew from the archive.
 
 use crate::crypto::AwsLc;
+use crate::serve::private::FileError;
 use serde::{Deserialize, Serialize};
 use starling_core::crypto::Crypto as _;
 use starling_core::identity::{
     Archive, ArchiveError, CertificateChain, Identity, IdentityError, Receipt,
     private_key_from_pem, private_key_to_pem,
 };
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub enum KeepError {
         source: io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{} is damaged ({what}); nothing was changed: restore it from a backup, or import the account's archive again", .path.display())]
+    #[error("{} is damaged ({what}); nothing was changed: restore it from a backup, or import the account's archive, archive.gz beside it, to make a new device", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -39,7 +40,7 @@ pub enum KeepError {
         what: String,
     },
     /// Key, certificates and receipt do not make a device.
-    #[error("the device's files in {} do not fit together: {why}", .path.display())]
+    #[error("the device's files in {} do not make a device: {why}; nothing was changed: import the account's archive, {}, to make a new one", .path.display(), .path.join(ARCHIVE).display())]
     Identity {
         /// The directory.
         path: PathBuf,
@@ -56,19 +57,13 @@ struct ReceiptFile {
 
 /// Writes a file that only its owner may read: whole or not at all, and for good.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeepError> {
-    let failed = |source| KeepError::Io {
+    crate::serve::private::write_private(path, bytes).map_err(|e| KeepError::Io {
         path: path.into(),
-        source,
-    };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    // A temporary file is made with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    std::fs::File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(failed)
+        source: match e {
+            FileError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        },
+    })
 }
 
 fn read(path: PathBuf) -> Result<(PathBuf, Vec<u8>), KeepError> {

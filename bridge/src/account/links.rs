@@ -80,15 +80,17 @@ impl Links {
         devices.iter().filter(|d| self.tell(d, notice)).count()
     }
 
-    /// Runs one message channel until it ends. `heard` gets every notice.
-    pub async fn run<C>(
+    /// Runs one message channel until it ends. `heard` gets every notice, in order; nothing more is
+    /// read before it is done with one, so that a peer cannot pile them up.
+    pub async fn run<C, F>(
         &self,
         channel: C,
         device: DeviceId,
         account: AccountId,
-        mut heard: impl FnMut(Notice) + Send,
+        mut heard: impl FnMut(Notice) -> F + Send,
     ) where
         C: AsyncRead + AsyncWrite + Unpin + Send,
+        F: Future<Output = ()> + Send,
     {
         let (out, queue) = mpsc::channel(QUEUE);
         let number = {
@@ -132,13 +134,14 @@ impl Drop for Registered {
     }
 }
 
-async fn exchange<C>(
+async fn exchange<C, F>(
     channel: C,
     mut queue: mpsc::Receiver<Notice>,
-    heard: &mut (impl FnMut(Notice) + Send),
+    heard: &mut (impl FnMut(Notice) -> F + Send),
 ) -> io::Result<()>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
+    F: Future<Output = ()> + Send,
 {
     let (mut read, mut write) = tokio::io::split(channel);
     let mut buffer = Vec::new();
@@ -149,11 +152,15 @@ where
             notice = queue.recv() => {
                 let Some(notice) = notice else { return Ok(()) };
                 id = id % MAX_ID + 1;
-                match tokio::time::timeout(WRITE, write.write_all(&notice.to_frame(id))).await {
+                let frame = notice.to_frame(id);
+                let send = async {
+                    write.write_all(&frame).await?;
+                    write.flush().await
+                };
+                match tokio::time::timeout(WRITE, send).await {
                     Ok(done) => done?,
                     Err(_) => return Err(io::ErrorKind::TimedOut.into()),
                 }
-                write.flush().await?;
             }
             n = read.read(&mut piece) => {
                 let n = n?;
@@ -169,7 +176,7 @@ where
                         Ok(Some((len, notice))) => {
                             used += len;
                             match notice {
-                                Ok(n) => heard(n),
+                                Ok(n) => heard(n).await,
                                 Err(e) => tracing::debug!(%e, "a notice that is not understood is passed over"),
                             }
                         }
@@ -202,13 +209,16 @@ mod tests {
         let (sent, mut got) = mpsc::unbounded_channel();
         let task = {
             let alice = alice.clone();
-            tokio::spawn(async move { alice.run(here, b, account, |_| {}).await })
+            tokio::spawn(async move { alice.run(here, b, account, |_| async {}).await })
         };
         let other = {
             let bob = bob.clone();
             tokio::spawn(async move {
-                bob.run(there, a, account, move |n| drop(sent.send(n)))
-                    .await
+                bob.run(there, a, account, move |n| {
+                    let _ = sent.send(n);
+                    async {}
+                })
+                .await
             })
         };
         let notice = Notice::InviteAgain {

@@ -12,6 +12,7 @@ pub mod talk;
 
 use crate::actor::{Actor, Stopped};
 use crate::conversation::Conversation;
+use crate::conversation::fetching::Fetching;
 use crate::conversation::repo::{Me, RepoError};
 use crate::crypto::AwsLc;
 use crate::dht::{Dht, SecureDht};
@@ -27,12 +28,13 @@ use starling_core::api::{
     self, AccountSettings, AccountState, ApiError, ErrorCode, Event, LinkPhase, LocalAccountId,
     Millis, Presence, PresenceState,
 };
-use starling_core::id::{AccountId, ConversationId, DeviceId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What an account needs of the bridge.
@@ -102,8 +104,13 @@ struct Shared {
     attempts: BTreeMap<DeviceId, (std::time::Instant, u32)>,
     /// Conversations being cloned now.
     cloning: BTreeSet<ConversationId>,
-    /// Devices that got our contact request since the start.
-    asked: BTreeSet<DeviceId>,
+    /// When to clone from whom: the one owner of that backoff.
+    clones: BTreeMap<ConversationId, Fetching>,
+    /// Conversations that were left, and are served until somebody has heard of it: with the commit
+    /// that says so.
+    leaving: BTreeMap<ConversationId, ObjectId>,
+    /// Devices that got our contact request, or our answer to theirs, since their owner came online.
+    asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
 }
@@ -113,6 +120,7 @@ pub struct Account {
     /// The bridge's name for it.
     pub id: LocalAccountId,
     dir: PathBuf,
+    this: std::sync::Weak<Account>,
     context: Context,
     identity: Identity,
     secure: SecureDht,
@@ -124,7 +132,15 @@ pub struct Account {
     /// Something may be done now that could not be done before.
     wake: Notify,
     stop: CancellationToken,
+    /// What runs until then.
+    tasks: Mutex<JoinSet<()>>,
+    /// Who changes the options, one after the other.
+    options_turn: tokio::sync::Mutex<()>,
 }
+
+/// How long the tasks of an account may take to end: each is between two waits, or in the middle
+/// of validating a fetch.
+const STOPPING: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Why an account could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +248,7 @@ impl Account {
         &self,
         change: impl FnOnce(&mut Options),
     ) -> Result<api::Account, AccountError> {
+        let _turn = self.options_turn.lock().await;
         let mut options = self.shared().options.clone();
         change(&mut options);
         let kept = options.clone();
@@ -253,6 +270,12 @@ impl Account {
                 let name = name.clone();
                 conversation.ask(move |r| r.set_name(name)).await?;
             }
+            if let Some(account) = self.own_handle() {
+                for (device, id) in self.links.connected() {
+                    let account = account.clone();
+                    self.spawn(account.show_profile(id, device));
+                }
+            }
             self.emit(Event::AccountProfile {
                 account: self.id.clone(),
                 display_name: options.profile.display_name,
@@ -270,23 +293,28 @@ impl Account {
         Ok(view)
     }
 
-    /// The conversations that are here.
+    /// The conversations that are here, those being left included.
     pub fn conversations(&self) -> Vec<Conversation> {
         self.shared().conversations.values().cloned().collect()
     }
 
-    /// One conversation that is here.
+    /// One conversation that is here, also if it is being left.
     pub fn conversation(&self, id: &ConversationId) -> Option<Conversation> {
         self.shared().conversations.get(id).cloned()
     }
 
     /// One conversation that is here, or the error that says it is not.
     pub fn need_conversation(&self, id: &ConversationId) -> Result<Conversation, ApiError> {
-        self.conversation(id).ok_or_else(|| {
+        let left = self.shared().leaving.contains_key(id);
+        self.conversation(id).filter(|_| !left).ok_or_else(|| {
             ApiError::not_found(format!(
                 "This account has no conversation {id} that can be read now."
             ))
         })
+    }
+
+    fn own_handle(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
     }
 
     fn presence(&self, id: &AccountId) -> Presence {
@@ -373,10 +401,57 @@ impl Account {
             .collect()
     }
 
-    /// Ends everything this account does.
+    /// Runs a task that ends with the account.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let stop = self.stop.clone();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended need no place any more.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Runs a task that ends with a conversation, or with the account.
+    fn spawn_for(
+        &self,
+        conversation: &Conversation,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let ended = conversation.ended.clone();
+        self.spawn(async move {
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Ends everything this account does. When this returns, what was begun is written, and its
+    /// files are closed: they can be opened again, or removed.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.peers.shutdown();
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOPPING, ended).await.is_err() {
+            tracing::warn!(account = %self.id, "a task of the account does not end");
+            tasks.shutdown().await;
+        }
+        let open = std::mem::take(&mut self.shared().conversations);
+        for conversation in open.into_values() {
+            conversation.close().await;
+        }
+        self.book.end().await;
         self.set_state(AccountState::Inactive);
     }
 

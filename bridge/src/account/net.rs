@@ -5,21 +5,23 @@
 //! and there is no link"), never a single event that may be missed: [`Account::reconcile`]
 //! looks at the whole whenever anything changed, and every few seconds.
 
-use super::{Account, AccountError, now, now_ms, now_unix};
+use super::book::MAX_STRIKES;
+use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
-use crate::conversation::fetching::{Ended, Turn};
+use crate::conversation::fetching::{Ended, Fetching, Turn};
 use crate::conversation::repo::{RepoError, Taken};
-use crate::conversation::wire::{FetchFailed, Fetcher, Sink, serve};
+use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, SILENCE, Sink, serve};
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
+use crate::store::state::StateError;
 use starling_core::account::VCard;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt;
 use starling_core::git::pack::Limits;
 use starling_core::git::reach;
 use starling_core::git::serve::Event as Served;
-use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
-use starling_core::identity::Announcement;
+use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
+use starling_core::identity::{Announcement, Certificate};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::ChannelName;
 use std::collections::BTreeSet;
@@ -47,31 +49,11 @@ const CARD_TIME: Duration = Duration::from_secs(60);
 impl Account {
     /// Starts everything this account does by itself.
     pub(super) fn run(self: &Arc<Self>, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
-        let spawn = |task: futures_util::future::BoxFuture<'static, ()>| {
-            let stop = self.stop.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = task => {}
-                }
-            });
-        };
-        spawn(Box::pin(self.clone().announce_self()));
-        spawn(Box::pin(self.clone().read_inbox()));
-        spawn(Box::pin(self.clone().follow_links()));
-        spawn(Box::pin(self.clone().take_channels(incoming)));
-        spawn(Box::pin(self.clone().keep_reconciling()));
-    }
-
-    /// Runs a task that ends with the account.
-    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = task => {}
-            }
-        });
+        self.spawn(self.clone().announce_self());
+        self.spawn(self.clone().read_inbox());
+        self.spawn(self.clone().follow_links());
+        self.spawn(self.clone().take_channels(incoming));
+        self.spawn(self.clone().keep_reconciling());
     }
 
     // --- being found ---
@@ -130,8 +112,18 @@ impl Account {
                     let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
                         continue;
                     };
-                    let Some(device) = announcement.device_id() else {
-                        continue;
+                    let known = account
+                        .shared()
+                        .reach
+                        .get(&id)
+                        .and_then(|r| r.announced.get(&value.id).copied());
+                    let device = match announcement.device_id().or(known) {
+                        Some(device) => device,
+                        // Writers of 2023 leave out the key: the certificate tells.
+                        None => match account.device_by_short_id(announcement.short_id).await {
+                            Some(device) => device,
+                            None => continue,
+                        },
                     };
                     if device == account.device_id() {
                         continue;
@@ -140,6 +132,10 @@ impl Account {
                     let reach = shared.reach.entry(id).or_default();
                     if event.expired {
                         reach.announced.remove(&value.id);
+                        if reach.announced.is_empty() {
+                            // Gone: whatever was not answered is sent again when they are back.
+                            shared.asked.retain(|(d, _)| *d != device);
+                        }
                     } else if reach.announced.insert(value.id, device).is_none() {
                         // Just come (back): no reason to wait out an old pause.
                         shared.attempts.remove(&device);
@@ -149,6 +145,12 @@ impl Account {
                 account.wake.notify_one();
             }
         });
+    }
+
+    async fn device_by_short_id(&self, id: DeviceShortId) -> Option<DeviceId> {
+        let chain = self.context.dht.find_certificate_short(&id).await?;
+        let device = Certificate::from_der(chain.first()?).ok()?;
+        (device.short_id() == id).then(|| device.device_id())
     }
 
     /// Everyone with whom this account has something in common.
@@ -182,7 +184,12 @@ impl Account {
                     .collect()
             })
             .await?;
+        if !sources.is_empty() {
+            // Another device of ours may have it.
+            all.insert(self.jami_id());
+        }
         all.extend(sources);
+        all.retain(|id| !self.is_blocked(id));
         Ok(all)
     }
 
@@ -239,7 +246,7 @@ impl Account {
             .book
             .ask(|b| {
                 b.conversations()
-                    .filter(|c| !b.local(&c.id).cloned && b.local(&c.id).refused.is_none())
+                    .filter(|c| !b.local(&c.id).cloned)
                     .map(|c| c.id)
                     .collect()
             })
@@ -252,12 +259,14 @@ impl Account {
 
     /// Whether a link to a person is of use: they are a confirmed contact, a fellow member, or have what we lack.
     async fn wants_link(&self, id: &AccountId) -> Result<bool, AccountError> {
+        let own = self.jami_id();
         let fellow = self.conversations().iter().any(|c| {
             let s = c.snapshot();
-            s.takes_part(id) && s.takes_part(&self.jami_id())
+            // Who was left has to hear of it.
+            s.takes_part(id) && (s.takes_part(&own) || self.is_leaving(&c.id))
         });
-        if fellow || *id == self.jami_id() {
-            return Ok(fellow);
+        if fellow {
+            return Ok(true);
         }
         let id = *id;
         Ok(self
@@ -267,7 +276,7 @@ impl Account {
                 // An unconfirmed contact does not let us in: they are asked through the DHT.
                 (c.is_active() && c.confirmed)
                     || b.conversations()
-                        .any(|c| !b.local(&c.id).cloned && c.members.contains(&id))
+                        .any(|c| !b.local(&c.id).cloned && (c.members.contains(&id) || id == own))
             })
             .await?)
     }
@@ -366,7 +375,7 @@ impl Account {
         self.spawn(async move {
             let heard = {
                 let account = account.clone();
-                move |notice| account.hear(id, device, notice)
+                move |notice| account.clone().hear(id, device, notice)
             };
             let links = account.links.clone();
             let run = links.run(channel, device, id, heard);
@@ -390,13 +399,15 @@ impl Account {
     fn catch_up(self: &Arc<Self>, id: AccountId, device: DeviceId) {
         for conversation in self.conversations() {
             let snapshot = conversation.snapshot();
-            if snapshot.takes_part(&id) {
+            if snapshot.takes_part(&id) && !self.is_leaving(&conversation.id) {
                 self.fetch(&conversation, id, device, None);
             }
             if snapshot.may_fetch(&id) {
                 let account = self.clone();
                 let conversation = conversation.clone();
-                self.spawn(async move { account.tell_head(&conversation, device, id).await });
+                self.spawn_for(&conversation.clone(), async move {
+                    account.tell_head(&conversation, device, id).await;
+                });
             }
         }
         let account = self.clone();
@@ -414,6 +425,9 @@ impl Account {
     fn take_channel(self: &Arc<Self>, incoming: Incoming) {
         let (id, device) = (incoming.account, incoming.device);
         let own = self.device_id();
+        if !self.lets_in(&id) {
+            return incoming.decline();
+        }
         match incoming.name.clone() {
             ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
             ChannelName::Git {
@@ -423,7 +437,9 @@ impl Account {
                 Some(c) if c.snapshot().may_fetch(&id) => {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move { account.serve_git(channel, c, id, device).await });
+                    self.spawn_for(&c.clone(), async move {
+                        account.serve_git(channel, c, id, device).await;
+                    });
                 }
                 _ => incoming.decline(),
             },
@@ -431,7 +447,7 @@ impl Account {
                 Some(c) if c.snapshot().takes_part(&id) => {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move {
+                    self.spawn_for(&c.clone(), async move {
                         if let Err(e) = account.neighbour(channel, &c).await {
                             tracing::debug!(%device, %e, "a swarm channel has ended");
                         }
@@ -469,8 +485,11 @@ impl Account {
                     let card = self.card();
                     let mut channel = incoming.accept();
                     self.spawn(async move {
-                        let _ = channel.write_all(&card).await;
-                        let _ = channel.shutdown().await;
+                        let give = async {
+                            let _ = channel.write_all(&card).await;
+                            let _ = channel.shutdown().await;
+                        };
+                        let _ = tokio::time::timeout(CARD_TIME, give).await;
                     });
                 } else {
                     incoming.decline();
@@ -497,18 +516,25 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
-        let serving = serve(channel, conversation.id, store, move |event| match event {
-            Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
-            Served::Failed(e) => {
-                tracing::debug!(%e, "a device asked for git in a way that cannot be served")
-            }
-        });
+        let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
+        let serving = serve(
+            channel,
+            conversation.id,
+            store,
+            allowed,
+            move |event| match event {
+                Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
+                Served::Failed(e) => {
+                    tracing::debug!(%e, "a device asked for git in a way that cannot be served")
+                }
+            },
+        );
         tokio::join!(serving, note);
     }
 
     /// A device has our history up to a commit.
     async fn note_fetched(
-        &self,
+        self: &Arc<Self>,
         conversation: &Conversation,
         id: AccountId,
         device: DeviceId,
@@ -525,6 +551,9 @@ impl Account {
             Ok(Err(e)) => tracing::warn!(%e, "how far a message got could not be kept"),
             Err(_) => {}
         }
+        if self.is_leaving(&conversation.id) {
+            self.tidy(conversation).await;
+        }
     }
 
     pub(super) fn emit_statuses(
@@ -532,6 +561,9 @@ impl Account {
         conversation: ConversationId,
         list: Vec<(ObjectId, starling_core::api::MessageStatus)>,
     ) {
+        if self.is_leaving(&conversation) {
+            return;
+        }
         for (id, status) in list {
             self.emit(Event::MessageStatus {
                 account: self.id.clone(),
@@ -544,9 +576,7 @@ impl Account {
 
     /// A neighbour in the routing table of a swarm: answers what it asks.
     async fn neighbour(&self, mut channel: Channel, conversation: &Conversation) -> io::Result<()> {
-        channel
-            .write_all(&drt::Message::find(self.device_id()).encode())
-            .await?;
+        write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
         let mut buffer = Vec::new();
         let mut piece = vec![0; 4096];
         loop {
@@ -576,9 +606,7 @@ impl Account {
                             .unwrap_or(usize::MAX)
                             .min(drt::MAX_NODES),
                     );
-                    channel
-                        .write_all(&drt::Message::found(nodes).encode())
-                        .await?;
+                    write_all(&mut channel, &drt::Message::found(nodes).encode()).await?;
                 }
             }
         }
@@ -613,7 +641,7 @@ impl Account {
     }
 
     /// Gives one's card to a device of a fellow member, once.
-    async fn show_profile(self: Arc<Self>, id: AccountId, device: DeviceId) {
+    pub(super) async fn show_profile(self: Arc<Self>, id: AccountId, device: DeviceId) {
         let own = self.jami_id();
         let common = self.conversations().into_iter().find(|c| {
             let s = c.snapshot();
@@ -637,7 +665,8 @@ impl Account {
             channel.write_all(&self.card()).await?;
             channel.shutdown().await
         };
-        if let Err(e) = given.await {
+        let given = tokio::time::timeout(CARD_TIME, given).await;
+        if let Err(e) = given.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             tracing::debug!(%device, %e, "the card was not taken");
             self.shared().shown.remove(&device);
         }
@@ -662,6 +691,7 @@ impl Account {
 
     async fn tell_head(&self, conversation: &Conversation, device: DeviceId, id: AccountId) {
         let commit = conversation.head();
+        tracing::debug!(%device, %commit, "telling");
         let notice = Notice::NewCommit {
             conversation: conversation.id,
             commit,
@@ -679,13 +709,14 @@ impl Account {
         }
     }
 
-    fn hear(self: &Arc<Self>, id: AccountId, device: DeviceId, notice: Notice) {
-        let account = self.clone();
-        self.spawn(async move {
-            if let Err(e) = account.act_on(id, device, notice).await {
-                tracing::warn!(%e, %device, "a notice could not be acted on");
-            }
-        });
+    async fn hear(self: Arc<Self>, id: AccountId, device: DeviceId, notice: Notice) {
+        // A connection may outlive the right to it for a moment.
+        if !self.lets_in(&id) {
+            return;
+        }
+        if let Err(e) = self.act_on(id, device, notice).await {
+            tracing::warn!(%e, %device, "a notice could not be acted on");
+        }
     }
 
     async fn act_on(
@@ -694,6 +725,7 @@ impl Account {
         device: DeviceId,
         notice: Notice,
     ) -> Result<(), AccountError> {
+        tracing::debug!(%device, ?notice, "told");
         match notice {
             Notice::NewCommit {
                 conversation,
@@ -701,6 +733,11 @@ impl Account {
                 ..
             } => match self.conversation(&conversation) {
                 Some(c) if c.snapshot().may_fetch(&id) => {
+                    if self.is_leaving(&conversation) {
+                        // They do not know that we left.
+                        self.tell_head(&c, device, id).await;
+                        return Ok(());
+                    }
                     let known = c.ask(move |r| r.timeline().contains(&commit)).await?;
                     if known {
                         // Who tells of a commit has it.
@@ -722,6 +759,7 @@ impl Account {
             }
             Notice::InviteAgain { conversation } => {
                 if let Some(c) = self.conversation(&conversation)
+                    && !self.is_leaving(&conversation)
                     && c.snapshot().may_fetch(&id)
                 {
                     let invite = self.invitation(&c);
@@ -733,6 +771,7 @@ impl Account {
                 active,
             } => {
                 let allowed = self.shared().options.settings.typing
+                    && !self.is_leaving(&conversation)
                     && self
                         .conversation(&conversation)
                         .is_some_and(|c| c.snapshot().takes_part(&id));
@@ -801,18 +840,22 @@ impl Account {
     ) {
         match conversation.fetching.ask(device, head, Instant::now()) {
             Turn::Go => {}
-            Turn::Running | Turn::Refused => return,
+            Turn::Running | Turn::Waiting | Turn::Refused => return,
             Turn::After(at) => {
                 let (account, conversation) = (self.clone(), conversation.clone());
-                self.spawn(async move {
+                self.spawn_for(&conversation.clone(), async move {
                     tokio::time::sleep_until(at.into()).await;
-                    account.fetch(&conversation, id, device, head);
+                    conversation.fetching.waited(&device);
+                    // Else they meet again when there is a connection.
+                    if account.is_linked(&device) {
+                        account.fetch(&conversation, id, device, head);
+                    }
                 });
                 return;
             }
         }
         let (account, conversation) = (self.clone(), conversation.clone());
-        self.spawn(async move {
+        self.spawn_for(&conversation.clone(), async move {
             let mut open: Option<Fetcher<Channel>> = None;
             loop {
                 let ended = match account.fetch_once(&conversation, id, device, &mut open).await {
@@ -824,10 +867,19 @@ impl Account {
                     }
                 };
                 if !conversation.fetching.done(device, ended, Instant::now()) {
+                    if ended == Ended::Failed && account.is_linked(&device) {
+                        // What failed now may work after a pause.
+                        account.fetch(&conversation, id, device, None);
+                    }
                     return;
                 }
             }
         });
+    }
+
+    /// Whether there is a connection to a device.
+    fn is_linked(&self, device: &DeviceId) -> bool {
+        self.peers.connected().iter().any(|(d, _)| d == device)
     }
 
     async fn fetch_once(
@@ -841,28 +893,33 @@ impl Account {
             Some(f) => f,
             None => self.git_channel(conversation.id, id, device).await?,
         };
-        let mut sink = Arriving::new(conversation.store.clone());
+        let mut sink = Arriving::new(conversation.store.clone(), conversation.fetching.clone());
         let fetched = fetcher.fetch(&mut sink).await;
         if let Some(e) = sink.bad.take() {
             let _ = self.blame(conversation.id, device, conversation.head(), &e);
             return Err(FetchTrouble::Failed(e.to_string()));
         }
-        let Some(head) = fetched? else {
-            *open = Some(fetcher);
-            self.note_fetched(conversation, id, device, conversation.head())
-                .await;
-            return Ok(());
-        };
+        let fetched = fetched?;
         *open = Some(fetcher);
-        let quarantine = sink
-            .finish()
-            .map_err(|e| self.blame(conversation.id, device, head, &e))?;
-        let taken = conversation
-            .ask(move |r| r.take(quarantine, head, now_unix()))
-            .await
-            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        let (taken, head) = match fetched {
+            Fetched::Nothing(head) => (
+                conversation.ask(move |r| r.adopt(head, now_unix())).await,
+                head,
+            ),
+            Fetched::Pack(head) => {
+                let quarantine = sink
+                    .finish()
+                    .map_err(|e| self.blame(conversation.id, device, head, &e))?;
+                let taken = conversation
+                    .ask(move |r| r.take(quarantine, head, now_unix()))
+                    .await;
+                (taken, head)
+            }
+        };
+        let taken = taken.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        tracing::debug!(%device, conversation = %conversation.id, ?fetched, now = %conversation.head(), "fetched");
         match taken {
-            Ok(Taken::Nothing) => {}
+            Ok(Taken::Nothing) => self.note_fetched(conversation, id, device, head).await,
             Ok(Taken::New {
                 changes,
                 snapshot_changed,
@@ -898,6 +955,10 @@ impl Account {
         id: AccountId,
         device: DeviceId,
     ) -> Result<Fetcher<Channel>, FetchTrouble> {
+        // Connecting has its own pauses, and one owner: reconciling.
+        if !self.is_linked(&device) {
+            return Err(FetchTrouble::Failed("there is no connection".into()));
+        }
         let channel = self
             .peers
             .open(
@@ -962,46 +1023,87 @@ impl Account {
         };
         let mut sources: Vec<(AccountId, DeviceId)> = Vec::new();
         {
-            let shared = self.shared();
-            for member in info.members.iter().filter(|m| **m != self.jami_id()) {
-                let connected = self
-                    .links
-                    .connected()
-                    .into_iter()
-                    .filter(|(_, a)| a == member)
-                    .map(|(d, a)| (a, d));
-                sources.extend(connected);
-                if let Some(reach) = shared.reach.get(member) {
-                    sources.extend(reach.announced.values().map(|d| (*member, *d)));
-                }
-            }
+            let own = self.jami_id();
+            // Connections are made by reconciling, which knows when it is too soon for one.
+            let mut connected = self.peers.connected();
+            connected.retain(|(_, a)| *a == own || info.members.contains(a));
+            sources.extend(connected.into_iter().map(|(d, a)| (a, d)));
         }
-        let mut tried = BTreeSet::new();
+        let fetching = self.shared().clones.entry(id).or_default().clone();
         for (member, device) in sources {
-            if !tried.insert(device) {
+            let struck = self
+                .book
+                .ask(move |b| b.local(&id).strikes.get(&device).copied().unwrap_or(0))
+                .await?;
+            if struck >= MAX_STRIKES {
                 continue;
             }
-            match self.clone_from(id, member, device).await {
-                Ok(()) => return Ok(()),
+            match fetching.ask(device, None, Instant::now()) {
+                Turn::Go => {}
+                Turn::After(at) => {
+                    let account = self.clone();
+                    let fetching = fetching.clone();
+                    self.spawn(async move {
+                        tokio::time::sleep_until(at.into()).await;
+                        fetching.waited(&device);
+                        account.start_clone(id);
+                    });
+                    continue;
+                }
+                Turn::Running | Turn::Waiting | Turn::Refused => continue,
+            }
+            let ended = match self.clone_from(id, member, device, &fetching).await {
+                Ok(()) => Ended::Well,
                 Err(FetchTrouble::Failed(why)) => {
-                    tracing::debug!(conversation = %id, %device, why, "not cloned")
+                    tracing::debug!(conversation = %id, %device, why, "not cloned");
+                    Ended::Failed
                 }
-                Err(FetchTrouble::Refused(_)) => {
-                    let strikes =
-                        self.book
-                            .ask(move |b| -> Result<(), crate::store::state::StateError> {
-                                let mut local = b.local(&id);
-                                local.refused = Some(
-                                    "what was offered breaks the rules of conversations".into(),
-                                );
-                                b.set_local(id, local)
-                            });
-                    strikes.await??;
-                    return Ok(());
+                Err(FetchTrouble::Refused(head)) => {
+                    self.book
+                        .ask(move |b| -> Result<(), StateError> {
+                            let mut local = b.local(&id);
+                            let strikes = local.strikes.entry(device).or_default();
+                            *strikes = strikes.saturating_add(1);
+                            local.refused =
+                                Some("what was offered breaks the rules of conversations".into());
+                            b.set_local(id, local)
+                        })
+                        .await??;
+                    self.show_syncing(id).await;
+                    Ended::Refused(head)
                 }
+            };
+            fetching.done(device, ended, Instant::now());
+            if ended == Ended::Well {
+                self.shared().clones.remove(&id);
+                return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// Whether a conversation was left, and is kept only until somebody has heard of it.
+    pub(super) fn is_leaving(&self, id: &ConversationId) -> bool {
+        self.shared().leaving.contains_key(id)
+    }
+
+    /// Erases a conversation that was left, once somebody else has the commit that says so.
+    pub(super) async fn tidy(self: &Arc<Self>, conversation: &Conversation) {
+        let left = self.shared().leaving.get(&conversation.id).copied();
+        let Some(left) = left else { return };
+        let known = conversation
+            .ask(move |r| r.is_known_elsewhere(&left))
+            .await
+            .unwrap_or(false);
+        if known {
+            let (account, id) = (self.clone(), conversation.id);
+            // Not here: whoever notes this may be reading the repository.
+            self.spawn(async move {
+                if let Err(e) = account.erase(id).await {
+                    tracing::warn!(%e, conversation = %id, "a conversation that was left is still here");
+                }
+            });
+        }
     }
 
     async fn clone_from(
@@ -1009,17 +1111,30 @@ impl Account {
         id: ConversationId,
         member: AccountId,
         device: DeviceId,
+        fetching: &Fetching,
     ) -> Result<(), FetchTrouble> {
         let failed = |e: &dyn std::fmt::Display| FetchTrouble::Failed(e.to_string());
-        let mut fetcher = self.git_channel(id, member, device).await?;
         let target = crate::conversation::path(&self.dir, &id);
+        if target.exists() {
+            // Cloned and valid, but the end of it was interrupted.
+            return self
+                .cloned(id, member, device)
+                .await
+                .map_err(|e| failed(&e));
+        }
+        let mut fetcher = self.git_channel(id, member, device).await?;
         let staging = target.with_extension("clone");
         std::fs::create_dir_all(target.parent().unwrap_or(&self.dir)).map_err(|e| failed(&e))?;
         // Left over from a crash.
         let _ = std::fs::remove_dir_all(&staging);
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
-        let mut sink = Arriving::new(store.clone());
-        let Some(head) = fetcher.fetch(&mut sink).await? else {
+        let mut sink = Arriving::new(store.clone(), fetching.clone());
+        let fetched = fetcher.fetch(&mut sink).await;
+        if let Some(e) = sink.bad.take() {
+            let bad = ObjectId::from(id);
+            return Err(self.blame(id, device, bad, &e));
+        }
+        let Fetched::Pack(head) = fetched? else {
             return Err(failed(&"nothing was offered"));
         };
         let quarantine = sink
@@ -1072,15 +1187,23 @@ impl Account {
                 .ask(|r| r.write(now_unix(), |repo, writer, now| repo.join(writer, now)))
                 .await??;
         }
+        let snapshot = conversation.snapshot();
         self.book
             .ask(move |b| {
                 let mut local = b.local(&id);
                 local.cloned = true;
+                local.refused = None;
+                local.strikes.clear();
                 b.set_local(id, local)?;
-                b.change_conversation(&id, |c| c.created_ms = c.created_ms.max(1).min(now_ms()))
+                // What the invitation said of it counts no more.
+                b.change_conversation(&id, |c| {
+                    c.mode = snapshot.mode.number();
+                    c.members = snapshot.members.iter().map(|m| m.id).collect();
+                })
             })
             .await??;
         self.index_conversation(&conversation).await;
+        self.confirm_members(&conversation).await?;
         self.show_ready(&conversation).await;
         self.tell_all(&conversation, None).await;
         self.catch_up(member, device);
@@ -1098,22 +1221,27 @@ enum FetchTrouble {
 
 impl From<FetchFailed> for FetchTrouble {
     fn from(e: FetchFailed) -> Self {
-        Self::Failed(e.to_string())
+        match e {
+            FetchFailed::Refused(head) => Self::Refused(head),
+            other => Self::Failed(other.to_string()),
+        }
     }
 }
 
 /// Where a fetch meets our repository.
 struct Arriving {
     store: Arc<ObjectStore>,
+    fetching: Fetching,
     receiving: Receiving,
     bad: Option<QuarantineError>,
 }
 
 impl Arriving {
-    fn new(store: Arc<ObjectStore>) -> Self {
+    fn new(store: Arc<ObjectStore>, fetching: Fetching) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
+            fetching,
             receiving,
             bad: None,
         }
@@ -1130,6 +1258,10 @@ impl Arriving {
 impl Sink for Arriving {
     fn has(&self, id: &ObjectId) -> bool {
         self.store.contains(id)
+    }
+
+    fn refuses(&self, id: &ObjectId) -> bool {
+        self.fetching.is_refused(id)
     }
 
     fn haves(&self) -> Vec<ObjectId> {
@@ -1160,6 +1292,14 @@ fn distance(a: &DeviceId, b: &DeviceId) -> [u8; 32] {
         *o = x ^ y;
     }
     out
+}
+
+/// Writes to a peer that may not read.
+async fn write_all(channel: &mut Channel, bytes: &[u8]) -> io::Result<()> {
+    match tokio::time::timeout(SILENCE, channel.write_all(bytes)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 fn route(over: &SocketAddr) -> LinkRoute {

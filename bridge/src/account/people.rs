@@ -7,7 +7,7 @@ use crate::store::state::StateError;
 use base64::Engine as _;
 use starling_core::account::{
     ConvInfo, ConversationRequest, MAX_TRUST_PAYLOAD, MODE_ONE_TO_ONE, Photo, Received,
-    TrustRequest, VCard, receive_trust_request,
+    TrustRequest, TrustStatus, VCard, receive_trust_request,
 };
 use starling_core::api::{self, ApiError, ConversationMode, ErrorCode, Event};
 use starling_core::dht::envelope::keys;
@@ -17,9 +17,16 @@ use starling_core::notice::Notice;
 use starling_core::peer::channel_name::Arguments;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest greeting that goes with a request, in bytes.
 const MAX_GREETING: usize = 4096;
+
+/// Contact requests that are looked into at the same time.
+const MAX_ASKING: usize = 8;
+
+/// The pause before a request that could not be sent is tried again.
+const SEND_AGAIN: Duration = Duration::from_secs(30);
 
 /// The line of a card that holds the words sent with a request. Unknown lines are kept and
 /// ignored by every other client.
@@ -228,11 +235,15 @@ impl Account {
             )
             .into());
         }
-        let (contact, theirs) = self
+        let (contact, begun, theirs) = self
             .book
             .ask(move |b| {
                 (
                     b.contact(&id),
+                    // Made before, and interrupted before the contact was.
+                    b.conversations()
+                        .find(|c| c.mode == MODE_ONE_TO_ONE && c.members.contains(&id))
+                        .map(|c| c.id),
                     b.requests()
                         .find(|r| r.from == id && r.mode() == MODE_ONE_TO_ONE)
                         .map(|r| r.conversation),
@@ -244,7 +255,8 @@ impl Account {
             self.accept_request(conversation).await?;
             return self.contact(id).await;
         }
-        let conversation = match contact.conversation.filter(|_| contact.is_active()) {
+        let known = contact.conversation.filter(|_| contact.is_active());
+        let conversation = match known.or(begun) {
             Some(c) => c,
             None => {
                 self.new_conversation(
@@ -258,7 +270,8 @@ impl Account {
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 b.change_contact(id, |c| c.add(now_ms(), Some(conversation), false))?;
-                if !b.contact(&id).confirmed && b.outgoing(&id)?.is_none() {
+                if !b.contact(&id).confirmed {
+                    // Asked again by a person: newer than what was declined.
                     b.set_outgoing(
                         &id,
                         Some(&Outgoing {
@@ -272,6 +285,7 @@ impl Account {
             .await??;
         self.refresh_trust(id).await?;
         self.watch(id);
+        self.forget_asked(id, false);
         self.emit_contact(id, false).await?;
         self.wake.notify_one();
         self.contact(id).await
@@ -289,6 +303,7 @@ impl Account {
                 let conversation = b.contact(&id).conversation;
                 let changed = b.change_contact(id, |c| c.remove(now_ms(), block))?;
                 b.set_outgoing(&id, None)?;
+                b.owe_nothing(&id)?;
                 let waiting: Vec<ConversationId> = b
                     .requests()
                     .filter(|r| r.from == id)
@@ -359,6 +374,7 @@ impl Account {
                     conversation,
                     Local {
                         metadata: request.metadata.clone(),
+                        confirmed_ms: now_ms(),
                         ..Local::default()
                     },
                 )?;
@@ -366,6 +382,7 @@ impl Account {
                 if one_to_one {
                     b.change_contact(from, |c| c.add(now_ms(), Some(conversation), true))?;
                     b.set_outgoing(&from, None)?;
+                    b.owe(from, conversation)?;
                 }
                 b.take_request(&conversation)?;
                 Ok(())
@@ -383,12 +400,7 @@ impl Account {
         });
         if one_to_one {
             self.emit_contact(from, false).await?;
-            let account = self.clone();
-            tokio::spawn(async move {
-                account
-                    .send_to_devices(from, TrustRequest::confirmation(Some(conversation)), false)
-                    .await
-            });
+            self.forget_asked(from, true);
         }
         self.wake.notify_one();
         self.start_clone(conversation);
@@ -426,7 +438,21 @@ impl Account {
 
     // --- requests through the DHT ---
 
-    /// Sends the requests that are not confirmed, to devices that did not get them since the start.
+    /// What was sent to the devices of a person is to be sent to them again.
+    fn forget_asked(&self, id: AccountId, confirm: bool) {
+        let mut shared = self.shared();
+        let devices: Vec<DeviceId> = shared
+            .reach
+            .get(&id)
+            .map(|r| r.announced.values().copied().collect())
+            .unwrap_or_default();
+        shared
+            .asked
+            .retain(|(d, c)| *c != confirm || !devices.contains(d));
+    }
+
+    /// Sends requests that are not confirmed, and confirmations, to devices that did not get them
+    /// since their owner came online.
     pub(super) async fn resend_requests(self: &Arc<Self>) -> Result<(), AccountError> {
         let open: Vec<(AccountId, ConversationId)> = self
             .book
@@ -438,15 +464,14 @@ impl Account {
                     .collect()
             })
             .await?;
+        let owed = self.book.ask(|b| b.owed().clone()).await?;
+        for (id, owed) in owed {
+            if self.has_unasked(id, true) {
+                self.send_to_devices(id, TrustRequest::confirmation(Some(owed.conversation)));
+            }
+        }
         for (id, conversation) in open {
-            let unasked = {
-                let shared = self.shared();
-                shared
-                    .reach
-                    .get(&id)
-                    .is_some_and(|r| r.announced.values().any(|d| !shared.asked.contains(d)))
-            };
-            if unasked {
+            if self.has_unasked(id, false) {
                 let outgoing = self
                     .book
                     .ask(move |b| b.outgoing(&id))
@@ -472,14 +497,24 @@ impl Account {
                     payload = card.to_string().into_bytes();
                 }
                 let request = TrustRequest::invitation(conversation, &payload, outgoing.invited_ms);
-                self.send_to_devices(id, request, true).await;
+                self.send_to_devices(id, request);
             }
         }
         Ok(())
     }
 
-    /// Puts a request or a confirmation into the inbox of each device of a person.
-    async fn send_to_devices(self: &Arc<Self>, id: AccountId, request: TrustRequest, once: bool) {
+    /// Whether a device of a person lacks a request or confirmation of ours.
+    fn has_unasked(&self, id: AccountId, confirm: bool) -> bool {
+        let shared = self.shared();
+        shared.reach.get(&id).is_some_and(|r| {
+            r.announced
+                .values()
+                .any(|d| !shared.asked.contains(&(*d, confirm)))
+        })
+    }
+
+    /// Puts a request or a confirmation into the inbox of each device of a person that lacks it.
+    fn send_to_devices(self: &Arc<Self>, id: AccountId, request: TrustRequest) {
         let devices: Vec<DeviceId> = {
             let shared = self.shared();
             shared
@@ -488,49 +523,62 @@ impl Account {
                 .map(|r| r.announced.values().copied().collect())
                 .unwrap_or_default()
         };
-        let devices = if devices.is_empty() {
-            self.peers
-                .devices_of(id)
-                .await
-                .into_iter()
-                .map(|d| d.device)
-                .collect()
-        } else {
-            devices
-        };
         for device in devices {
-            if once && !self.shared().asked.insert(device) {
+            let mark = (device, request.confirm);
+            if !self.shared().asked.insert(mark) {
                 continue;
             }
             let account = self.clone();
             let request = request.clone();
-            tokio::spawn(async move {
-                let chain = match account.peers.certificate(device, None).await {
-                    Ok(chain) if chain.account_id() == id => chain,
-                    Ok(_) => {
-                        return tracing::debug!(%device, "a device announced by an account that is not its own");
+            self.spawn(async move {
+                match account.send_to_device(id, device, &request).await {
+                    Ok(()) if request.confirm => {
+                        let kept = account
+                            .book
+                            .ask(move |b| b.confirmation_sent(id, now_ms()))
+                            .await;
+                        if let Ok(Err(e)) = kept {
+                            tracing::warn!(%e, "that a request was answered could not be kept");
+                        }
                     }
-                    Err(e) => {
-                        account.shared().asked.remove(&device);
-                        return tracing::debug!(%device, %e, "no certificate, so no request");
+                    Ok(()) => {}
+                    Err(why) => {
+                        tracing::debug!(%device, why, "a request was not sent");
+                        tokio::time::sleep(SEND_AGAIN).await;
+                        account.shared().asked.remove(&mark);
+                        account.wake.notify_one();
                     }
-                };
-                let value = Value::new(types::TRUST_REQUEST, request.encode());
-                let inbox = keys::inbox(&chain.short_id());
-                if let Err(e) = account
-                    .secure
-                    .put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default())
-                    .await
-                {
-                    account.shared().asked.remove(&device);
-                    tracing::debug!(%device, %e, "a request was not sent");
                 }
             });
         }
     }
 
+    async fn send_to_device(
+        &self,
+        id: AccountId,
+        device: DeviceId,
+        request: &TrustRequest,
+    ) -> Result<(), String> {
+        let chain = self
+            .peers
+            .certificate(device, None)
+            .await
+            .map_err(|e| e.to_string())?;
+        if chain.account_id() != id {
+            return Err("the device is announced by an account that is not its own".into());
+        }
+        let value = Value::new(types::TRUST_REQUEST, request.encode());
+        let inbox = keys::inbox(&chain.short_id());
+        self.secure
+            .put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default())
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
     /// Reads what others put into this device's inbox.
     pub(super) async fn read_inbox(self: Arc<Self>) {
+        let slots = Arc::new(tokio::sync::Semaphore::new(MAX_ASKING));
         let mut inbox = self.secure.listen(keys::inbox(&self.identity.short_id()));
         while let Some(event) = inbox.next().await {
             if event.expired {
@@ -546,8 +594,13 @@ impl Account {
                 }
                 match TrustRequest::decode(value.data()) {
                     Ok(request) => {
+                        // Each looks for a certificate: a flood of them waits in line.
+                        let Ok(slot) = slots.clone().acquire_owned().await else {
+                            return;
+                        };
                         let account = self.clone();
-                        tokio::spawn(async move {
+                        self.spawn(async move {
+                            let _slot = slot;
                             if let Err(e) =
                                 account.asked_by(DeviceId::of_key(&owner), request).await
                             {
@@ -599,37 +652,17 @@ impl Account {
                 other_conversation,
             } => {
                 if newly_confirmed {
-                    self.book
-                        .ask(move |b| -> Result<(), StateError> {
-                            b.change_contact(from, |c| c.confirm())?;
-                            b.set_outgoing(&from, None)
-                        })
-                        .await??;
+                    self.book.ask(move |b| b.confirm(from, now_ms())).await??;
                     self.emit_contact(from, false).await?;
                 }
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
-                if answer {
-                    let account = self.clone();
-                    tokio::spawn(async move {
-                        account
-                            .send_to_devices(
-                                from,
-                                TrustRequest::confirmation(request.conversation),
-                                false,
-                            )
-                            .await
-                    });
+                if let Some(conversation) = request.conversation.filter(|_| answer) {
+                    self.book.ask(move |b| b.owe(from, conversation)).await??;
+                    self.forget_asked(from, true);
                 }
-                // We invited each other, or they lost theirs: theirs is the newer one.
-                if let Some(other) = other_conversation.filter(|_| answer) {
-                    self.join_silently(other, MODE_ONE_TO_ONE, from, BTreeMap::new())
+                if let Some(theirs) = other_conversation.filter(|_| answer) {
+                    self.offered_another(from, theirs, request.invited_ms)
                         .await?;
-                    self.book
-                        .ask(move |b| {
-                            b.change_contact(from, |c| c.add(now_ms(), Some(other), true))
-                        })
-                        .await??;
-                    self.emit_contact(from, false).await?;
                 }
                 self.wake.notify_one();
                 Ok(())
@@ -669,6 +702,73 @@ impl Account {
         }
     }
 
+    /// A contact offers another conversation of two than the one we know.
+    async fn offered_another(
+        self: &Arc<Self>,
+        from: AccountId,
+        theirs: ConversationId,
+        invited_ms: u64,
+    ) -> Result<(), AccountError> {
+        let (ours, confirmed_ms) = self
+            .book
+            .ask(move |b| {
+                let ours = b.contact(&from).conversation;
+                (ours, ours.map_or(0, |o| b.local(&o).confirmed_ms))
+            })
+            .await?;
+        // We invited each other, before either knew: both sides keep the same one of the two. A
+        // contact who asks after having accepted lost theirs: the new one is it.
+        let crossed = invited_ms != 0 && invited_ms <= confirmed_ms;
+        if crossed && ours.is_some_and(|o| o < theirs) {
+            return Ok(());
+        }
+        self.join_silently(theirs, MODE_ONE_TO_ONE, from, BTreeMap::new())
+            .await?;
+        self.book
+            .ask(move |b| b.change_contact(from, |c| c.add(now_ms(), Some(theirs), true)))
+            .await??;
+        self.emit_contact(from, false).await?;
+        if let Some((id, ours)) = ours
+            .filter(|_| crossed)
+            .and_then(|o| Some((o, self.conversation(&o)?)))
+            && ours.ask(|r| r.timeline().len()).await? == 1
+        {
+            // Nothing was said in it, and nobody else has it.
+            drop(ours);
+            self.forget_conversation(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Who is a member of the conversation with us has accepted us, whether or not their
+    /// confirmation came through.
+    pub(super) async fn confirm_members(
+        self: &Arc<Self>,
+        conversation: &crate::conversation::Conversation,
+    ) -> Result<(), AccountError> {
+        let (id, snapshot, own) = (conversation.id, conversation.snapshot(), self.jami_id());
+        if snapshot.mode.number() != MODE_ONE_TO_ONE {
+            return Ok(());
+        }
+        let others = snapshot
+            .members
+            .iter()
+            .map(|m| m.id)
+            .filter(|m| *m != own && snapshot.takes_part(m));
+        for other in others {
+            let news = self
+                .book
+                .ask(move |b| -> Result<bool, StateError> {
+                    Ok(b.contact(&other).conversation == Some(id) && b.confirm(other, now_ms())?)
+                })
+                .await??;
+            if news {
+                self.emit_contact(other, false).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// An invitation to a group came over a link.
     pub(super) async fn invited(
         self: &Arc<Self>,
@@ -677,11 +777,28 @@ impl Account {
         metadata: BTreeMap<String, String>,
         received_ms: u64,
     ) -> Result<(), AccountError> {
+        let stranger = self.shared().trust.status(&from.0) != TrustStatus::Allowed;
+        if stranger && !self.shared().options.settings.allow_strangers {
+            tracing::debug!(%from, "a stranger's invitation is passed over");
+            return Ok(());
+        }
         let received_ms = if received_ms == 0 {
             now_ms()
         } else {
             received_ms
         };
+        let metadata = metadata
+            .into_iter()
+            .filter(|(key, value)| {
+                let longest = match key.as_str() {
+                    "mode" => 8,
+                    "title" | "description" => MAX_GREETING,
+                    "avatar" => MAX_TRUST_PAYLOAD,
+                    _ => 0,
+                };
+                value.len() <= longest
+            })
+            .collect();
         self.take_request(ConversationRequest {
             from,
             conversation,

@@ -13,8 +13,9 @@ use crate::store::state::State;
 use starling_core::account::{Contact, TrustStore};
 use starling_core::api::{ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel};
 use starling_core::crypto::Crypto as _;
+use starling_core::id::ConversationId;
 use starling_core::identity::{
-    Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account,
+    AccountKeys, Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -118,13 +119,21 @@ impl Accounts {
         options: Options,
         password: Option<&str>,
     ) -> Result<Arc<Account>, AccountError> {
-        let (archive, identity) = tokio::task::spawn_blocking(|| {
-            let keys = AwsLc.generate_account_keys()?;
-            create_account(&AwsLc, now_unix(), keys)
-        })
-        .await
-        .map_err(internal)?
-        .map_err(internal)?;
+        let keys = tokio::task::spawn_blocking(|| AwsLc.generate_account_keys())
+            .await
+            .map_err(internal)?
+            .map_err(internal)?;
+        self.create_with(keys, options, password).await
+    }
+
+    /// Makes an account of given keys.
+    pub async fn create_with(
+        &self,
+        keys: AccountKeys,
+        options: Options,
+        password: Option<&str>,
+    ) -> Result<Arc<Account>, AccountError> {
+        let (archive, identity) = create_account(&AwsLc, now_unix(), keys).map_err(internal)?;
         self.settle(archive, identity, options, password).await
     }
 
@@ -227,11 +236,21 @@ impl Accounts {
         for (peer, contact) in book.contacts() {
             trust.set_contact(peer, contact);
         }
-        let cloned: Vec<_> = book
-            .conversations()
-            .filter(|c| book.local(&c.id).cloned)
-            .map(|c| c.id)
-            .collect();
+        let mut cloned = Vec::new();
+        let mut leaving = BTreeMap::new();
+        for info in book.records().values() {
+            let local = book.local(&info.id);
+            match (info.is_removed(), local.left) {
+                (false, _) if local.cloned => cloned.push(info.id),
+                (false, _) => {}
+                (true, Some(commit)) => {
+                    leaving.insert(info.id, commit);
+                    cloned.push(info.id);
+                }
+                (true, None) => remove_repository(&dir, &info.id),
+            }
+        }
+        remove_unfinished(&dir);
         let index = Index::open(&dir.join("index.sqlite"))
             .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
         let secure = SecureDht::new(
@@ -271,8 +290,9 @@ impl Accounts {
                 source,
             })?;
         let has_password = keep::has_password(&dir)?;
-        let account = Arc::new(Account {
+        let account = Arc::new_cyclic(|this| Account {
             id: id.clone(),
+            this: this.clone(),
             dir,
             context: self.context.clone(),
             identity,
@@ -284,16 +304,23 @@ impl Accounts {
             shared: Mutex::new(Shared {
                 options: options.clone(),
                 trust,
+                leaving,
                 has_password,
                 ..Shared::default()
             }),
             wake: Notify::new(),
             stop: CancellationToken::new(),
+            tasks: Mutex::default(),
+            options_turn: tokio::sync::Mutex::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
         for conversation in cloned {
             match account.open_conversation(conversation).await {
-                Ok(c) => account.index_conversation(&c).await,
+                Ok(c) if account.conversation(&conversation).is_some() => {
+                    account.index_conversation(&c).await;
+                    account.tidy(&c).await;
+                }
+                Ok(_) => {}
                 Err(e) => {
                     tracing::error!(%conversation, %e, "a conversation cannot be opened");
                     (self.context.emit)(Event::BridgeNotice {
@@ -311,7 +338,11 @@ impl Accounts {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id.clone(), account.clone());
-        if !options.inactive {
+        if options.inactive {
+            // It can be read, and written to; nobody is let in.
+            account.stop.cancel();
+            account.peers.shutdown();
+        } else {
             account.set_state(starling_core::api::AccountState::Connecting);
             account.run(incoming);
         }
@@ -352,9 +383,7 @@ impl Accounts {
     ) -> Result<starling_core::api::Account, AccountError> {
         let account = self.get(id)?;
         let view = account.change_options(|o| o.inactive = !active).await?;
-        let running = !account.stop.is_cancelled()
-            && account.shared().state != starling_core::api::AccountState::Inactive;
-        if running == active {
+        if active != account.stop.is_cancelled() {
             return Ok(view);
         }
         self.open
@@ -374,10 +403,48 @@ impl Accounts {
     }
 }
 
+/// Removes a repository that nobody needs any more.
+fn remove_repository(account_dir: &Path, id: &ConversationId) {
+    let path = crate::conversation::path(account_dir, id);
+    match std::fs::remove_dir_all(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%e, path = %path.display(), "a removed conversation is still on the disk");
+        }
+        _ => {}
+    }
+}
+
+/// Removes repositories whose making was interrupted: nobody has heard of them.
+fn remove_unfinished(account_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(account_dir.join("conversations")) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "new" || e == "clone") {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
 impl Account {
+    /// Whether a person is blocked: nothing goes to them, and nothing comes from them.
+    pub(super) fn is_blocked(&self, peer: &starling_core::id::AccountId) -> bool {
+        self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Banned
+    }
+
+    /// Ends the connections of those who may not connect any more.
+    pub(super) fn enforce(&self) {
+        for (_, id) in self.peers.connected() {
+            if !self.lets_in(&id) {
+                self.peers.close_account(&id);
+            }
+        }
+    }
+
     /// Whether a device of an account may connect: contacts, fellow members, one's own other devices.
-    fn lets_in(&self, peer: &starling_core::id::AccountId) -> bool {
-        if self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Banned {
+    pub(super) fn lets_in(&self, peer: &starling_core::id::AccountId) -> bool {
+        if self.is_blocked(peer) {
             return false;
         }
         *peer == self.jami_id()

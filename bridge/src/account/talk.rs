@@ -113,16 +113,7 @@ impl Account {
         self.book
             .ask(move |b| b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms)))
             .await??;
-        let conversation = self.shared().conversations.remove(&id);
-        drop(conversation);
-        if let Err(e) = self.index().remove(&id) {
-            tracing::warn!(%e, "a removed conversation is still in the index");
-        }
-        let path = crate::conversation::path(&self.dir, &id);
-        // Somebody may still be fetching: then it goes at the next start.
-        if let Err(e) = std::fs::remove_dir_all(&path) {
-            tracing::debug!(%e, "a removed conversation is still on the disk");
-        }
+        self.erase(id).await?;
         self.emit(Event::ConversationRemoved {
             account: self.id.clone(),
             conversation: id,
@@ -130,8 +121,52 @@ impl Account {
         Ok(())
     }
 
+    /// Takes a conversation that is in no list any more off the disk.
+    pub(super) async fn erase(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
+        self.book
+            .ask(move |b| -> Result<(), StateError> {
+                let mut local = b.local(&id);
+                (local.left, local.cloned) = (None, false);
+                b.set_local(id, local)?;
+                b.change_conversation(&id, |c| {
+                    c.erased_ms = now_ms().max(c.removed_ms);
+                })
+            })
+            .await??;
+        let conversation = {
+            let mut shared = self.shared();
+            shared.clones.remove(&id);
+            shared.conversations.remove(&id)
+        };
+        if let Some(conversation) = conversation {
+            conversation.close().await;
+        }
+        if let Err(e) = self.index().remove(&id) {
+            tracing::warn!(%e, "a removed conversation is still in the index");
+        }
+        let path = crate::conversation::path(&self.dir, &id);
+        // What remains goes at the next start.
+        match tokio::task::block_in_place(|| std::fs::remove_dir_all(&path)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(%e, "a removed conversation is still on the disk");
+            }
+            _ => {}
+        }
+        self.shared().leaving.remove(&id);
+        Ok(())
+    }
+
     /// Leaves: says so to the others, and takes the conversation out of the list.
     pub async fn leave(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
+        let known = self
+            .book
+            .ask(move |b| b.conversation(&id).is_some())
+            .await?;
+        if !known {
+            return Err(
+                ApiError::not_found(format!("This account has no conversation {id}.")).into(),
+            );
+        }
         let Some(conversation) = self.conversation(&id) else {
             // Not cloned yet: nobody counts on us.
             return self.forget_conversation(id).await;
@@ -143,16 +178,23 @@ impl Account {
             .iter()
             .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
         if others && conversation.snapshot().takes_part(&own) {
-            conversation
+            let (left, _) = conversation
                 .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
                 .await??;
-            self.tell_all(&conversation, None).await;
             // Kept, out of sight, until somebody has fetched the leave; see `tidy`.
+            self.shared().leaving.insert(id, left);
             self.book
-                .ask(move |b| {
+                .ask(move |b| -> Result<(), StateError> {
+                    let mut local = b.local(&id);
+                    local.left = Some(left);
+                    b.set_local(id, local)?;
                     b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms))
                 })
                 .await??;
+            if let Err(e) = self.index().remove(&id) {
+                tracing::warn!(%e, "a conversation that was left is still in the index");
+            }
+            self.tell_all(&conversation, None).await;
             self.emit(Event::ConversationRemoved {
                 account: self.id.clone(),
                 conversation: id,
@@ -173,6 +215,9 @@ impl Account {
     /// Brings the index up to the conversation.
     pub(super) async fn index_conversation(&self, conversation: &Conversation) {
         let id = conversation.id;
+        if self.is_leaving(&id) {
+            return;
+        }
         let head = conversation.head();
         if matches!(self.index().head(&id), Ok(Some(h)) if h == head) {
             return;
@@ -200,6 +245,9 @@ impl Account {
         snapshot_changed: bool,
     ) {
         let id = conversation.id;
+        if self.is_leaving(&id) {
+            return;
+        }
         let Changes {
             shown,
             updated,
@@ -252,6 +300,10 @@ impl Account {
             });
         }
         if snapshot_changed {
+            if let Err(e) = self.confirm_members(conversation).await {
+                tracing::warn!(%e, "a confirmation could not be kept");
+            }
+            self.enforce();
             self.wake.notify_one();
         }
         self.show_updated(conversation).await;
@@ -263,6 +315,17 @@ impl Account {
             self.emit(Event::ConversationReady {
                 account: self.id.clone(),
                 conversation: conversation.id,
+                details: Box::new(details),
+            });
+        }
+    }
+
+    /// Reports how it stands with a conversation of which there is no copy.
+    pub(super) async fn show_syncing(self: &Arc<Self>, id: ConversationId) {
+        if let Ok(details) = self.conversation_view(id).await {
+            self.emit(Event::ConversationUpdated {
+                account: self.id.clone(),
+                conversation: id,
                 details: Box::new(details),
             });
         }
@@ -405,7 +468,10 @@ impl Account {
             return Ok(api::Conversation {
                 id,
                 mode: ConversationMode::from_number(i64::from(info.mode)),
-                state: ConversationState::Syncing,
+                state: match local.refused {
+                    Some(_) => ConversationState::Refused,
+                    None => ConversationState::Syncing,
+                },
                 title: field("title").filter(|_| group),
                 description: field("description").filter(|_| group),
                 avatar: field("avatar").filter(|_| group).map(|a| data_url(&a)),
@@ -652,6 +718,9 @@ impl Account {
                 );
             }
         };
+        let own = self.jami_id();
+        let members: std::collections::BTreeSet<AccountId> =
+            members.into_iter().filter(|m| *m != own).collect();
         let conversation = self.new_conversation(mode, None).await?;
         let id = conversation.id;
         if let Some(title) = title.filter(|t| !t.trim().is_empty()) {

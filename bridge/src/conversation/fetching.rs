@@ -22,6 +22,10 @@ struct Device {
     failures: u32,
     not_before: Option<Instant>,
     refused: BTreeSet<ObjectId>,
+    /// Histories that broke the rules: those pauses outlast a connection.
+    refusals: u32,
+    /// Somebody waits for the end of the pause.
+    waiting: bool,
 }
 
 /// The fetches of one conversation. Cheap to clone.
@@ -35,8 +39,10 @@ pub enum Turn {
     Go,
     /// A fetch runs; another follows it by itself.
     Running,
-    /// Too soon after a failure: ask again then.
+    /// Too soon after a failure: ask again then, after [`Fetching::waited`].
     After(Instant),
+    /// Too soon, and somebody waits already.
+    Waiting,
     /// What that device offers was refused, and it offers nothing else.
     Refused,
 }
@@ -50,6 +56,13 @@ pub enum Ended {
     Failed,
     /// With a history that breaks the rules, up to this head. Not asked for again.
     Refused(ObjectId),
+}
+
+/// The pause after that many failures.
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_PAUSE)
 }
 
 impl Fetching {
@@ -69,7 +82,11 @@ impl Fetching {
             return Turn::Running;
         }
         match d.not_before {
-            Some(at) if at > now => Turn::After(at),
+            Some(at) if at > now && d.waiting => Turn::Waiting,
+            Some(at) if at > now => {
+                d.waiting = true;
+                Turn::After(at)
+            }
             _ => {
                 d.running = true;
                 Turn::Go
@@ -86,16 +103,14 @@ impl Fetching {
         match how {
             Ended::Well => {
                 d.failures = 0;
+                d.refusals = 0;
                 d.not_before = None;
                 d.running = again;
                 again
             }
             Ended::Failed => {
                 d.failures = d.failures.saturating_add(1);
-                let pause = FIRST_PAUSE
-                    .saturating_mul(1 << d.failures.saturating_sub(1).min(16))
-                    .min(LONGEST_PAUSE);
-                d.not_before = Some(now + pause);
+                d.not_before = Some(now + pause(d.failures));
                 false
             }
             Ended::Refused(head) => {
@@ -104,7 +119,8 @@ impl Fetching {
                 }
                 d.refused.insert(head);
                 d.failures = 0;
-                d.not_before = None;
+                d.refusals = d.refusals.saturating_add(1);
+                d.not_before = Some(now + pause(d.refusals));
                 false
             }
         }
@@ -114,8 +130,23 @@ impl Fetching {
     pub fn connected(&self, device: &DeviceId) {
         if let Some(d) = self.devices().get_mut(device) {
             d.failures = d.failures.min(3);
-            d.not_before = None;
+            // Connecting anew must not be a way to have us load one bad history after the other.
+            if d.refusals == 0 {
+                d.not_before = None;
+            }
         }
+    }
+
+    /// The pause given by [`Turn::After`] is over.
+    pub fn waited(&self, device: &DeviceId) {
+        if let Some(d) = self.devices().get_mut(device) {
+            d.waiting = false;
+        }
+    }
+
+    /// Whether a head was refused, whoever offered it.
+    pub fn is_refused(&self, head: &ObjectId) -> bool {
+        self.devices().values().any(|d| d.refused.contains(head))
     }
 }
 
@@ -148,6 +179,8 @@ mod tests {
                 panic!("no pause")
             };
             assert!(at - now >= last && at - now <= LONGEST_PAUSE);
+            assert_eq!(f.ask(BOB, None, now), Turn::Waiting);
+            f.waited(&BOB);
             last = at - now;
             now = at;
         }
@@ -163,6 +196,13 @@ mod tests {
         assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Go);
         f.done(BOB, Ended::Refused(HEAD), now);
         assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Refused);
-        assert_eq!(f.ask(BOB, Some(ObjectId([8; 20])), now), Turn::Go);
+        assert!(f.is_refused(&HEAD) && !f.is_refused(&ObjectId([8; 20])));
+        // Not at once, and not by connecting anew either.
+        f.connected(&BOB);
+        let Turn::After(at) = f.ask(BOB, Some(ObjectId([8; 20])), now) else {
+            panic!("no pause")
+        };
+        f.waited(&BOB);
+        assert_eq!(f.ask(BOB, Some(ObjectId([8; 20])), at), Turn::Go);
     }
 }

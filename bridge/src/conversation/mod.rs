@@ -17,6 +17,14 @@ use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long readers of a repository that is closed may take to finish: a page of history, or a bundle.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The way to a conversation. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +35,8 @@ pub struct Conversation {
     pub store: Arc<ObjectStore>,
     /// When to fetch from whom.
     pub fetching: Fetching,
+    /// Cancelled when it is closed: whoever reads it for long watches this.
+    pub ended: CancellationToken,
     repo: Actor<Repo>,
     shared: Shared,
 }
@@ -69,6 +79,7 @@ impl Conversation {
             id,
             store,
             fetching: Fetching::default(),
+            ended: CancellationToken::new(),
             shared: repo.shared(),
             repo: Actor::start(repo),
         })
@@ -117,6 +128,23 @@ impl Conversation {
         job: impl FnOnce(&mut Repo) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         self.repo.ask(job).await
+    }
+
+    /// Ends the actor and waits until nobody reads the repository any more, so that it can be
+    /// opened again or erased.
+    pub async fn close(self) {
+        self.ended.cancel();
+        self.repo.end().await;
+        let store = Arc::downgrade(&self.store);
+        tokio::task::block_in_place(|| drop(self));
+        let waited = tokio::time::timeout(CLOSING, async {
+            while store.strong_count() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        if waited.await.is_err() {
+            tracing::warn!("a repository is still being read");
+        }
     }
 
     /// Who is in it and where it stands, as of now.

@@ -360,8 +360,18 @@ impl Repo {
             author: self.own(),
         };
         let changes = self.timeline.extend(self.head, vec![new])?;
-        self.refresh(members)?;
+        self.refresh_or_say(members);
         Ok(changes)
+    }
+
+    /// [`Self::refresh`] after a commit that is on the disk already: what fails now must not say
+    /// that it is not.
+    fn refresh_or_say(&mut self, members_too: bool) -> bool {
+        self.refresh(members_too).unwrap_or_else(|e| {
+            tracing::error!(conversation = %self.id, %e, "members and profile cannot be read");
+            let _ = self.refresh(false);
+            true
+        })
     }
 
     /// Brings the snapshot up to the head; says whether more than the head changed.
@@ -393,14 +403,34 @@ impl Repo {
         if self.timeline.contains(&theirs) {
             return Ok(Taken::Nothing);
         }
-        let new = validate(
-            &quarantine,
-            self.id,
-            &|id| self.timeline.contains(id),
-            theirs,
-        )
-        .map_err(RepoError::Rejected)?;
+        let new = self.judge(&quarantine, theirs)?;
         quarantine.accept()?;
+        self.enter(new, theirs, now_unix)
+    }
+
+    /// Takes in a head whose objects are all here although it is no part of the history: they were
+    /// accepted, and then the disk was full or the power went. Nothing of it counts as checked.
+    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+        if self.timeline.contains(&theirs) {
+            return Ok(Taken::Nothing);
+        }
+        let store = self.store.clone();
+        let new = self.judge(&*store, theirs)?;
+        self.enter(new, theirs, now_unix)
+    }
+
+    fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
+        validate(objects, self.id, &|id| self.timeline.contains(id), theirs)
+            .map_err(RepoError::Rejected)
+    }
+
+    /// Makes valid commits that are in the store part of the history.
+    fn enter(
+        &mut self,
+        new: Vec<Written>,
+        theirs: ObjectId,
+        now_unix: u64,
+    ) -> Result<Taken, RepoError> {
         let now = now_unix.max(
             self.timeline
                 .time(&self.head)
@@ -410,6 +440,12 @@ impl Repo {
         let merged = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             match repository.merge(&writer(&self.me), theirs, now) {
+                // We left: others take in our last word, and we take in no more of theirs.
+                Err(WriteError::NotAMember)
+                    if self.snapshot.role(&self.own()) == Some(Role::Left) =>
+                {
+                    return Ok(Taken::Nothing);
+                }
                 // We have been thrown out, or left on another device: follow, without a word of ours.
                 Err(WriteError::NotAMember) => Merged::FastForward(theirs),
                 other => other?,
@@ -445,7 +481,7 @@ impl Repo {
         };
         self.head = head;
         let changes = self.timeline.extend(head, all)?;
-        let snapshot_changed = self.refresh(true)?;
+        let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
             snapshot_changed,
@@ -525,12 +561,23 @@ impl Repo {
         commit: ObjectId,
     ) -> Vec<ObjectId> {
         let before = self.told.insert(device, (account, commit)).map(|t| t.1);
-        self.timeline.between(
-            before.as_ref().or(Some(&commit)).filter(|b| **b != commit),
-            &commit,
-            &self.own(),
-            1,
-        )
+        let fetched = self.progress.fetched.get(&device).map(|f| f.commit);
+        // What it has is not new to it either.
+        let before = match (before, fetched) {
+            (Some(t), Some(f)) if self.timeline.is_after(&f, Some(&t)) => Some(f),
+            (Some(t), _) => Some(t),
+            (None, f) => f,
+        };
+        self.timeline
+            .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS)
+    }
+
+    /// Whether a device of somebody else is known to have a commit.
+    pub fn is_known_elsewhere(&self, commit: &ObjectId) -> bool {
+        self.progress
+            .fetched
+            .values()
+            .any(|f| f.commit == *commit || self.timeline.is_after(&f.commit, Some(commit)))
     }
 
     /// Up to where a person says they have read.

@@ -178,7 +178,13 @@ impl Timeline {
 
     /// Messages of others after one (or all), for the count of unread ones: at most `max`.
     pub fn unread(&self, after: Option<&ObjectId>, own: &AccountId, max: usize) -> usize {
-        let newer = self.history.ids().rev().take_while(|id| Some(id) != after);
+        // By place: what was read last may be a commit that is not shown.
+        let read = after.and_then(|a| self.order.position(a));
+        let newer = self
+            .history
+            .ids()
+            .rev()
+            .take_while(|id| self.order.position(id) > read);
         let others = newer.filter(|id| self.commits.get(id).is_some_and(|w| w.author != *own));
         others.take(max).count()
     }

@@ -24,11 +24,13 @@ pub const MAX_PACK: u64 = 256 << 20;
 const PIECE: usize = 16 << 10;
 
 /// Serves fetches on one channel until the peer closes it, or breaks the protocol.
-/// `event` hears what the peer has fetched.
+/// `event` hears what the peer has fetched; `allowed` is asked before every answer, since who
+/// may fetch changes while a channel is open.
 pub async fn serve<C, R>(
     mut channel: C,
     conversation: ConversationId,
     repo: Arc<R>,
+    allowed: impl Fn() -> bool,
     mut event: impl FnMut(Event),
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -45,6 +47,9 @@ pub async fn serve<C, R>(
             read.await
         };
         let Ok(n @ 1..) = n else { break };
+        if !allowed() {
+            break;
+        }
         engine.handle_input(piece.get(..n).unwrap_or_default(), &*repo);
         loop {
             match tokio::task::block_in_place(|| engine.poll_output(&*repo)) {
@@ -71,8 +76,10 @@ pub async fn serve<C, R>(
 
 /// Where a fetch meets this side's repository.
 pub trait Sink {
-    /// The commit is here already.
+    /// The commit's objects are here already.
     fn has(&self, id: &ObjectId) -> bool;
+    /// The commit is known to break the rules: it is not fetched.
+    fn refuses(&self, id: &ObjectId) -> bool;
     /// Commits of ours to tell the peer of, best first.
     fn haves(&self) -> Vec<ObjectId>;
     /// The next bytes of the pack, into quarantine.
@@ -91,9 +98,21 @@ pub enum FetchFailed {
     /// Our own disk refused.
     #[error("the pack could not be written: {0}")]
     Disk(io::Error),
+    /// The peer offers what was refused before.
+    #[error("the commit {0} was refused before")]
+    Refused(ObjectId),
     /// The channel cannot be used again.
     #[error("the channel is of no more use")]
     Unusable,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetched {
+    /// A pack for that commit is in the sink.
+    Pack(ObjectId),
+    /// No object of that commit was missing.
+    Nothing(ObjectId),
 }
 
 /// The asking end of one channel, for any number of fetches.
@@ -111,9 +130,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
         }
     }
 
-    /// One fetch. `Ok(Some(head))`: a pack for that commit is in the sink; `Ok(None)`: nothing was missing.
-    /// After an error the channel is of no more use.
-    pub async fn fetch(&mut self, sink: &mut impl Sink) -> Result<Option<ObjectId>, FetchFailed> {
+    /// One fetch. After an error the channel is of no more use.
+    pub async fn fetch(&mut self, sink: &mut impl Sink) -> Result<Fetched, FetchFailed> {
         match timeout(WHOLE_FETCH, self.run(sink)).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -123,7 +141,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
         }
     }
 
-    async fn run(&mut self, sink: &mut impl Sink) -> Result<Option<ObjectId>, FetchFailed> {
+    async fn run(&mut self, sink: &mut impl Sink) -> Result<Fetched, FetchFailed> {
         self.engine.start().map_err(|e: NotReady| {
             tracing::debug!(?e, "a fetch on a channel that is not ready");
             FetchFailed::Unusable
@@ -133,11 +151,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
             while let Some(output) = self.engine.poll_output() {
                 match output {
                     FetchOutput::Send(bytes) => {
-                        self.channel
-                            .write_all(&bytes)
-                            .await
-                            .map_err(FetchFailed::Channel)?;
-                        self.channel.flush().await.map_err(FetchFailed::Channel)?;
+                        let send = async {
+                            self.channel.write_all(&bytes).await?;
+                            self.channel.flush().await
+                        };
+                        match timeout(SILENCE, send).await {
+                            Ok(sent) => sent.map_err(FetchFailed::Channel)?,
+                            Err(_) => self.engine.handle_timeout(),
+                        }
+                    }
+                    FetchOutput::Advertised(head) if sink.refuses(&head) => {
+                        self.engine.cancel();
+                        return Err(FetchFailed::Refused(head));
                     }
                     FetchOutput::Advertised(head) if sink.has(&head) => self.engine.up_to_date(),
                     FetchOutput::Advertised(_) => self.engine.want(&sink.haves()),
@@ -147,8 +172,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
                             return Err(FetchFailed::Disk(e));
                         }
                     }
-                    FetchOutput::Outcome(Outcome::Done { head, .. }) => return Ok(Some(head)),
-                    FetchOutput::Outcome(Outcome::UpToDate(_)) => return Ok(None),
+                    FetchOutput::Outcome(Outcome::Done { head, .. }) => {
+                        return Ok(Fetched::Pack(head));
+                    }
+                    FetchOutput::Outcome(Outcome::UpToDate(head)) => {
+                        return Ok(Fetched::Nothing(head));
+                    }
                     FetchOutput::Outcome(Outcome::Failed(e)) => return Err(e.into()),
                 }
             }

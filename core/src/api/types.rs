@@ -289,6 +289,9 @@ pub enum ConversationState {
     Syncing,
     /// Left; kept until someone else knows.
     Leaving,
+    /// Accepted, but what was offered breaks the rules of conversations. Others who may have an
+    /// honest copy are still asked.
+    Refused,
 }
 
 /// A conversation in the list.

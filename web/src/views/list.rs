@@ -80,7 +80,7 @@ pub(crate) fn ListPane() -> impl IntoView {
             <div class="pane-body">
                 {move || (!requests.with(Vec::is_empty)).then(|| view! {
                     <section aria-labelledby="requests-title">
-                        <div class="section-title"><h3 id="requests-title">{t("request/title")}</h3>
+                        <div class="section-title"><h2 id="requests-title">{t("request/title")}</h2>
                             <span class="badge">{requests.with(Vec::len)}</span></div>
                         <For each=move || requests.get() key=|id| *id let(id)><RequestCard id=id /></For>
                     </section>

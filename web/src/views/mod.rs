@@ -124,10 +124,10 @@ fn Main() -> impl IntoView {
         }
     };
     view! {
-        <a class="skip" href="#composer" on:click=move |event| {
+        {move || open.get().is_some().then(|| view! { <a class="skip" href="#composer" on:click=move |event| {
             event.prevent_default();
             crate::browser::focus("composer");
-        }>{t("common/skip")}</a>
+        }>{t("common/skip")}</a> })}
         <div class="app" class:with-details=move || details.get() data-pane=pane
             style:--list=move || state.list_width.get().map(|w| format!("{w}px"))
             style:--details=move || state.details_width.get().map(|w| format!("{w}px"))>

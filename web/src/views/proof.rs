@@ -32,7 +32,7 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
                 <div class="titles"><h2>{t("proof/title")}</h2></div>
                 <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
             </header>
-            <div class="pane-body" data-testid="proof-panel">
+            <div class="pane-body" tabindex="0" data-testid="proof-panel">
                 <div class="part">
                     {move || {
                         let (class, mark, text) = match about.get() {

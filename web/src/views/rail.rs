@@ -29,7 +29,6 @@ pub(crate) fn Rail() -> impl IntoView {
                     let current = id.clone();
                     view! {
                         <button class="account" type="button"
-                            aria-label=move || tf("rail/account", &[("name", &name.get())])
                             title=move || name.get()
                             aria-current=move || state.account_id.with(|now| now.as_ref() == Some(&current)).to_string()
                             on:click=move |_| {
@@ -37,6 +36,7 @@ pub(crate) fn Rail() -> impl IntoView {
                                 if state.place.get_untracked() == Place::Settings { Place::List.go(); }
                             }>
                             <Avatar id=jami_id.to_hex() name=name />
+                            <span class="hidden-text">{move || tf("rail/account", &[("name", &name.get())])}</span>
                         </button>
                     }
                 }

@@ -1,0 +1,368 @@
+//! What goes wrong on a disk or at a peer: it is named, it stays where it is, and nothing is lost.
+
+mod account_support;
+
+use account_support::{Bridge, befriend, keys, messages, named, node};
+use starling_bridge::account::keep;
+use starling_bridge::account::registry::Accounts;
+use starling_bridge::conversation::Conversation;
+use starling_bridge::conversation::repo::Me;
+use starling_bridge::crypto::AwsLc;
+use starling_bridge::store::objects::ObjectStore;
+use starling_bridge::store::state::State;
+use starling_core::api::{Event, LocalAccountId};
+use starling_core::id::{ConversationId, ObjectId};
+use starling_core::identity::create_account;
+use starling_core::swarm::commit::{Commit, Draft};
+use starling_core::swarm::message::{ConversationMode, Message};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn fsck(path: &Path) {
+    let out = Command::new("git")
+        .args(["fsck", "--strict", "--full"])
+        .current_dir(path)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+}
+
+const CHILD: &str = "STARLING_TEST_WRITES_IN";
+
+fn open(dir: &Path, id: ConversationId) -> Conversation {
+    let me = Me {
+        identity: keep::read_identity(dir, now()).unwrap(),
+        name: "Alice".into(),
+    };
+    let state = State::open(&dir.join("state.sqlite")).unwrap();
+    Conversation::open(dir, id, state, me).unwrap()
+}
+
+/// Not a test of its own: what the test below runs and kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_writes() {
+    let Ok(what) = std::env::var(CHILD) else {
+        return;
+    };
+    let (dir, id) = what.split_once('|').unwrap();
+    let conversation = open(Path::new(dir), id.parse().unwrap());
+    for n in 0.. {
+        let (commit, _) = conversation
+            .ask(move |r| {
+                r.write(now(), |repo, writer, now| {
+                    repo.message(writer, Message::text(format!("message {n}"), None), now)
+                })
+            })
+            .await
+            .unwrap()
+            .unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "ack {commit}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill_at_any_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, identity) = create_account(&AwsLc, now(), keys()).unwrap();
+    keep::write_identity(dir.path(), &identity).unwrap();
+    let id = {
+        let me = Me {
+            identity,
+            name: "Alice".into(),
+        };
+        let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+        let new = Conversation::create(
+            dir.path(),
+            state,
+            me,
+            ConversationMode::InvitesOnly,
+            None,
+            now(),
+        )
+        .unwrap();
+        let id = new.id;
+        new.close().await;
+        id
+    };
+    let mut acknowledged: Vec<ObjectId> = Vec::new();
+    // Some lines, then the kill falls wherever the next write happens to be.
+    for lines in [1, 7, 40, 3, 23] {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_writes", "--nocapture"])
+            .env(CHILD, format!("{}|{id}", dir.path().display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let acks = out
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|l| l.rsplit_once("ack ")?.1.parse::<ObjectId>().ok());
+        acknowledged.extend(acks.take(lines));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What was said before the kill, and not read yet.
+        let rest = out
+            .map_while(Result::ok)
+            .filter_map(|l| l.rsplit_once("ack ")?.1.parse::<ObjectId>().ok());
+        acknowledged.extend(rest);
+
+        let conversation = open(dir.path(), id);
+        let here = acknowledged.clone();
+        let (missing, verdict) = conversation
+            .ask(move |r| {
+                let missing: Vec<_> = here
+                    .into_iter()
+                    .filter(|c| r.message(c).is_none())
+                    .collect();
+                (missing, r.verify())
+            })
+            .await
+            .unwrap();
+        assert_eq!(missing, []);
+        assert!(verdict.valid, "{verdict:?}");
+        // At most the one write that was not acknowledged is there beside them, each time.
+        assert!(verdict.commits <= 1 + acknowledged.len() as u64 + 5);
+        conversation.close().await;
+        fsck(&starling_bridge::conversation::path(dir.path(), &id));
+    }
+    assert!(acknowledged.len() >= 74);
+}
+
+async fn reopen(bridge: &mut Bridge, spoil: impl FnOnce(&Path)) {
+    let dir = bridge.account().dir().to_owned();
+    bridge.stop().await;
+    spoil(&dir);
+    bridge.open().await;
+}
+
+fn broken(bridge: &Bridge, code: &str) -> Option<(Option<LocalAccountId>, String)> {
+    bridge.events().into_iter().find_map(|e| match e {
+        Event::BridgeNotice {
+            code: c,
+            text,
+            account,
+            ..
+        } if c == code => Some((account, text)),
+        _ => None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_account_is_named_and_the_others_go_on() {
+    let first = node(None);
+    let mut bridge = Bridge::of(&first, "Alice").await;
+    let damaged = bridge.account();
+    let other = bridge
+        .accounts()
+        .create_with(keys(), named("Other"), None)
+        .await
+        .unwrap();
+    let (dir, id, other_id) = (
+        damaged.dir().to_owned(),
+        damaged.id.clone(),
+        other.id.clone(),
+    );
+    drop((damaged, other));
+    bridge.stop().await;
+    for (file, content) in [
+        ("state.sqlite", vec![7; 9000]),
+        ("device.key", b"no key".to_vec()),
+        ("device.crt", b"-----BEGIN CERTIFICATE-----\n".to_vec()),
+        ("receipt.json", b"{".to_vec()),
+    ] {
+        let path = dir.join(file);
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &content).unwrap();
+        bridge.open().await;
+        let open: Vec<_> = bridge
+            .accounts()
+            .all()
+            .iter()
+            .map(|a| a.id.clone())
+            .collect();
+        assert_eq!(open, [other_id.clone()], "{file}");
+        let (whose, text) = broken(&bridge, "account_broken").unwrap();
+        assert_eq!(whose.as_ref(), Some(&id));
+        assert!(text.contains("damaged"), "{text}");
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            content,
+            "{file} is left as it is"
+        );
+        bridge.stop().await;
+        std::fs::write(&path, good).unwrap();
+    }
+    bridge.open().await;
+    assert_eq!(bridge.accounts().all().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_index_is_made_anew_and_a_damaged_archive_is_named() {
+    let first = node(None);
+    let mut bridge = Bridge::of(&first, "Alice").await;
+    let id = bridge
+        .account()
+        .create_group(
+            starling_core::api::ConversationMode::InvitesOnly,
+            None,
+            vec![],
+        )
+        .await
+        .unwrap()
+        .id;
+    bridge
+        .account()
+        .send(id, "needle".into(), None)
+        .await
+        .unwrap();
+    reopen(&mut bridge, |dir| {
+        std::fs::write(dir.join("index.sqlite"), [3; 5000]).unwrap();
+        std::fs::write(dir.join("archive.gz"), b"nothing").unwrap();
+    })
+    .await;
+    let found = bridge.account().search(None, "needle", 5).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let e = bridge.account().export(None).await.unwrap_err();
+    assert_eq!(
+        starling_core::api::ApiError::from(e).code,
+        starling_core::api::ErrorCode::Corrupt
+    );
+    let bad = bridge
+        .accounts()
+        .import(b"no backup", None, named(""))
+        .await;
+    let Err(e) = bad else { panic!("imported") };
+    assert_eq!(
+        starling_core::api::ApiError::from(e).code,
+        starling_core::api::ErrorCode::Corrupt
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_repository_is_named_and_the_others_go_on() {
+    let first = node(None);
+    let mut bridge = Bridge::of(&first, "Alice").await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mode = starling_core::api::ConversationMode::InvitesOnly;
+        let group = bridge
+            .account()
+            .create_group(mode, None, vec![])
+            .await
+            .unwrap();
+        ids.push(group.id);
+    }
+    let path = bridge.account().repository_path(&ids[0]);
+    let head = bridge.account().conversation(&ids[0]).unwrap().head();
+    reopen(&mut bridge, |_| {
+        let hex = head.to_hex();
+        let object = path.join("objects").join(&hex[..2]).join(&hex[2..]);
+        let mut permissions = std::fs::metadata(&object).unwrap().permissions();
+        #[allow(clippy::permissions_set_readonly_false)]
+        permissions.set_readonly(false);
+        std::fs::set_permissions(&object, permissions).unwrap();
+        std::fs::write(object, b"torn").unwrap();
+    })
+    .await;
+    let (_, text) = broken(&bridge, "conversation_broken").unwrap();
+    assert!(text.contains(&ids[0].to_hex()), "{text}");
+    assert!(path.exists());
+    let account = bridge.account();
+    account
+        .send(ids[1], "still here".into(), None)
+        .await
+        .unwrap();
+    assert!(account.send(ids[0], "x".into(), None).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_history_is_refused_and_leaves_no_trace() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let mut bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    alice
+        .account()
+        .send(id, "before".into(), None)
+        .await
+        .unwrap();
+    bob.has_texts(id, &["before"]).await;
+    let same = alice.account().conversation(&id).unwrap().head();
+    bob.until("the same head", |b| async move {
+        (b.conversation(&id)?.head() == same).then_some(())
+    })
+    .await;
+    // Bob's program writes a commit in the name of Alice's device, with a key that is not hers.
+    let device = alice.account().device_id();
+    let path = bob.account().repository_path(&id);
+    bob.stop().await;
+    let forged = {
+        let store = ObjectStore::open(&path).unwrap();
+        let head = store.head().unwrap();
+        let (_, data) = store.read(&head).unwrap();
+        let text = Message::text("I owe Bob a house", None).to_text();
+        let draft = Draft {
+            tree: Commit::parse(&data).unwrap().tree,
+            parents: vec![head],
+            name: "Alice",
+            device,
+            time: now(),
+            message: &text,
+        };
+        let commit = draft.sign(&*keys().device).unwrap();
+        store
+            .commit(&[(commit.kind, &commit.data[..])], Some(head), commit.id)
+            .unwrap();
+        commit.id
+    };
+    bob.open().await;
+    let (from, commit, rule) = alice
+        .heard("the refusal", |e| match e {
+            Event::ConversationRejected {
+                from, commit, rule, ..
+            } => Some((*from, *commit, rule.clone())),
+            _ => None,
+        })
+        .await;
+    assert_eq!(from, bob.account().device_id());
+    assert_eq!(commit, Some(forged));
+    assert!(!rule.is_empty());
+    let history = messages(&alice.account(), id).await;
+    assert!(history.iter().all(|m| m.id != forged));
+    assert_eq!(alice.account().conversation(&id).unwrap().head(), same);
+    let path = alice.account().repository_path(&id);
+    let store = alice.account().conversation(&id).unwrap().store.clone();
+    assert!(!store.contains(&forged), "not even in the store");
+    drop(store);
+    // Alice can go on writing; her history stays valid.
+    alice
+        .account()
+        .send(id, "after".into(), None)
+        .await
+        .unwrap();
+    assert!(alice.account().verify(id).await.unwrap().valid);
+    alice.stop().await;
+    fsck(&path);
+    let offered = |e: &&Event| matches!(e, Event::ConversationRejected { commit, .. } if *commit != Some(forged));
+    assert_eq!(alice.events().iter().find(offered), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_without_accounts_is_no_error() {
+    let bridge = Bridge::start(&node(None)).await;
+    let accounts: &Accounts = bridge.accounts();
+    assert!(accounts.all().is_empty());
+}

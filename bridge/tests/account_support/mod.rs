@@ -1,0 +1,274 @@
+//! People with accounts, on a network of their own.
+
+#![allow(dead_code)]
+
+use starling_bridge::account::book::Profile;
+use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Account, Context, Options};
+use starling_bridge::crypto::AwsLc;
+use starling_bridge::dht::{Dht, DhtConfig};
+use starling_core::api::{Conversation, ConversationState, Event, LocalAccountId, Message};
+use starling_core::id::{AccountId, ConversationId};
+use starling_core::identity::AccountKeys;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Nothing of what is awaited takes this long on an idle machine; a busy one gets its time.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node on the loopback interface.
+pub fn node(bootstrap: Option<&Dht>) -> Dht {
+    // Silent unless asked by RUST_LOG.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    let config = DhtConfig {
+        bind_v4: Some(Ipv4Addr::LOCALHOST),
+        bind_v6: None,
+        bootstrap: bootstrap
+            .map(|b| format!("127.0.0.1:{}", b.ports().0).parse().unwrap())
+            .into_iter()
+            .collect(),
+        ..DhtConfig::default()
+    };
+    Dht::start(config, Arc::new(AwsLc)).unwrap()
+}
+
+/// Keys of half the usual length: made in a moment.
+pub fn keys() -> AccountKeys {
+    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
+    AccountKeys {
+        ca: keys.next().unwrap(),
+        account: keys.next().unwrap(),
+        device: keys.next().unwrap(),
+    }
+}
+
+pub fn named(name: &str) -> Options {
+    Options {
+        profile: Profile {
+            display_name: name.into(),
+            avatar: None,
+        },
+        ..Options::default()
+    }
+}
+
+/// One person's bridge.
+pub struct Bridge {
+    pub dir: tempfile::TempDir,
+    pub dht: Dht,
+    pub accounts: Option<Accounts>,
+    events: Arc<Mutex<Vec<Event>>>,
+    count: watch::Sender<usize>,
+}
+
+impl Bridge {
+    pub async fn start(first: &Dht) -> Self {
+        let mut new = Self {
+            dir: tempfile::tempdir().unwrap(),
+            dht: node(Some(first)),
+            accounts: None,
+            events: Arc::default(),
+            count: watch::Sender::new(0),
+        };
+        assert!(
+            tokio::time::timeout(PATIENCE, new.dht.connected())
+                .await
+                .unwrap()
+        );
+        new.open().await;
+        new
+    }
+
+    /// A bridge with one account.
+    pub async fn of(first: &Dht, name: &str) -> Self {
+        let new = Self::start(first).await;
+        new.accounts()
+            .create_with(keys(), named(name), None)
+            .await
+            .unwrap();
+        new
+    }
+
+    pub async fn open(&mut self) {
+        let (events, count) = (self.events.clone(), self.count.clone());
+        let context = Context {
+            emit: Arc::new(move |event| {
+                events.lock().unwrap().push(event);
+                count.send_modify(|n| *n += 1);
+            }),
+            dht: self.dht.clone(),
+            loopback: true,
+        };
+        self.accounts = Some(Accounts::open(self.dir.path(), context).await.unwrap());
+    }
+
+    pub async fn stop(&mut self) {
+        self.accounts.take().unwrap().stop().await;
+    }
+
+    pub fn accounts(&self) -> &Accounts {
+        self.accounts.as_ref().unwrap()
+    }
+
+    pub fn account(&self) -> Arc<Account> {
+        self.accounts().all().first().unwrap().clone()
+    }
+
+    pub fn local_id(&self) -> LocalAccountId {
+        self.account().id.clone()
+    }
+
+    pub fn id(&self) -> AccountId {
+        self.account().jami_id()
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.events.lock().unwrap().clone()
+    }
+
+    /// Waits until something holds, looking again whenever anything was reported.
+    pub async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(Arc<Account>) -> F,
+    ) -> T {
+        let mut news = self.count.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                news.borrow_and_update();
+                if let Some(found) = holds(self.account()).await {
+                    return found;
+                }
+                news.changed().await.unwrap();
+            }
+        });
+        match waited.await {
+            Ok(found) => found,
+            Err(_) => {
+                let events = self.events();
+                let tail = &events[events.len().saturating_sub(15)..];
+                panic!("{what}: not after {PATIENCE:?}; last events: {tail:#?}")
+            }
+        }
+    }
+
+    /// Waits until something holds of two people, looking again whenever either reports anything.
+    pub async fn until_both(
+        &self,
+        other: &Self,
+        what: &str,
+        holds: impl Fn(&Arc<Account>, &Arc<Account>) -> bool,
+    ) {
+        let (mut mine, mut theirs) = (self.count.subscribe(), other.count.subscribe());
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                mine.borrow_and_update();
+                theirs.borrow_and_update();
+                if holds(&self.account(), &other.account()) {
+                    return;
+                }
+                tokio::select! {
+                    changed = mine.changed() => changed.unwrap(),
+                    changed = theirs.changed() => changed.unwrap(),
+                }
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not after {PATIENCE:?}");
+    }
+
+    /// Waits for an event, among those of before as well.
+    pub async fn heard<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+        self.until(what, |_| {
+            let found = self.events().iter().find_map(&pick);
+            async move { found }
+        })
+        .await
+    }
+
+    /// Waits until a conversation is here and satisfies.
+    pub async fn ready(
+        &self,
+        id: ConversationId,
+        what: &str,
+        fits: impl Fn(&Conversation) -> bool,
+    ) -> Conversation {
+        self.until(what, |a| {
+            let fits = &fits;
+            async move {
+                let c = a.conversation_view(id).await.ok()?;
+                (c.state == ConversationState::Ready && fits(&c)).then_some(c)
+            }
+        })
+        .await
+    }
+
+    /// The texts of a conversation, in order.
+    pub async fn texts(&self, id: ConversationId) -> Vec<String> {
+        texts(&self.account(), id).await
+    }
+
+    /// Waits until these texts are there, each once, in whatever order.
+    pub async fn has_texts(&self, id: ConversationId, texts: &[&str]) {
+        let mut wanted: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+        wanted.sort();
+        self.until(&format!("texts {texts:?}"), |a| {
+            let wanted = &wanted;
+            async move {
+                let mut found = self::texts(&a, id).await;
+                found.sort();
+                (found == *wanted).then_some(())
+            }
+        })
+        .await;
+    }
+}
+
+pub async fn messages(account: &Arc<Account>, id: ConversationId) -> Vec<Message> {
+    match account.history(id, None, 1000).await {
+        Ok((messages, _)) => messages,
+        Err(_) => Vec::new(),
+    }
+}
+
+pub async fn texts(account: &Arc<Account>, id: ConversationId) -> Vec<String> {
+    messages(account, id)
+        .await
+        .into_iter()
+        .filter_map(|m| m.body)
+        .collect()
+}
+
+/// Asks and accepts; gives the conversation, when both sides have it.
+pub async fn befriend(alice: &Bridge, bob: &Bridge) -> ConversationId {
+    let contact = alice
+        .account()
+        .add_contact(&bob.id().to_hex(), Some("It is me".into()))
+        .await
+        .unwrap();
+    let id = contact.conversation.unwrap();
+    let request = bob
+        .until("a request", |a| async move {
+            a.requests().await.unwrap().into_iter().next()
+        })
+        .await;
+    assert_eq!((request.conversation, request.from), (id, alice.id()));
+    bob.account().accept_request(id).await.unwrap();
+    bob.ready(id, "the conversation at who accepted", |_| true)
+        .await;
+    let other = bob.id();
+    alice
+        .until("the contact to be confirmed", |a| async move {
+            let c = a.contact(other).await.unwrap();
+            let joined = a
+                .conversation(&id)
+                .is_some_and(|c| c.snapshot().takes_part(&other));
+            (c.confirmed && joined).then_some(())
+        })
+        .await;
+    id
+}
