@@ -162,6 +162,9 @@ async fn nothing_is_lost_or_doubled_when_they_are_away_in_turns() {
         .until_both(&bob, "the same head", |a, b| head(a) == head(b))
         .await;
     assert_eq!(texts(&a, id).await, texts(&b, id).await);
+    // Two that merge at once must not go on merging each other's merges.
+    let commits = a.verify(id).await.unwrap().commits;
+    assert!(commits < 20, "{commits} commits for 7 messages");
     drop((a, b));
     for who in [&mut alice, &mut bob] {
         let path = who.account().repository_path(&id);

@@ -289,6 +289,11 @@ impl Timeline {
         self.commits.contains_key(id)
     }
 
+    /// A commit of the conversation.
+    pub fn commit(&self, id: &ObjectId) -> Option<&Commit> {
+        Some(&self.commits.get(id)?.commit)
+    }
+
     /// The time of a commit, unix seconds.
     pub fn time(&self, id: &ObjectId) -> Option<i64> {
         Some(self.commits.get(id)?.commit.time)
