@@ -1,4 +1,5 @@
 //! Alice, Bob and Carol: whole accounts over real nodes, connections and disks.
+#![allow(clippy::unwrap_used)]
 
 mod account_support;
 
