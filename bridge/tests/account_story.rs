@@ -69,7 +69,10 @@ async fn alice_asks_bob_accepts_and_they_chat() {
     bob.heard("typing", |e| match e {
         Event::Typing {
             typing: true, id, ..
-        } => Some(assert_eq!(*id, other)),
+        } => {
+            assert_eq!(*id, other);
+            Some(())
+        }
         _ => None,
     })
     .await;
