@@ -2,6 +2,8 @@
 //! whom it knows ([`people`]) and what it says ([`talk`]).
 
 pub mod book;
+mod channels;
+mod fetch;
 pub mod keep;
 pub mod links;
 pub mod net;

@@ -1,0 +1,307 @@
+//! Channels that others open to us: git, routing, cards; and our own card given to them.
+
+use super::{Account, now};
+use crate::conversation::Conversation;
+use crate::conversation::wire::{SILENCE, serve};
+use crate::peer::{Channel, Incoming};
+use starling_core::account::VCard;
+use starling_core::api::Event;
+use starling_core::drt;
+use starling_core::git::serve::Event as Served;
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::peer::channel_name::ChannelName;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::net::statuses;
+
+/// Longest card of a person that is taken; the reference has no limit.
+const MAX_CARD: usize = 2 << 20;
+
+/// How long a card may take.
+const CARD_TIME: Duration = Duration::from_secs(60);
+
+impl Account {
+    // --- channels that others open ---
+
+    pub(super) async fn take_channels(
+        self: Arc<Self>,
+        mut incoming: tokio::sync::mpsc::Receiver<Incoming>,
+    ) {
+        while let Some(channel) = incoming.recv().await {
+            self.take_channel(channel);
+        }
+    }
+
+    pub(super) fn take_channel(self: &Arc<Self>, incoming: Incoming) {
+        let (id, device) = (incoming.account, incoming.device);
+        let own = self.device_id();
+        if !self.lets_in(&id) {
+            return incoming.decline();
+        }
+        match incoming.name.clone() {
+            ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
+            ChannelName::Git {
+                device: server,
+                conversation,
+            } if server == own => match self.conversation(&conversation) {
+                Some(c) if c.snapshot().may_fetch(&id) => {
+                    let account = self.clone();
+                    let channel = incoming.accept();
+                    self.spawn_for(&c.clone(), async move {
+                        account.serve_git(channel, c, id, device).await;
+                    });
+                }
+                _ => incoming.decline(),
+            },
+            ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
+                Some(c) if c.snapshot().takes_part(&id) => {
+                    let account = self.clone();
+                    let channel = incoming.accept();
+                    self.spawn_for(&c.clone(), async move {
+                        if let Err(e) = account.neighbour(channel, &c).await {
+                            tracing::debug!(%device, %e, "a swarm channel has ended");
+                        }
+                    });
+                }
+                _ => incoming.decline(),
+            },
+            ChannelName::MemberProfile {
+                conversation,
+                device: sender,
+                ..
+            } => {
+                // Someone who was asked in shows their card as soon as they accept; their commit
+                // that says so may still be on its way.
+                let member = sender == device
+                    && self
+                        .conversation(&conversation)
+                        .is_some_and(|c| c.snapshot().may_fetch(&id));
+                if member {
+                    let account = self.clone();
+                    let channel = incoming.accept();
+                    self.spawn(async move { account.take_card(channel, id).await });
+                } else {
+                    incoming.decline();
+                }
+            }
+            ChannelName::ProfileOf {
+                conversation,
+                account: whose,
+            } => {
+                let member = self
+                    .conversation(&conversation)
+                    .is_some_and(|c| c.snapshot().may_fetch(&id));
+                if member && whose == self.jami_id() {
+                    let card = self.card();
+                    let mut channel = incoming.accept();
+                    self.spawn(async move {
+                        let give = async {
+                            let _ = channel.write_all(&card).await;
+                            let _ = channel.shutdown().await;
+                        };
+                        let _ = tokio::time::timeout(CARD_TIME, give).await;
+                    });
+                } else {
+                    incoming.decline();
+                }
+            }
+            other => {
+                tracing::debug!(%device, name = %other, "a channel of a kind that is not taken");
+                incoming.decline();
+            }
+        }
+    }
+
+    pub(super) async fn serve_git(
+        self: Arc<Self>,
+        channel: Channel,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let store = conversation.store.clone();
+        let note = async {
+            while let Some(commit) = told.recv().await {
+                self.note_fetched(&conversation, id, device, commit).await;
+            }
+        };
+        let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
+        let serving = serve(
+            channel,
+            conversation.id,
+            store,
+            allowed,
+            move |event| match event {
+                Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
+                Served::Failed(e) => {
+                    tracing::debug!(%e, "a device asked for git in a way that cannot be served")
+                }
+            },
+        );
+        tokio::join!(serving, note);
+    }
+
+    /// A device has our history up to a commit.
+    pub(super) async fn note_fetched(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        id: AccountId,
+        device: DeviceId,
+        commit: ObjectId,
+    ) {
+        let changed = conversation
+            .ask(move |r| {
+                r.fetched(device, id, commit, now())
+                    .map(|ids| statuses(r, ids))
+            })
+            .await;
+        match changed {
+            Ok(Ok(list)) => self.emit_statuses(conversation.id, list),
+            Ok(Err(e)) => tracing::warn!(%e, "how far a message got could not be kept"),
+            Err(_) => {}
+        }
+        if self.is_leaving(&conversation.id) {
+            self.tidy(conversation).await;
+        }
+    }
+
+    pub(super) fn emit_statuses(
+        &self,
+        conversation: ConversationId,
+        list: Vec<(ObjectId, starling_core::api::MessageStatus)>,
+    ) {
+        if self.is_leaving(&conversation) {
+            return;
+        }
+        for (id, status) in list {
+            self.emit(Event::MessageStatus {
+                account: self.id.clone(),
+                conversation,
+                id,
+                status,
+            });
+        }
+    }
+
+    /// A neighbour in the routing table of a swarm: answers what it asks.
+    pub(super) async fn neighbour(
+        &self,
+        mut channel: Channel,
+        conversation: &Conversation,
+    ) -> io::Result<()> {
+        write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
+        let mut buffer = Vec::new();
+        let mut piece = vec![0; 4096];
+        loop {
+            let n = channel.read(&mut piece).await?;
+            if n == 0 {
+                return Ok(());
+            }
+            buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
+            while let Some((len, message)) =
+                drt::Message::first(&buffer).map_err(io::Error::other)?
+            {
+                buffer.drain(..len);
+                if let Some((near, count)) = message.find {
+                    let snapshot = conversation.snapshot();
+                    let mut nodes: Vec<DeviceId> = self
+                        .links
+                        .connected()
+                        .into_iter()
+                        .filter(|(d, a)| {
+                            snapshot.takes_part(a) && *d != near && *d != channel.device()
+                        })
+                        .map(|(d, _)| d)
+                        .collect();
+                    nodes.sort_by_key(|d| distance(d, &near));
+                    nodes.truncate(
+                        usize::try_from(count)
+                            .unwrap_or(usize::MAX)
+                            .min(drt::MAX_NODES),
+                    );
+                    write_all(&mut channel, &drt::Message::found(nodes).encode()).await?;
+                }
+            }
+        }
+    }
+
+    // --- cards ---
+
+    /// One's own card.
+    pub(super) fn card(&self) -> Vec<u8> {
+        super::people::card(&self.shared().options.profile)
+    }
+
+    pub(super) async fn take_card(self: Arc<Self>, channel: Channel, id: AccountId) {
+        let mut bytes = Vec::new();
+        let read = tokio::time::timeout(
+            CARD_TIME,
+            channel.take(MAX_CARD as u64 + 1).read_to_end(&mut bytes),
+        )
+        .await;
+        if !matches!(read, Ok(Ok(_))) || bytes.len() > MAX_CARD {
+            tracing::debug!("a card that does not end, or is too long");
+            return;
+        }
+        match VCard::parse(&bytes) {
+            Ok(card) => {
+                if let Err(e) = self.learn_profile(id, super::people::profile(&card)).await {
+                    tracing::warn!(%e, "a card could not be kept");
+                }
+            }
+            Err(e) => tracing::debug!(%e, "a card that cannot be read"),
+        }
+    }
+
+    /// Gives one's card to a device of a fellow member, once.
+    pub(super) async fn show_profile(self: Arc<Self>, id: AccountId, device: DeviceId) {
+        let own = self.jami_id();
+        let common = self.conversations().into_iter().find(|c| {
+            let s = c.snapshot();
+            s.takes_part(&id) && s.takes_part(&own)
+        });
+        let Some(conversation) = common else { return };
+        if id == own || !self.shared().shown.insert(device) {
+            return;
+        }
+        let name = ChannelName::MemberProfile {
+            conversation: conversation.id,
+            device: self.device_id(),
+            arguments: super::people::card_arguments(&self.card()),
+        };
+        let given = async {
+            let mut channel = self
+                .peers
+                .open(&device, Some(id), name)
+                .await
+                .map_err(io::Error::other)?;
+            channel.write_all(&self.card()).await?;
+            channel.shutdown().await
+        };
+        let given = tokio::time::timeout(CARD_TIME, given).await;
+        if let Err(e) = given.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            tracing::debug!(%device, %e, "the card was not taken");
+            self.shared().shown.remove(&device);
+        }
+    }
+}
+
+fn distance(a: &DeviceId, b: &DeviceId) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (o, (x, y)) in out.iter_mut().zip(a.0.iter().zip(b.0.iter())) {
+        *o = x ^ y;
+    }
+    out
+}
+
+/// Writes to a peer that may not read.
+async fn write_all(channel: &mut Channel, bytes: &[u8]) -> io::Result<()> {
+    match tokio::time::timeout(SILENCE, channel.write_all(bytes)).await {
+        Ok(done) => done,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
