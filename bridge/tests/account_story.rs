@@ -157,17 +157,14 @@ async fn nothing_is_lost_or_doubled_when_they_are_away_in_turns() {
     alice.has_texts(id, &all).await;
     bob.has_texts(id, &all).await;
     // The same history in the same order, once the merges have crossed.
-    bob.until("the same order", |b| {
-        let a = a.clone();
-        async move { (texts(&a, id).await == texts(&b, id).await).then_some(()) }
-    })
-    .await;
-    let heads = |a: &Arc<Account>| a.conversation(&id).map(|c| c.head());
-    bob.until("the same head", |b| {
-        let same = heads(&b) == heads(&a);
-        async move { same.then_some(()) }
-    })
-    .await;
+    let head = |a: &Arc<Account>| a.conversation(&id).map(|c| c.head());
+    alice
+        .until_both(&bob, "the same head", |a, b| head(a) == head(b))
+        .await;
+    assert_eq!(texts(&a, id).await, texts(&b, id).await);
+    // Two that merge at once must not go on merging each other's merges.
+    let commits = a.verify(id).await.unwrap().commits;
+    assert!(commits < 20, "{commits} commits for 7 messages");
     drop((a, b));
     for who in [&mut alice, &mut bob] {
         let path = who.account().repository_path(&id);

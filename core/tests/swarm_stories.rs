@@ -40,6 +40,54 @@ fn reunite(a: (&mut Room, &Device), b: (&mut Room, &Device)) {
     a.0.valid().unwrap();
 }
 
+/// All pull from each other at the same moment, as often as anything changes. Says how often.
+fn meet_at_once(rooms: &mut [(Room, &Device)]) -> usize {
+    for round in 0..20 {
+        let before: Vec<Room> = rooms.iter().map(|(r, _)| r.clone()).collect();
+        for (n, (room, who)) in rooms.iter_mut().enumerate() {
+            for (_, other) in before.iter().enumerate().filter(|(m, _)| *m != n) {
+                room.pull(who, other).unwrap();
+            }
+        }
+        if rooms
+            .iter()
+            .zip(&before)
+            .all(|((now, _), then)| now.head == then.head)
+        {
+            return round;
+        }
+    }
+    panic!("merging never ends");
+}
+
+#[test]
+fn merging_at_the_same_moment_ends_with_one_head() {
+    let people = [
+        Device::load("alice"),
+        Device::load("bob"),
+        Device::load("carol"),
+    ];
+    let all: Vec<&Device> = people.iter().collect();
+    for count in [2, 3] {
+        let start = Room::group(&all);
+        let mut rooms: Vec<(Room, &Device)> = all
+            .iter()
+            .take(count)
+            .map(|who| (start.clone(), *who))
+            .collect();
+        for (n, (room, who)) in rooms.iter_mut().enumerate() {
+            room.say(who, &format!("at once {n}"));
+        }
+        meet_at_once(&mut rooms);
+        let heads: std::collections::BTreeSet<_> = rooms.iter().map(|(r, _)| r.head).collect();
+        assert_eq!(heads.len(), 1, "{count} members");
+        for (room, _) in &rooms {
+            assert_eq!(texts(room).len(), count);
+            room.valid().unwrap();
+        }
+    }
+}
+
 #[test]
 fn alice_and_bob_talk() {
     let (alice, bob) = (Device::load("alice"), Device::load("bob"));

@@ -244,7 +244,7 @@ async fn screenshots_of_every_view() {
     shoot(&page, "22-settings-code").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: '?'}))")
         .await;
-    page.press("button", "Keyboard shortcuts").await;
+    page.find("dialog .shortcuts").await;
     shoot(&page, "23-shortcuts").await;
     page.press("button", "Close").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'k', ctrlKey: true}))")
@@ -266,8 +266,10 @@ async fn screenshots_of_every_view() {
 
     // One's own network is gone.
     here.unplug();
+    page.wait_text("No network").await;
     shoot(&page, "26-unplugged").await;
     here.plug();
+    alice.wait_online();
 
     // The same in Arabic, from right to left.
     page.run("localStorage.setItem('starling.language', 'ar')")

@@ -57,7 +57,7 @@ pub(crate) struct Bridge(Rc<Inner>);
 /// Who waits for an answer.
 type Waiting = oneshot::Sender<Result<Value, ApiError>>;
 
-/// What the browser calls when something happens on the socket.
+/// What the browser calls when something happened.
 type Callback = Closure<dyn FnMut(JsValue)>;
 
 struct Inner {

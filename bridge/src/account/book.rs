@@ -33,6 +33,8 @@ pub struct Local {
     pub refused: Option<String>,
     /// How often a device offered what breaks the rules.
     pub strikes: BTreeMap<DeviceId, u8>,
+    /// When the other person of a conversation of two was first known to have accepted, unix ms.
+    pub confirmed_ms: u64,
     /// The commit that says that we left: the repository is kept until somebody has it.
     pub left: Option<ObjectId>,
 }
@@ -155,6 +157,20 @@ impl Book {
         }
         self.state.put("contact", &id.to_hex(), &contact)?;
         self.contacts.insert(id, contact);
+        Ok(true)
+    }
+
+    /// A person has accepted us; says whether that is news.
+    pub fn confirm(&mut self, id: AccountId, now_ms: u64) -> Result<bool, StateError> {
+        if !self.change_contact(id, Contact::confirm)? {
+            return Ok(false);
+        }
+        self.set_outgoing(&id, None)?;
+        if let Some(conversation) = self.contact(&id).conversation {
+            let mut local = self.local(&conversation);
+            local.confirmed_ms = now_ms;
+            self.set_local(conversation, local)?;
+        }
         Ok(true)
     }
 

@@ -14,6 +14,7 @@ use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, SILENCE, Sink, se
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
 use crate::store::state::StateError;
+use futures_util::future::BoxFuture;
 use starling_core::account::VCard;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt;
@@ -691,6 +692,7 @@ impl Account {
 
     async fn tell_head(&self, conversation: &Conversation, device: DeviceId, id: AccountId) {
         let commit = conversation.head();
+        tracing::debug!(%device, %commit, "telling");
         let notice = Notice::NewCommit {
             conversation: conversation.id,
             commit,
@@ -724,6 +726,7 @@ impl Account {
         device: DeviceId,
         notice: Notice,
     ) -> Result<(), AccountError> {
+        tracing::debug!(%device, ?notice, "told");
         match notice {
             Notice::NewCommit {
                 conversation,
@@ -909,13 +912,54 @@ impl Account {
                     .finish()
                     .map_err(|e| self.blame(conversation.id, device, head, &e))?;
                 let taken = conversation
-                    .ask(move |r| r.take(quarantine, head, now_unix()))
+                    .ask(move |r| r.take(quarantine, head, device, now_unix()))
                     .await;
                 (taken, head)
             }
         };
         let taken = taken.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        tracing::debug!(%device, conversation = %conversation.id, ?fetched, now = %conversation.head(), "fetched");
+        self.taken(conversation, id, device, head, taken).await
+    }
+
+    /// Takes in a head whose objects are here, after a pause in which the other side may have merged.
+    fn merge_later(
+        self: Arc<Self>,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+        head: ObjectId,
+        pause: Duration,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            let Ok(taken) = conversation.ask(move |r| r.adopt(head, now_unix())).await else {
+                return;
+            };
+            // Judged before: what can fail now is our disk.
+            let taken = self.taken(&conversation, id, device, head, taken).await;
+            if let Err(FetchTrouble::Failed(why)) = taken {
+                tracing::warn!(conversation = %conversation.id, why, "not merged");
+            }
+        })
+    }
+
+    /// Follows what came of a fetch.
+    async fn taken(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        id: AccountId,
+        device: DeviceId,
+        head: ObjectId,
+        taken: Result<Taken, RepoError>,
+    ) -> Result<(), FetchTrouble> {
         match taken {
+            Ok(Taken::Later(pause)) => {
+                let later = self
+                    .clone()
+                    .merge_later(conversation.clone(), id, device, head, pause);
+                self.spawn_for(conversation, later);
+            }
             Ok(Taken::Nothing) => self.note_fetched(conversation, id, device, head).await,
             Ok(Taken::New {
                 changes,

@@ -374,6 +374,7 @@ impl Account {
                     conversation,
                     Local {
                         metadata: request.metadata.clone(),
+                        confirmed_ms: now_ms(),
                         ..Local::default()
                     },
                 )?;
@@ -651,12 +652,7 @@ impl Account {
                 other_conversation,
             } => {
                 if newly_confirmed {
-                    self.book
-                        .ask(move |b| -> Result<(), StateError> {
-                            b.change_contact(from, |c| c.confirm())?;
-                            b.set_outgoing(&from, None)
-                        })
-                        .await??;
+                    self.book.ask(move |b| b.confirm(from, now_ms())).await??;
                     self.emit_contact(from, false).await?;
                 }
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
@@ -665,7 +661,8 @@ impl Account {
                     self.forget_asked(from, true);
                 }
                 if let Some(theirs) = other_conversation.filter(|_| answer) {
-                    self.offered_another(from, theirs, newly_confirmed).await?;
+                    self.offered_another(from, theirs, request.invited_ms)
+                        .await?;
                 }
                 self.wake.notify_one();
                 Ok(())
@@ -710,14 +707,18 @@ impl Account {
         self: &Arc<Self>,
         from: AccountId,
         theirs: ConversationId,
-        crossed: bool,
+        invited_ms: u64,
     ) -> Result<(), AccountError> {
-        let ours = self
+        let (ours, confirmed_ms) = self
             .book
-            .ask(move |b| b.contact(&from).conversation)
+            .ask(move |b| {
+                let ours = b.contact(&from).conversation;
+                (ours, ours.map_or(0, |o| b.local(&o).confirmed_ms))
+            })
             .await?;
-        // We invited each other, and so did they: both sides keep the same one of the two. A
-        // confirmed contact who asks again lost theirs: the new one is it.
+        // We invited each other, before either knew: both sides keep the same one of the two. A
+        // contact who asks after having accepted lost theirs: the new one is it.
+        let crossed = invited_ms != 0 && invited_ms <= confirmed_ms;
         if crossed && ours.is_some_and(|o| o < theirs) {
             return Ok(());
         }
@@ -758,13 +759,7 @@ impl Account {
             let news = self
                 .book
                 .ask(move |b| -> Result<bool, StateError> {
-                    if b.contact(&other).conversation != Some(id)
-                        || !b.change_contact(other, |c| c.confirm())?
-                    {
-                        return Ok(false);
-                    }
-                    b.set_outgoing(&other, None)?;
-                    Ok(true)
+                    Ok(b.contact(&other).conversation == Some(id) && b.confirm(other, now_ms())?)
                 })
                 .await??;
             if news {

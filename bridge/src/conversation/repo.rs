@@ -16,6 +16,7 @@ use starling_core::identity::Identity;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::{Member, Profile, Role};
+use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
@@ -23,12 +24,21 @@ use starling_core::swarm::validate::{BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Most unread messages that are counted; beyond, "99+" is said anyway.
 const MAX_UNREAD: usize = 1000;
 
 /// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
 const MAX_STATUS_EVENTS: usize = 100;
+
+/// The pause before a merge that follows a merge: longer than a notice and a fetch take between
+/// devices in one town.
+const MERGE_SOON: Duration = Duration::from_millis(500);
+
+/// The pause of the device that lets the other go first: longer than its pause, a notice and a
+/// fetch take across the world.
+const MERGE_LATE: Duration = Duration::from_secs(3);
 
 /// Who writes on this side.
 #[derive(Clone)]
@@ -104,6 +114,9 @@ struct Progress {
 pub enum Taken {
     /// Nothing was new.
     Nothing,
+    /// Both sides wrote, and it is better to see first whether the other merges: take in the head
+    /// again, by [`Repo::adopt`], after this time.
+    Later(Duration),
     /// New history: tell others of the head.
     New {
         /// What changed for a reader.
@@ -398,6 +411,7 @@ impl Repo {
         &mut self,
         quarantine: Quarantine,
         theirs: ObjectId,
+        from: DeviceId,
         now_unix: u64,
     ) -> Result<Taken, RepoError> {
         if self.timeline.contains(&theirs) {
@@ -405,6 +419,11 @@ impl Repo {
         }
         let new = self.judge(&quarantine, theirs)?;
         quarantine.accept()?;
+        if let Some(pause) = self.defers_to(from)
+            && write::relation(&*self.store, self.head, theirs)? == Relation::Diverged
+        {
+            return Ok(Taken::Later(pause));
+        }
         self.enter(new, theirs, now_unix)
     }
 
@@ -417,6 +436,24 @@ impl Repo {
         let store = self.store.clone();
         let new = self.judge(&*store, theirs)?;
         self.enter(new, theirs, now_unix)
+    }
+
+    /// How long to wait for the merge of another device before making one.
+    ///
+    /// Two that merge at the same moment have two heads again, and would go on for ever, with a
+    /// commit each time. So one of the two waits: whose id is greater; and once our head is a
+    /// merge of ours already, we wait in any case, since daemons do not.
+    fn defers_to(&self, from: DeviceId) -> Option<Duration> {
+        let own = self.me.identity.device_id();
+        let merged = self
+            .timeline
+            .commit(&self.head)
+            .is_some_and(|c| c.parents.len() > 1 && c.device == own);
+        match (own < from, merged) {
+            (true, false) => None,
+            (true, true) => Some(MERGE_SOON),
+            (false, _) => Some(MERGE_LATE),
+        }
     }
 
     fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
@@ -453,8 +490,12 @@ impl Repo {
         };
         let mut all = new;
         let head = match merged {
-            Merged::UpToDate => self.head,
-            Merged::FastForward(theirs) => {
+            Merged::UpToDate => {
+                // Nothing but merges of what is here.
+                self.timeline.remember(all);
+                return Ok(Taken::Nothing);
+            }
+            Merged::FastForward(theirs) | Merged::Adopt(theirs) => {
                 self.store.set_head(Some(self.head), theirs)?;
                 theirs
             }
@@ -515,6 +556,9 @@ impl Repo {
         commit: ObjectId,
         now: Millis,
     ) -> Result<Vec<ObjectId>, RepoError> {
+        let Some(commit) = self.timeline.nearest(&commit) else {
+            return Ok(Vec::new());
+        };
         let before = self.progress.fetched.get(&device).map(|f| f.commit);
         if account == self.own() || !self.timeline.is_after(&commit, before.as_ref()) {
             return Ok(Vec::new());

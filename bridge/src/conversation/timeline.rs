@@ -5,6 +5,7 @@ use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::{Effect, Entry, History};
 use starling_core::swarm::judge::Judge;
+use starling_core::swarm::message::Message;
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::order::{LinearOrder, Node, UnknownParent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,8 @@ pub struct Changes {
 /// The timeline of one conversation.
 #[derive(Default)]
 pub struct Timeline {
+    /// All valid commits that were seen: those of the history, and merges that were not taken or
+    /// were given up, since somebody may build on them.
     commits: BTreeMap<ObjectId, Written>,
     order: LinearOrder,
     history: History,
@@ -89,36 +92,79 @@ impl Timeline {
         Ok(timeline)
     }
 
+    /// Remembers commits that were validated, without making them part of the history.
+    pub fn remember(&mut self, new: Vec<Written>) {
+        for w in new {
+            self.commits.entry(w.id).or_insert(w);
+        }
+    }
+
+    /// The commits that `head` brings into the order, and whether what is there stays part of it.
+    fn fresh(&self, head: ObjectId) -> (BTreeMap<ObjectId, &Written>, bool) {
+        let last = self.order.order().last();
+        let mut grows = last.is_none() || last == Some(&head);
+        let mut fresh = BTreeMap::new();
+        let mut todo = vec![head];
+        while let Some(id) = todo.pop() {
+            if self.order.position(&id).is_some() {
+                grows |= Some(&id) == last;
+            } else if let Some(w) = self.commits.get(&id)
+                && fresh.insert(id, w).is_none()
+            {
+                todo.extend(w.commit.parents.iter().copied());
+            }
+        }
+        (fresh, grows)
+    }
+
     /// Adds commits that were validated and makes `head` the newest.
     pub fn extend(&mut self, head: ObjectId, new: Vec<Written>) -> Result<Changes, Damaged> {
-        let mut fresh: BTreeMap<ObjectId, Written> = new
-            .into_iter()
-            .filter(|w| !self.commits.contains_key(&w.id))
-            .map(|w| (w.id, w))
-            .collect();
+        self.remember(new);
         let before = self.order.len();
-        let nodes = parents_first(&fresh);
-        let kept = self.order.update(head, nodes)?;
-        self.commits.append(&mut fresh);
+        let (fresh, grows) = self.fresh(head);
+        let touched: BTreeSet<ObjectId> =
+            fresh.values().filter_map(|w| target(&w.commit)).collect();
+        let kept = if grows {
+            let nodes = parents_first(&fresh);
+            self.order.update(head, nodes)?
+        } else {
+            // Merges of ours were given up for another side's: order anew what is left.
+            let old = std::mem::take(&mut self.order);
+            let (all, _) = self.fresh(head);
+            let nodes = parents_first(&all);
+            self.order.update(head, nodes)?;
+            let both = old.order().iter().zip(self.order.order());
+            both.take_while(|(a, b)| a == b).count()
+        };
         let mut changes = Changes::default();
         if kept < before {
             // New commits stand between old ones: fold anew what comes after.
-            let old: BTreeSet<ObjectId> = self.history.ids().collect();
+            let old: Vec<ObjectId> = self.history.ids().collect();
             self.history = History::new();
             for id in self.order.order() {
                 if let Some(w) = self.commits.get(id) {
                     self.history.push_newer(*id, &w.commit, w.author);
                 }
             }
-            changes.shown = self.history.ids().filter(|id| !old.contains(id)).collect();
-            let stayed: BTreeSet<ObjectId> =
-                self.order.order().iter().take(kept).copied().collect();
-            changes.reordered = Some(
-                self.history
-                    .ids()
-                    .take_while(|id| stayed.contains(id))
-                    .last(),
-            );
+            let now: Vec<ObjectId> = self.history.ids().collect();
+            let stayed = old.iter().zip(&now).take_while(|(a, b)| a == b).count();
+            let known: BTreeSet<&ObjectId> = old.iter().collect();
+            changes.shown = now
+                .iter()
+                .filter(|id| !known.contains(id))
+                .copied()
+                .collect();
+            let seen = |id: &ObjectId| known.contains(id) && self.history.entry(id).is_some();
+            changes.updated = touched.into_iter().filter(seen).collect();
+            // Where only merges came or went, a reader sees no difference.
+            if stayed < old.len() {
+                changes.reordered = Some(
+                    stayed
+                        .checked_sub(1)
+                        .and_then(|last| now.get(last))
+                        .copied(),
+                );
+            }
             return Ok(changes);
         }
         for id in self.order.order().get(kept..).unwrap_or_default() {
@@ -223,9 +269,29 @@ impl Timeline {
         out
     }
 
-    /// Whether a commit is part of the conversation.
+    /// The newest commit of the history that is part of what somebody has who has this one.
+    pub fn nearest(&self, id: &ObjectId) -> Option<ObjectId> {
+        let (mut todo, mut seen, mut best) = (vec![*id], BTreeSet::new(), None);
+        while let Some(id) = todo.pop() {
+            if let Some(place) = self.order.position(&id) {
+                best = best.max(Some((place, id)));
+            } else if let Some(w) = self.commits.get(&id)
+                && seen.insert(id)
+            {
+                todo.extend(w.commit.parents.iter().copied());
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// Whether a commit is known here: part of the conversation, or a merge that was not needed.
     pub fn contains(&self, id: &ObjectId) -> bool {
         self.commits.contains_key(id)
+    }
+
+    /// A commit of the conversation.
+    pub fn commit(&self, id: &ObjectId) -> Option<&Commit> {
+        Some(&self.commits.get(id)?.commit)
     }
 
     /// The time of a commit, unix seconds.
@@ -233,14 +299,14 @@ impl Timeline {
         Some(self.commits.get(id)?.commit.time)
     }
 
-    /// How many commits there are.
+    /// How many commits the history has.
     pub fn len(&self) -> usize {
-        self.commits.len()
+        self.order.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.commits.is_empty()
+        self.order.is_empty()
     }
 
     /// All messages, oldest first.
@@ -249,8 +315,17 @@ impl Timeline {
     }
 }
 
+/// The message that a commit changes: by an edit, a reaction, a deletion.
+fn target(commit: &Commit) -> Option<ObjectId> {
+    match Message::parse(&commit.message).ok()? {
+        Message::Edit { edit, .. } | Message::FileDeletion { edit } => edit.parse().ok(),
+        Message::Reaction { react_to, .. } => react_to.parse().ok(),
+        _ => None,
+    }
+}
+
 /// The new commits with parents before children.
-fn parents_first(new: &BTreeMap<ObjectId, Written>) -> Vec<(ObjectId, Node)> {
+fn parents_first(new: &BTreeMap<ObjectId, &Written>) -> Vec<(ObjectId, Node)> {
     let mut out = Vec::with_capacity(new.len());
     let mut done: BTreeSet<ObjectId> = BTreeSet::new();
     for start in new.keys() {

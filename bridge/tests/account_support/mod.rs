@@ -16,10 +16,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Nothing of what is awaited takes this long on an idle machine; a busy one gets its time.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on the loopback interface.
-pub fn node(bootstrap: Option<&Dht>) -> Dht {
+pub(crate) fn node(bootstrap: Option<&Dht>) -> Dht {
+    // Silent unless asked by RUST_LOG.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
     let config = DhtConfig {
         bind_v4: Some(Ipv4Addr::LOCALHOST),
         bind_v6: None,
@@ -33,7 +38,7 @@ pub fn node(bootstrap: Option<&Dht>) -> Dht {
 }
 
 /// Keys of half the usual length: made in a moment.
-pub fn keys() -> AccountKeys {
+pub(crate) fn keys() -> AccountKeys {
     let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
     AccountKeys {
         ca: keys.next().unwrap(),
@@ -42,7 +47,7 @@ pub fn keys() -> AccountKeys {
     }
 }
 
-pub fn named(name: &str) -> Options {
+pub(crate) fn named(name: &str) -> Options {
     Options {
         profile: Profile {
             display_name: name.into(),
@@ -53,7 +58,7 @@ pub fn named(name: &str) -> Options {
 }
 
 /// One person's bridge.
-pub struct Bridge {
+pub(crate) struct Bridge {
     pub dir: tempfile::TempDir,
     pub dht: Dht,
     pub accounts: Option<Accounts>,
@@ -62,7 +67,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    pub async fn start(first: &Dht) -> Self {
+    pub(crate) async fn start(first: &Dht) -> Self {
         let mut new = Self {
             dir: tempfile::tempdir().unwrap(),
             dht: node(Some(first)),
@@ -80,7 +85,7 @@ impl Bridge {
     }
 
     /// A bridge with one account.
-    pub async fn of(first: &Dht, name: &str) -> Self {
+    pub(crate) async fn of(first: &Dht, name: &str) -> Self {
         let new = Self::start(first).await;
         new.accounts()
             .create_with(keys(), named(name), None)
@@ -89,7 +94,7 @@ impl Bridge {
         new
     }
 
-    pub async fn open(&mut self) {
+    pub(crate) async fn open(&mut self) {
         let (events, count) = (self.events.clone(), self.count.clone());
         let context = Context {
             emit: Arc::new(move |event| {
@@ -102,32 +107,32 @@ impl Bridge {
         self.accounts = Some(Accounts::open(self.dir.path(), context).await.unwrap());
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.accounts.take().unwrap().stop().await;
     }
 
-    pub fn accounts(&self) -> &Accounts {
+    pub(crate) fn accounts(&self) -> &Accounts {
         self.accounts.as_ref().unwrap()
     }
 
-    pub fn account(&self) -> Arc<Account> {
+    pub(crate) fn account(&self) -> Arc<Account> {
         self.accounts().all().first().unwrap().clone()
     }
 
-    pub fn local_id(&self) -> LocalAccountId {
+    pub(crate) fn local_id(&self) -> LocalAccountId {
         self.account().id.clone()
     }
 
-    pub fn id(&self) -> AccountId {
+    pub(crate) fn id(&self) -> AccountId {
         self.account().jami_id()
     }
 
-    pub fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap().clone()
     }
 
     /// Waits until something holds, looking again whenever anything was reported.
-    pub async fn until<T, F: Future<Output = Option<T>>>(
+    pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
         &self,
         what: &str,
         mut holds: impl FnMut(Arc<Account>) -> F,
@@ -152,8 +157,32 @@ impl Bridge {
         }
     }
 
+    /// Waits until something holds of two people, looking again whenever either reports anything.
+    pub(crate) async fn until_both(
+        &self,
+        other: &Self,
+        what: &str,
+        holds: impl Fn(&Arc<Account>, &Arc<Account>) -> bool,
+    ) {
+        let (mut mine, mut theirs) = (self.count.subscribe(), other.count.subscribe());
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                mine.borrow_and_update();
+                theirs.borrow_and_update();
+                if holds(&self.account(), &other.account()) {
+                    return;
+                }
+                tokio::select! {
+                    changed = mine.changed() => changed.unwrap(),
+                    changed = theirs.changed() => changed.unwrap(),
+                }
+            }
+        });
+        assert!(waited.await.is_ok(), "{what}: not after {PATIENCE:?}");
+    }
+
     /// Waits for an event, among those of before as well.
-    pub async fn heard<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
+    pub(crate) async fn heard<T>(&self, what: &str, pick: impl Fn(&Event) -> Option<T>) -> T {
         self.until(what, |_| {
             let found = self.events().iter().find_map(&pick);
             async move { found }
@@ -162,7 +191,7 @@ impl Bridge {
     }
 
     /// Waits until a conversation is here and satisfies.
-    pub async fn ready(
+    pub(crate) async fn ready(
         &self,
         id: ConversationId,
         what: &str,
@@ -179,12 +208,12 @@ impl Bridge {
     }
 
     /// The texts of a conversation, in order.
-    pub async fn texts(&self, id: ConversationId) -> Vec<String> {
+    pub(crate) async fn texts(&self, id: ConversationId) -> Vec<String> {
         texts(&self.account(), id).await
     }
 
     /// Waits until these texts are there, each once, in whatever order.
-    pub async fn has_texts(&self, id: ConversationId, texts: &[&str]) {
+    pub(crate) async fn has_texts(&self, id: ConversationId, texts: &[&str]) {
         let mut wanted: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
         wanted.sort();
         self.until(&format!("texts {texts:?}"), |a| {
@@ -199,14 +228,14 @@ impl Bridge {
     }
 }
 
-pub async fn messages(account: &Arc<Account>, id: ConversationId) -> Vec<Message> {
+pub(crate) async fn messages(account: &Arc<Account>, id: ConversationId) -> Vec<Message> {
     match account.history(id, None, 1000).await {
         Ok((messages, _)) => messages,
         Err(_) => Vec::new(),
     }
 }
 
-pub async fn texts(account: &Arc<Account>, id: ConversationId) -> Vec<String> {
+pub(crate) async fn texts(account: &Arc<Account>, id: ConversationId) -> Vec<String> {
     messages(account, id)
         .await
         .into_iter()
@@ -215,7 +244,7 @@ pub async fn texts(account: &Arc<Account>, id: ConversationId) -> Vec<String> {
 }
 
 /// Asks and accepts; gives the conversation, when both sides have it.
-pub async fn befriend(alice: &Bridge, bob: &Bridge) -> ConversationId {
+pub(crate) async fn befriend(alice: &Bridge, bob: &Bridge) -> ConversationId {
     let contact = alice
         .account()
         .add_contact(&bob.id().to_hex(), Some("It is me".into()))

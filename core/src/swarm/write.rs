@@ -195,6 +195,9 @@ pub enum Merged {
     UpToDate,
     /// Take theirs as the head.
     FastForward(ObjectId),
+    /// Both hold the same, but for merges that each side made by itself: take theirs as the
+    /// head and forget our merges, so that merging ends.
+    Adopt(ObjectId),
     /// A new commit that is the head.
     Commit(Box<Written>),
 }
@@ -682,6 +685,20 @@ impl<'a> Repository<'a> {
         }
         let Judge { walker, trees, .. } = &mut self.judge;
         let (tree, objects) = merge::merge_trees(walker, trees, ours, theirs)?;
+        // Everyone who meets two heads merges them, each with a commit of their own. Were those
+        // merged again, it would never end: a side that has nothing but merges follows the other.
+        let (our_tree, their_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
+        let mut only_merges = |head, have| -> Result<bool, WalkError> {
+            let own = walker.new_commits(head, have, super::validate::MAX_COMMITS)?;
+            Ok(own.values().all(|node| node.parents.len() > 1))
+        };
+        let (we, they) = (only_merges(ours, theirs)?, only_merges(theirs, ours)?);
+        if we && tree == their_tree && (!they || theirs > ours) {
+            return Ok(Merged::Adopt(theirs));
+        }
+        if they && tree == our_tree {
+            return Ok(Merged::UpToDate);
+        }
         let message = Message::merge(theirs);
         let draft = Draft {
             tree,

@@ -208,7 +208,7 @@ impl Room {
             .unwrap()
         {
             Merged::UpToDate => {}
-            Merged::FastForward(head) => self.head = head,
+            Merged::FastForward(head) | Merged::Adopt(head) => self.head = head,
             Merged::Commit(written) => {
                 self.head = written.commit;
                 self.objects.extend(written.objects);
