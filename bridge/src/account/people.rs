@@ -875,6 +875,7 @@ impl Account {
                     id,
                     Local {
                         metadata,
+                        confirmed_ms: now_ms(),
                         ..Local::default()
                     },
                 )?;

@@ -515,7 +515,12 @@ impl Account {
             .await?;
         let mut out = Vec::with_capacity(ids.len());
         for id in ids {
-            out.push(self.conversation_view(id).await?);
+            match self.conversation_view(id).await {
+                Ok(view) => out.push(view),
+                // Removed in this moment.
+                Err(AccountError::Api(e)) if e.code == ErrorCode::NotFound => {}
+                Err(e) => return Err(e),
+            }
         }
         out.sort_by_key(|c| {
             std::cmp::Reverse(c.last_message.as_ref().map_or(c.created, |m| m.sent_at))
