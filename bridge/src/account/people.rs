@@ -286,6 +286,7 @@ impl Account {
         self.refresh_trust(id).await?;
         self.watch(id);
         self.forget_asked(id, false);
+        self.settle_crossing(id).await?;
         self.emit_contact(id, false).await?;
         self.wake.notify_one();
         self.contact(id).await
@@ -700,6 +701,38 @@ impl Account {
                 .await
             }
         }
+    }
+
+    /// Answers a request that came in while its sender was being made a contact: from then on
+    /// nobody would, since contacts need not ask.
+    async fn settle_crossing(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
+        let waiting = self
+            .book
+            .ask(move |b| -> Result<_, StateError> {
+                let waiting = b
+                    .requests()
+                    .find(|r| r.from == id && r.mode() == MODE_ONE_TO_ONE)
+                    .cloned();
+                if let Some(request) = &waiting {
+                    b.confirm(id, now_ms())?;
+                    b.owe(id, request.conversation)?;
+                    b.take_request(&request.conversation)?;
+                }
+                Ok(waiting)
+            })
+            .await??;
+        let Some(request) = waiting else {
+            return Ok(());
+        };
+        self.emit(Event::RequestRemoved {
+            account: self.id.clone(),
+            conversation: request.conversation,
+        });
+        self.forget_asked(id, true);
+        // Asked before we knew, whatever their clock says.
+        let invited_ms = 1;
+        self.offered_another(id, request.conversation, invited_ms)
+            .await
     }
 
     /// A contact offers another conversation of two than the one we know.
