@@ -106,10 +106,6 @@ e2e *filter: page
 # screenshots of every view into target/screenshots
 screenshots: (e2e "screenshots")
 
-# figures: signatures, commits, DHT, messages, page weight
-bench: release
-    cargo run --release -q -p starling-bench
-
 # where build time goes
 timings:
     cargo build --workspace --timings
