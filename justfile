@@ -37,7 +37,6 @@ test:
     stage deny
     stage fuzz {{ fuzz_seconds }}
     stage e2e
-    stage release-page
     printf -v all '%s, ' "${times[@]}"
     echo "==> all stages passed: ${all%, }; $SECONDS s in total"
 
