@@ -7,6 +7,7 @@ mod fetch;
 pub mod keep;
 pub mod links;
 pub mod net;
+mod offers;
 pub mod people;
 pub mod registry;
 pub mod share;
