@@ -482,6 +482,10 @@ impl Account {
                 unread: 0,
                 read_up_to: None,
                 preferences,
+                own_role: None,
+                read_only: local.refused.is_some().then_some(api::ReadOnly::Refused),
+                refused: None,
+                address: None,
             });
         };
         let read_up_to = info.last_displayed;
@@ -504,6 +508,10 @@ impl Account {
             unread,
             read_up_to,
             preferences,
+            own_role: None,
+            read_only: None,
+            refused: None,
+            address: None,
         })
     }
 
