@@ -557,6 +557,10 @@ impl Account {
                 }
             }
         }
+        if !knocks.is_empty() {
+            // Those we ask may connect now.
+            self.peers.policy_changed();
+        }
         for (conversation, member, device) in knocks {
             let account = self.clone();
             self.spawn(async move {
