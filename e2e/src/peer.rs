@@ -227,6 +227,17 @@ impl Peer {
         }
     }
 
+    /// Waits until a group is there that another device of the same person is in.
+    pub fn wait_ready(&self, group: &str) {
+        match &self.client {
+            Ours(s) => s.wait_ready(group),
+            Daemon(j) => {
+                let what = format!("{}: the group", self.host.name);
+                wait::until(&what, || j.repository(group).is_dir().then_some(()));
+            }
+        }
+    }
+
     /// Everybody with a role, as the client shows it.
     pub fn members(&mut self, group: &str) -> BTreeMap<String, String> {
         let (list, key) = match &mut self.client {
