@@ -218,6 +218,8 @@ pub struct Repo {
     shared: Shared,
     pub(super) state: State,
     pub(super) progress: Progress,
+    /// What devices were last known to have, since the start.
+    heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
 }
@@ -295,6 +297,7 @@ impl Repo {
             shared,
             state,
             progress,
+            heads: BTreeMap::new(),
             told: BTreeMap::new(),
         };
         repo.refresh(true)?;
@@ -615,6 +618,28 @@ impl Repo {
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+    }
+
+    /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says whether it
+    /// may have more by now: it had something that the commit does not contain, so it has merged the
+    /// two. Daemons tell nobody of such a merge before they write something.
+    pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> bool {
+        let Some(before) = self.heads.get(&device).copied() else {
+            self.heads.insert(device, commit);
+            return false;
+        };
+        match write::relation(&*self.store, before, commit) {
+            Ok(Relation::UpToDate) => false,
+            Ok(Relation::FastForward) => {
+                self.heads.insert(device, commit);
+                false
+            }
+            // What cannot be compared is looked at.
+            Ok(Relation::Diverged) | Err(_) => {
+                self.heads.insert(device, commit);
+                true
+            }
+        }
     }
 
     /// A person has read up to a message. Gives the messages of ours whose state that changes.
