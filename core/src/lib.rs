@@ -16,4 +16,5 @@ pub mod identity;
 pub mod msgpack;
 pub mod notice;
 pub mod peer;
+mod rng;
 pub mod swarm;

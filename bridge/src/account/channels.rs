@@ -223,7 +223,11 @@ impl Account {
                             .unwrap_or(usize::MAX)
                             .min(drt::MAX_NODES),
                     );
-                    write_all(&mut channel, &drt::Message::found(nodes).encode()).await?;
+                    let found = drt::Found {
+                        nodes,
+                        ..drt::Found::default()
+                    };
+                    write_all(&mut channel, &drt::Message::found(found).encode()).await?;
                 }
             }
         }
