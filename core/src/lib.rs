@@ -16,4 +16,6 @@ pub mod identity;
 pub mod msgpack;
 pub mod notice;
 pub mod peer;
+#[cfg(test)]
+mod simulation;
 pub mod swarm;

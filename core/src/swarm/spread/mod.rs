@@ -221,6 +221,27 @@ pub fn pause(failures: u32) -> Duration {
         .min(LONGEST_PAUSE)
 }
 
+/// A rule that is broken on purpose, to see that the simulation would notice.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mutation {
+    /// None.
+    #[default]
+    Nothing,
+    /// What arrived is not told on.
+    KeepsToItself,
+    /// News that come during a fetch are forgotten.
+    ForgetsNews,
+    /// Every notice is answered with one.
+    AnswersNotices,
+    /// Who failed is asked again at once.
+    NoPause,
+    /// Every head that was ever heard of is kept.
+    KeepsAll,
+    /// Nobody waits for the merge of another.
+    AllMerge,
+}
+
 /// The spread of one conversation's news, as one device sees it.
 #[derive(Debug)]
 pub struct Spread {
@@ -237,6 +258,10 @@ pub struct Spread {
     /// The head that is being taken in.
     entering: Option<ObjectId>,
     turn: u64,
+    #[cfg(test)]
+    pub(crate) mutation: Mutation,
+    #[cfg(test)]
+    kept: BTreeSet<ObjectId>,
 }
 
 impl Spread {
@@ -253,6 +278,10 @@ impl Spread {
             arrived: BTreeMap::new(),
             entering: None,
             turn: 0,
+            #[cfg(test)]
+            mutation: Mutation::Nothing,
+            #[cfg(test)]
+            kept: BTreeSet::new(),
         }
     }
 
@@ -332,6 +361,16 @@ impl Spread {
             return;
         }
         peer.has = Some(head);
+        #[cfg(test)]
+        match self.mutation {
+            Mutation::AnswersNotices => {
+                peer.told = None;
+                peer.has = None;
+            }
+            Mutation::ForgetsNews if peer.running.is_some() => return,
+            Mutation::KeepsAll => drop(self.kept.insert(head)),
+            _ => {}
+        }
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
             peer.want = None;
@@ -427,6 +466,12 @@ impl Spread {
                 self.arrived.remove(&head);
             }
         }
+        #[cfg(test)]
+        if self.mutation == Mutation::NoPause
+            && let Some(peer) = self.peers.get_mut(&device)
+        {
+            (peer.not_before, peer.failures) = (now, 0);
+        }
         if let Some((head, relation)) = arrived {
             let at = match relation {
                 Relation::Diverged => now.saturating_add(self.defers_to(device)),
@@ -471,6 +516,11 @@ impl Spread {
             }
         }
         if ours != self.head {
+            #[cfg(test)]
+            if self.mutation == Mutation::KeepsToItself {
+                self.head = ours;
+                return;
+            }
             self.move_to(ours, ours != Some(theirs));
         }
     }
@@ -552,6 +602,17 @@ impl Spread {
             .saturating_add(refused)
             .saturating_add(self.arrived.len())
             .saturating_add(self.to_tell.len())
+            .saturating_add(self.kept())
+    }
+
+    #[cfg(not(test))]
+    fn kept(&self) -> usize {
+        0
+    }
+
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     fn next_turn(&mut self) -> u64 {
@@ -611,6 +672,10 @@ impl Spread {
             })
             .count();
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        #[cfg(test)]
+        if self.mutation == Mutation::AllMerge {
+            return Duration::ZERO;
+        }
         match ahead {
             0 if self.merged => MERGE_SOON,
             0 => Duration::ZERO,
