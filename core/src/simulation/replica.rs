@@ -100,6 +100,11 @@ impl Replica {
         matches!(self.role(account), Some(Role::Admin | Role::Member))
     }
 
+    /// Whether a commit is part of the history, not just seen.
+    pub(crate) fn holds(&self, id: &ObjectId) -> bool {
+        self.order.position(id).is_some()
+    }
+
     /// Begins a conversation.
     pub(crate) fn create(&mut self, pool: &mut Pool, first: Written) {
         self.conversation = Some(first.commit.into());
@@ -264,7 +269,7 @@ impl Replica {
         let Some(conversation) = self.conversation else {
             return Judged::Good(Relation::UpToDate);
         };
-        if self.known.contains_key(&head) {
+        if self.holds(&head) {
             return Judged::Good(Relation::UpToDate);
         }
         let view = View {
@@ -313,7 +318,7 @@ impl Replica {
         let Some(conversation) = self.conversation else {
             return Ok(None);
         };
-        if self.known.contains_key(&theirs) {
+        if self.holds(&theirs) {
             return Ok(None);
         }
         let now = self.time(pool, now_unix);

@@ -658,7 +658,7 @@ impl World {
         let now = self.now;
         let id = self.devs[from].replica.device.id;
         let dev = &mut self.devs[to];
-        let known = dev.replica.known.contains_key(&head);
+        let known = dev.replica.holds(&head);
         if let Some(spread) = &mut dev.spread {
             spread.heard(id, head, known, now);
         }

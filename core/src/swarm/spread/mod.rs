@@ -349,7 +349,8 @@ impl Spread {
         self.forget();
     }
 
-    /// A device says that it has `head`; `known`: that is part of our history.
+    /// A device says that it has `head`; `known`: that is our head or an ancestor of it. A merge
+    /// that was seen and left aside is not: ours may have changed since, and is then the one to go.
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
@@ -360,7 +361,7 @@ impl Spread {
         if refused {
             return;
         }
-        peer.has = Some(head);
+        let before = peer.has.replace(head);
         #[cfg(test)]
         match self.mutation {
             Mutation::AnswersNotices => {
@@ -374,9 +375,9 @@ impl Spread {
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
             peer.want = None;
-            let gap = |(_, at): (ObjectId, Duration)| at.saturating_add(NOTICE_GAP) <= now;
-            if self.only_tells && !known && peer.told.is_some_and(gap) {
-                // It does not know yet that we left.
+            if self.only_tells && !known && before != Some(head) {
+                // It does not know yet that we left. One answer for each head: the other may have
+                // left too.
                 peer.told = None;
             }
             self.to_tell.insert(device);
@@ -495,7 +496,7 @@ impl Spread {
     }
 
     /// [`Action::Merge`] of `theirs` was carried out, or could not be: our head is `ours` now.
-    /// `known` says what is part of the history, counting merges that were left aside.
+    /// `known` says what needs no fetch any more: the history, and merges that were left aside.
     pub fn settled(
         &mut self,
         theirs: ObjectId,
