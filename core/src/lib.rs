@@ -17,4 +17,6 @@ pub mod msgpack;
 pub mod notice;
 pub mod peer;
 mod rng;
+#[cfg(test)]
+mod simulation;
 pub mod swarm;

@@ -339,12 +339,7 @@ impl Repo {
         ) -> Result<write::Written, WriteError>,
     ) -> Result<(ObjectId, Changes), RepoError> {
         // Never before its parent: the order of what one person writes is the order of writing.
-        let now = now_unix.max(
-            self.timeline
-                .time(&self.head)
-                .and_then(|t| u64::try_from(t).ok())
-                .unwrap_or(0),
-        );
+        let now = write::time_after(now_unix, self.timeline.time(&self.head));
         let written = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             operation(&mut repository, &writer(&self.me), now)?
@@ -468,12 +463,7 @@ impl Repo {
         theirs: ObjectId,
         now_unix: u64,
     ) -> Result<Taken, RepoError> {
-        let now = now_unix.max(
-            self.timeline
-                .time(&self.head)
-                .and_then(|t| u64::try_from(t).ok())
-                .unwrap_or(0),
-        );
+        let now = write::time_after(now_unix, self.timeline.time(&self.head));
         let merged = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             match repository.merge(&writer(&self.me), theirs, now) {
