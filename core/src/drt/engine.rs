@@ -75,8 +75,11 @@ pub struct DrtConfig {
 pub enum Input {
     /// Who is in the conversation now: first of all, and whenever that changes.
     Members {
-        /// Members, admins and those who were asked in; ourselves too.
+        /// Members and admins; ourselves too.
         accounts: BTreeSet<AccountId>,
+        /// Those who were asked in: they are let in, since they may have joined without our knowing
+        /// it yet, and are not looked for.
+        invited: BTreeSet<AccountId>,
         /// Devices that were shut out although their account was not.
         banned: BTreeSet<DeviceId>,
     },
@@ -222,6 +225,7 @@ pub struct Drt {
     rng: Rng,
     table: Table,
     members: BTreeSet<AccountId>,
+    invited: BTreeSet<AccountId>,
     banned: BTreeSet<DeviceId>,
     linked: BTreeMap<DeviceId, AccountId>,
     refused: VecDeque<DeviceId>,
@@ -244,6 +248,7 @@ impl Drt {
             rng: Rng::new(config.seed),
             table: Table::new(config.device),
             members: BTreeSet::new(),
+            invited: BTreeSet::new(),
             banned: BTreeSet::new(),
             linked: BTreeMap::new(),
             refused: VecDeque::new(),
@@ -263,7 +268,14 @@ impl Drt {
     pub fn handle(&mut self, now: Now, input: Input) {
         self.now = now;
         match input {
-            Input::Members { accounts, banned } => self.members_changed(accounts, banned),
+            Input::Members {
+                accounts,
+                invited,
+                banned,
+            } => {
+                (self.members, self.invited, self.banned) = (accounts, invited, banned);
+                self.members_changed();
+            }
             Input::Presence {
                 account,
                 device,
@@ -271,7 +283,7 @@ impl Drt {
             } => self.presence(account, device, online),
             Input::Linked { device, account } => {
                 self.linked.insert(device, account);
-                if self.may_be_here(&device, &account) {
+                if self.is_wanted(&device, &account) {
                     self.table.learn(device, Some(account), true);
                     if let Some(node) = self.table.nodes.get_mut(&device) {
                         node.not_before = now.clock;
@@ -399,19 +411,25 @@ impl Drt {
 
     // --- what happens ---
 
+    fn admits(&self, account: &AccountId) -> bool {
+        self.members.contains(account) || self.invited.contains(account)
+    }
+
+    /// Whether a device may be a neighbour.
     fn may_be_here(&self, device: &DeviceId, account: &AccountId) -> bool {
-        *device != self.config.device
-            && self.members.contains(account)
-            && !self.banned.contains(device)
+        *device != self.config.device && self.admits(account) && !self.banned.contains(device)
+    }
+
+    /// Whether a device is worth being looked for.
+    fn is_wanted(&self, device: &DeviceId, account: &AccountId) -> bool {
+        self.members.contains(account) && self.may_be_here(device, account)
     }
 
     fn small(&self) -> bool {
         self.members.len() <= SMALL && self.table.nodes.len() <= SMALL_DEVICES
     }
 
-    fn members_changed(&mut self, accounts: BTreeSet<AccountId>, banned: BTreeSet<DeviceId>) {
-        self.members = accounts;
-        self.banned = banned;
+    fn members_changed(&mut self) {
         self.refused.clear();
         let out: Vec<(DeviceId, bool)> = self
             .table
@@ -434,7 +452,7 @@ impl Drt {
         let linked: Vec<(DeviceId, AccountId)> =
             self.linked.iter().map(|(d, a)| (*d, *a)).collect();
         for (device, account) in linked {
-            if self.may_be_here(&device, &account) {
+            if self.is_wanted(&device, &account) {
                 self.table.learn(device, Some(account), true);
             }
         }
@@ -447,7 +465,7 @@ impl Drt {
     }
 
     fn presence(&mut self, account: AccountId, device: DeviceId, online: bool) {
-        if !self.may_be_here(&device, &account) {
+        if !self.is_wanted(&device, &account) {
             return;
         }
         self.watch.presence(&account, device, online);

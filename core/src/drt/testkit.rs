@@ -170,7 +170,14 @@ impl Mesh {
         }
         let accounts = self.accounts.clone();
         let banned = BTreeSet::new();
-        self.input(device, Input::Members { accounts, banned });
+        self.input(
+            device,
+            Input::Members {
+                accounts,
+                invited: BTreeSet::new(),
+                banned,
+            },
+        );
     }
 
     /// Everybody comes, one after the other within `time`.
@@ -226,7 +233,14 @@ impl Mesh {
         for device in self.alive() {
             let accounts = accounts.clone();
             let banned = BTreeSet::new();
-            self.input(device, Input::Members { accounts, banned });
+            self.input(
+                device,
+                Input::Members {
+                    accounts,
+                    invited: BTreeSet::new(),
+                    banned,
+                },
+            );
         }
     }
 

@@ -19,7 +19,14 @@ pub(crate) fn run(data: &[u8]) {
     let mut clock = Duration::from_secs(1);
     let accounts: BTreeSet<AccountId> = (0..40).map(|n| AccountId([n; 20])).collect();
     let banned = BTreeSet::new();
-    drt.handle(now(clock), Input::Members { accounts, banned });
+    drt.handle(
+        now(clock),
+        Input::Members {
+            accounts,
+            invited: BTreeSet::new(),
+            banned,
+        },
+    );
     for n in 1..4 {
         drt.handle(
             now(clock),

@@ -42,7 +42,14 @@ fn in_group(others: u16) -> Drt {
     let mut drt = engine();
     let accounts = (0..others).map(account).chain([ME, BOB]).collect();
     let banned = BTreeSet::new();
-    drt.handle(now(0), Input::Members { accounts, banned });
+    drt.handle(
+        now(0),
+        Input::Members {
+            accounts,
+            invited: BTreeSet::new(),
+            banned,
+        },
+    );
     drt
 }
 
@@ -224,6 +231,7 @@ fn who_is_no_member_is_not_let_in_and_who_is_banned_is_shut_out() {
         now(5),
         Input::Members {
             accounts: BTreeSet::from([ME, account(0)]),
+            invited: BTreeSet::new(),
             banned: BTreeSet::from([dev(4)]),
         },
     );
@@ -231,6 +239,25 @@ fn who_is_no_member_is_not_let_in_and_who_is_banned_is_shut_out() {
     assert!(outputs.contains(&Output::Close(dev(3))) && outputs.contains(&Output::Close(dev(4))));
     assert!(drt.neighbours().is_empty());
     assert!(connect(&mut drt, dev(4), account(0)).contains(&Output::Close(dev(4))));
+}
+
+#[test]
+fn who_was_asked_in_is_let_in_and_not_looked_for() {
+    let mut drt = engine();
+    drt.handle(
+        now(0),
+        Input::Members {
+            accounts: BTreeSet::from([ME]),
+            invited: BTreeSet::from([BOB]),
+            banned: BTreeSet::new(),
+        },
+    );
+    let (device, account) = (dev(1), BOB);
+    drt.handle(now(1), Input::Linked { device, account });
+    present(&mut drt, BOB, dev(2));
+    assert!(connects(&drain(&mut drt)).is_empty() && !drt.watched().contains(&BOB));
+    connect(&mut drt, device, BOB);
+    assert_eq!(drt.neighbours(), [device]);
 }
 
 #[test]
