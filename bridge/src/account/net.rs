@@ -6,8 +6,10 @@
 //! looks at the whole whenever anything changed, and every few seconds.
 
 use super::{Account, AccountError, now};
+use crate::conversation::Conversation;
 use crate::conversation::engines::clock;
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
+use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt::Input;
 use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
@@ -232,6 +234,10 @@ impl Account {
         }
         self.watch_only(&everyone);
         self.resend_requests().await?;
+        if let Err(e) = self.move_words().await {
+            tracing::warn!(%e, "what was written could not be moved to the conversation that counts");
+        }
+        self.knock_at_doors().await?;
         let mut candidates: Vec<(AccountId, DeviceId)> = Vec::new();
         {
             let shared = self.shared();
@@ -417,8 +423,40 @@ impl Account {
 
     /// Two devices meet: what is not a matter of one conversation's engines.
     pub(super) fn catch_up(self: &Arc<Self>, id: AccountId, device: DeviceId) {
+        for conversation in self.conversations() {
+            let snapshot = conversation.snapshot();
+            let account = self.clone();
+            if snapshot.role(&id) == Some(Role::Invited) && snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.invite_device(&c, id, device).await;
+                });
+            } else if snapshot.role(&id).is_some() && !snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.tell_banned(&c).await;
+                });
+            }
+        }
         let account = self.clone();
         self.spawn(async move { account.show_profile(id, device).await });
+    }
+
+    /// Gives an invitation of ours to a device of who was invited. They may have been away when it
+    /// was made; one that is known says nothing new to them.
+    async fn invite_device(&self, conversation: &Conversation, id: AccountId, device: DeviceId) {
+        let conv = conversation.id;
+        let by_us = self
+            .book
+            .ask(move |b| {
+                let info = b.conversation(&conv);
+                info.is_some_and(|c| c.mode != MODE_ONE_TO_ONE && c.invited.contains_key(&id))
+            })
+            .await
+            .unwrap_or(false);
+        if by_us && let Ok(invite) = self.invitation(conversation, id).await {
+            self.links.tell(&device, &invite);
+        }
     }
 
     // --- telling and hearing ---
@@ -428,7 +466,7 @@ impl Account {
         if !self.lets_in(&id, &device) {
             return;
         }
-        if !self.knows(&id) && !self.is_of_shared(&id, &device, &notice) {
+        if !self.knows(&id) && !self.knocks_at(&id) && !self.is_of_shared(&id, &device, &notice) {
             tracing::debug!(%id, %device, "a fellow member says what only contacts may");
             return;
         }
@@ -489,7 +527,7 @@ impl Account {
                     && !self.is_leaving(&conversation)
                     && c.snapshot().may_fetch(&id)
                 {
-                    let invite = self.invitation(&c);
+                    let invite = self.invitation(&c, id).await?;
                     self.links.tell(&device, &invite);
                 }
             }
@@ -541,12 +579,10 @@ impl Account {
     ) -> Result<(), AccountError> {
         let known = self
             .book
-            .ask(move |b| {
-                b.records().contains_key(&conversation) || b.request(&conversation).is_some()
-            })
+            .ask(move |b| b.records().contains_key(&conversation) || b.knows_request(&conversation))
             .await?;
         if known {
-            // Being cloned, left, or waiting for an answer.
+            // Being cloned, left, declined, or waiting for an answer.
             self.wake.notify_one();
         } else if id != self.jami_id() {
             self.links

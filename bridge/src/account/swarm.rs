@@ -313,7 +313,12 @@ impl Account {
         let near = self.conversations().iter().any(|c| {
             c.engines.neighbours().contains(&device) || c.engines.with_git().contains(&device)
         });
-        if !near && matches!(self.wants_link(&account).await, Ok(false)) {
+        // Who was just banned is to hear of it.
+        let hears = self
+            .conversations()
+            .iter()
+            .any(|c| c.snapshot().unaware.contains(&account));
+        if !near && !hears && matches!(self.wants_link(&account).await, Ok(false)) {
             tracing::debug!(%device, "a connection is not needed any more");
             self.peers.close_device(&device);
         }
