@@ -1,4 +1,4 @@
-//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`]),
+//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
 //! whom it knows ([`people`]) and what it says ([`talk`]).
 
 pub mod book;
@@ -12,6 +12,7 @@ mod offers;
 pub mod people;
 pub mod registry;
 pub mod share;
+mod swarm;
 pub mod talk;
 
 use crate::actor::{Actor, Stopped};
@@ -34,6 +35,7 @@ use starling_core::api::{
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::peer::attempts::Attempts;
 use starling_core::swarm::public::Doorkeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -105,8 +107,12 @@ struct Shared {
     reach: BTreeMap<AccountId, Reach>,
     conversations: BTreeMap<ConversationId, Conversation>,
     has_password: bool,
-    /// Per device: no attempt before then, and how many failed.
-    attempts: BTreeMap<DeviceId, (std::time::Instant, u32)>,
+    /// When to try to reach a device.
+    attempts: Attempts,
+    /// Whose announcements are watched, and what ends that.
+    watching: BTreeMap<AccountId, CancellationToken>,
+    /// Channels on which was fetched.
+    fetchers: BTreeMap<(ConversationId, DeviceId), fetch::OpenFetch>,
     /// Conversations being cloned now.
     cloning: BTreeSet<ConversationId>,
     /// When to clone from whom: the one owner of that backoff.

@@ -221,6 +221,27 @@ pub fn pause(failures: u32) -> Duration {
         .min(LONGEST_PAUSE)
 }
 
+/// A rule that is broken on purpose, to see that the simulation would notice.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mutation {
+    /// None.
+    #[default]
+    Nothing,
+    /// What arrived is not told on.
+    KeepsToItself,
+    /// News that come during a fetch are forgotten.
+    ForgetsNews,
+    /// Every notice is answered with one.
+    AnswersNotices,
+    /// Who failed is asked again at once.
+    NoPause,
+    /// Every head that was ever heard of is kept.
+    KeepsAll,
+    /// Nobody waits for the merge of another.
+    AllMerge,
+}
+
 /// The spread of one conversation's news, as one device sees it.
 #[derive(Debug)]
 pub struct Spread {
@@ -237,6 +258,10 @@ pub struct Spread {
     /// The head that is being taken in.
     entering: Option<ObjectId>,
     turn: u64,
+    #[cfg(test)]
+    pub(crate) mutation: Mutation,
+    #[cfg(test)]
+    kept: BTreeSet<ObjectId>,
 }
 
 impl Spread {
@@ -253,6 +278,10 @@ impl Spread {
             arrived: BTreeMap::new(),
             entering: None,
             turn: 0,
+            #[cfg(test)]
+            mutation: Mutation::Nothing,
+            #[cfg(test)]
+            kept: BTreeSet::new(),
         }
     }
 
@@ -320,7 +349,8 @@ impl Spread {
         self.forget();
     }
 
-    /// A device says that it has `head`; `known`: that is part of our history.
+    /// A device says that it has `head`; `known`: that is our head or an ancestor of it. A merge
+    /// that was seen and left aside is not: ours may have changed since, and is then the one to go.
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
@@ -331,13 +361,23 @@ impl Spread {
         if refused {
             return;
         }
-        peer.has = Some(head);
+        let before = peer.has.replace(head);
+        #[cfg(test)]
+        match self.mutation {
+            Mutation::AnswersNotices => {
+                peer.told = None;
+                peer.has = None;
+            }
+            Mutation::ForgetsNews if peer.running.is_some() => return,
+            Mutation::KeepsAll => drop(self.kept.insert(head)),
+            _ => {}
+        }
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
             peer.want = None;
-            let gap = |(_, at): (ObjectId, Duration)| at.saturating_add(NOTICE_GAP) <= now;
-            if self.only_tells && !known && peer.told.is_some_and(gap) {
-                // It does not know yet that we left.
+            if self.only_tells && !known && before != Some(head) {
+                // It does not know yet that we left. One answer for each head: the other may have
+                // left too.
                 peer.told = None;
             }
             self.to_tell.insert(device);
@@ -427,6 +467,12 @@ impl Spread {
                 self.arrived.remove(&head);
             }
         }
+        #[cfg(test)]
+        if self.mutation == Mutation::NoPause
+            && let Some(peer) = self.peers.get_mut(&device)
+        {
+            (peer.not_before, peer.failures) = (now, 0);
+        }
         if let Some((head, relation)) = arrived {
             let at = match relation {
                 Relation::Diverged => now.saturating_add(self.defers_to(device)),
@@ -450,7 +496,7 @@ impl Spread {
     }
 
     /// [`Action::Merge`] of `theirs` was carried out, or could not be: our head is `ours` now.
-    /// `known` says what is part of the history, counting merges that were left aside.
+    /// `known` says what needs no fetch any more: the history, and merges that were left aside.
     pub fn settled(
         &mut self,
         theirs: ObjectId,
@@ -471,6 +517,11 @@ impl Spread {
             }
         }
         if ours != self.head {
+            #[cfg(test)]
+            if self.mutation == Mutation::KeepsToItself {
+                self.head = ours;
+                return;
+            }
             self.move_to(ours, ours != Some(theirs));
         }
     }
@@ -552,6 +603,17 @@ impl Spread {
             .saturating_add(refused)
             .saturating_add(self.arrived.len())
             .saturating_add(self.to_tell.len())
+            .saturating_add(self.kept())
+    }
+
+    #[cfg(not(test))]
+    fn kept(&self) -> usize {
+        0
+    }
+
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     fn next_turn(&mut self) -> u64 {
@@ -611,6 +673,10 @@ impl Spread {
             })
             .count();
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        #[cfg(test)]
+        if self.mutation == Mutation::AllMerge {
+            return Duration::ZERO;
+        }
         match ahead {
             0 if self.merged => MERGE_SOON,
             0 => Duration::ZERO,

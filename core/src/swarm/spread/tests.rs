@@ -362,12 +362,13 @@ fn who_left_only_tells() {
     assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, NEW)]);
     for n in 1..5 {
         let now = at(n * 1_000);
-        s.heard(BOB, NEWER, false, now);
-        assert_eq!(
-            all(&mut s, now),
-            [Action::Tell(BOB, NEW)],
-            "it does not know yet"
-        );
+        let theirs = ObjectId([50 + u8::try_from(n).unwrap(); 20]);
+        s.heard(BOB, theirs, false, now);
+        // It does not know yet.
+        assert_eq!(all(&mut s, now), [Action::Tell(BOB, NEW)]);
+        // Who left too would answer that for ever.
+        s.heard(BOB, theirs, false, now + at(500));
+        assert_eq!(all(&mut s, now + at(500)), []);
         assert_eq!(s.poll_timeout(), None);
     }
     s.heard(BOB, NEW, true, at(9_000));
