@@ -9,6 +9,7 @@ use starling_core::api::Event;
 use starling_core::drt;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::msgpack::Frames;
 use starling_core::peer::channel_name::ChannelName;
 use std::io;
 use std::sync::Arc;
@@ -194,18 +195,19 @@ impl Account {
         conversation: &Conversation,
     ) -> io::Result<()> {
         write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
-        let mut buffer = Vec::new();
+        let mut frames = Frames::new(drt::MAX_MESSAGE);
         let mut piece = vec![0; 4096];
         loop {
             let n = channel.read(&mut piece).await?;
             if n == 0 {
                 return Ok(());
             }
-            buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-            while let Some((len, message)) =
-                drt::Message::first(&buffer).map_err(io::Error::other)?
-            {
-                buffer.drain(..len);
+            frames.push(piece.get(..n).unwrap_or_default());
+            while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
+                let Some((_, message)) = drt::Message::first(frame).map_err(io::Error::other)?
+                else {
+                    continue;
+                };
                 if let Some((near, count)) = message.find {
                     let snapshot = conversation.snapshot();
                     let mut nodes: Vec<DeviceId> = self
