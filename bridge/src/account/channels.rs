@@ -1,5 +1,6 @@
 //! Channels that others open to us: git, routing, cards; and our own card given to them.
 
+use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::{SILENCE, serve};
@@ -42,8 +43,18 @@ impl Account {
         if !self.lets_in(&id) {
             return incoming.decline();
         }
+        let kind = match &incoming.name {
+            ChannelName::Message { .. } => Kind::Message,
+            ChannelName::Git { .. } => Kind::Git,
+            ChannelName::Swarm { .. } => Kind::Swarm,
+            _ => Kind::Card,
+        };
+        let Some(guest) = self.guests.enter(device, kind) else {
+            tracing::debug!(%device, ?kind, "a device has enough channels of a kind");
+            return incoming.decline();
+        };
         match incoming.name.clone() {
-            ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
+            ChannelName::Message { .. } => self.run_message_channel(incoming.accept(), Some(guest)),
             ChannelName::Git {
                 device: server,
                 conversation,
@@ -52,6 +63,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.serve_git(channel, c, id, device).await;
                     });
                 }
@@ -64,6 +76,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         if let Err(e) = account.neighbour(channel, &c).await {
                             tracing::debug!(%device, %e, "a swarm channel has ended");
                         }
@@ -85,7 +98,10 @@ impl Account {
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move { account.take_card(channel, id).await });
+                    self.spawn(async move {
+                        let _guest = guest;
+                        account.take_card(channel, id).await;
+                    });
                 } else {
                     incoming.decline();
                 }
@@ -101,6 +117,7 @@ impl Account {
                     let card = self.card();
                     let mut channel = incoming.accept();
                     self.spawn(async move {
+                        let _guest = guest;
                         let give = async {
                             let _ = channel.write_all(&card).await;
                             let _ = channel.shutdown().await;
@@ -132,11 +149,13 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
+        let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
         let serving = serve(
             channel,
             conversation.id,
             store,
+            &turns,
             allowed,
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
