@@ -9,22 +9,27 @@ mod hostile_support;
 #[path = "../../core/tests/swarm/mod.rs"]
 mod swarm;
 
-use account_support::{PATIENCE, node};
+use account_support::{PATIENCE, keys, node};
 use hostile_support::packs::{
     BLOB, COMMIT, TREE, chain, counted, delta, entry, fan, header, pack, tree_bomb, zlib,
 };
 use hostile_support::process::Victim;
+use hostile_support::raw::Raw;
 use hostile_support::{
     Hostile, Lines, Play, advertisement, fsck, offers, offers_room, play, verify,
 };
+use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::Dht;
 use starling_bridge::peer::{OpenError, Signalling as _};
 use starling_core::git::object::{Kind, hash_object};
 use starling_core::git::pack::PackWriter;
 use starling_core::git::pktline;
 use starling_core::id::{ConversationId, DeviceId, ObjectId};
+use starling_core::identity::create_account;
+use starling_core::msgpack::{self, Value};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::{Arguments, ChannelName};
+use starling_core::peer::mux;
 use starling_core::peer::request::PeerRequest;
 use starling_core::swarm::message::Message;
 use starling_core::swarm::object::MemoryObjects;
@@ -628,6 +633,89 @@ async fn floods_on_all_channels_are_bounded() {
     stage.vic.check_alive();
     stage.vic.check_peak("requests for connections");
     assert_eq!(stage.vic.texts(id).len(), 2);
+    stage.finish(&[room]);
+}
+
+/// A request for a channel, as it is sent.
+fn request(name: &str, number: u16) -> Vec<u8> {
+    let fields = Value::Array(vec![name.into(), number.into(), 0.into()]);
+    mux::packet(mux::CONTROL, &msgpack::encode(&fields))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_below_the_channels_ends_the_connection() {
+    let mut stage = Stage::new().await;
+    let mut room = stage.room().await;
+    let device = stage.vic.device;
+    let mut version = mux::packet(
+        mux::PROTOCOL,
+        &msgpack::encode(&msgpack::map([("v", 1.into())])),
+    );
+
+    // All channels there are, with long names, and data on those that were never opened.
+    stage.vic.forget_peak();
+    let eve = &stage.eve;
+    let mut raw = Raw::connect(eve, device, &eve.identity).await;
+    raw.out.send(version.clone()).await.unwrap();
+    let long = "x".repeat(1000);
+    for first in (1..u16::MAX).step_by(256) {
+        let mut bytes = Vec::new();
+        for number in first..first.saturating_add(256).min(u16::MAX) {
+            bytes.extend(request(
+                if number % 7 == 0 { &long } else { "msg:" },
+                number,
+            ));
+            bytes.extend(mux::packet(number, b"too early"));
+        }
+        raw.out.send(bytes).await.unwrap();
+        while raw.come.try_recv().is_ok() {}
+    }
+    // A name of 60 kB is declined.
+    raw.out.send(request(&"x".repeat(60_000), 7)).await.unwrap();
+    stage.vic.check_alive();
+    drop(raw);
+    stage.vic.check_peak("65,534 channels");
+
+    // What no connection survives.
+    version.extend(mux::packet(
+        mux::PROTOCOL,
+        &msgpack::encode(&msgpack::map([("v", 99.into())])),
+    ));
+    let name = msgpack::encode(&Value::Array(vec![
+        "x".repeat(1 << 20).into(),
+        1.into(),
+        0.into(),
+    ]));
+    let mut megabyte = vec![0x92, 0x00, 0xc6];
+    megabyte.extend((name.len() as u32).to_be_bytes());
+    megabyte.extend(name);
+    let mut deep = vec![0x91; 10_000];
+    deep.push(0xc0);
+    for (what, bytes) in [
+        ("a name of a megabyte", megabyte),
+        ("no msgpack", vec![0xc1]),
+        ("ten thousand levels", deep),
+        (
+            "a map without an end",
+            [&[0xdf, 0xff, 0xff, 0xff, 0xff][..], &[0xc0; 8192]].concat(),
+        ),
+    ] {
+        let mut raw = Raw::connect(eve, device, &eve.identity).await;
+        raw.out.send(version.clone()).await.unwrap();
+        raw.out.send(bytes).await.unwrap();
+        raw.wait_for_end().await;
+        stage.vic.check_alive();
+        println!("{what}: the connection ended");
+    }
+
+    // Another account's identity in TLS: valid, and not the one that asked.
+    let (_, other) = create_account(&AwsLc, hostile_support::now(), keys()).unwrap();
+    let mut raw = Raw::connect(eve, device, &other).await;
+    raw.wait_for_end().await;
+
+    stage.vic.check_alive();
+    stage.say(&mut room, "honest");
+    stage.hears(room.conversation, "honest").await;
     stage.finish(&[room]);
 }
 

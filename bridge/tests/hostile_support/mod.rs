@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 
 pub mod packs;
 pub mod process;
+pub mod raw;
 
 pub fn now() -> u64 {
     SystemTime::now()

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// So often the whole is looked at without a reason.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// An ordinary bridge with one account, that has the hostile member as a contact.
 pub struct Victim {
     bridge: Child,
@@ -77,7 +80,7 @@ impl Victim {
             .unwrap();
         assert!(line.starts_with('{'), "{line}");
         let mut listener = starling()
-            .args(["events", "--since", "0", "--data-dir"])
+            .args(["events", "--data-dir"])
             .arg(dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -157,7 +160,10 @@ impl Victim {
                 if let Some(found) = holds(self) {
                     return found;
                 }
-                news.changed().await.unwrap();
+                // What happened before the listener was there is no news.
+                if let Ok(changed) = tokio::time::timeout(LOOK_AGAIN, news.changed()).await {
+                    changed.unwrap();
+                }
             }
         });
         match waited.await {
