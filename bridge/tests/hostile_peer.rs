@@ -525,7 +525,7 @@ async fn floods_on_all_channels_are_bounded() {
         assert!(opened.len() <= 64);
         open.extend(opened);
     }
-    let junk = Arc::new(vec![0xc0; 1 << 20]);
+    let junk = Arc::new(vec![0xc0; 1 << 19]);
     let floods = open.into_iter().map(|mut channel| {
         let junk = junk.clone();
         tokio::spawn(async move {
@@ -534,7 +534,7 @@ async fn floods_on_all_channels_are_bounded() {
                 channel.name(),
                 ChannelName::Message { .. } | ChannelName::Swarm { .. }
             );
-            for _ in 0..if small { 1 } else { 20 } {
+            for _ in 0..if small { 1 } else { 8 } {
                 if channel.write_all(&junk).await.is_err() {
                     return;
                 }
@@ -556,7 +556,7 @@ async fn floods_on_all_channels_are_bounded() {
 
     // Notices of all kinds, true and false, and what is none.
     stage.vic.forget_peak();
-    for n in 0u32..3000 {
+    for n in 0u32..1000 {
         let mut bytes = [0; 20];
         bytes[..4].copy_from_slice(&n.to_be_bytes());
         let (conversation, message) = (ConversationId(bytes), ObjectId(bytes));
@@ -667,11 +667,13 @@ async fn what_is_wrong_below_the_channels_ends_the_connection() {
             ));
             bytes.extend(mux::packet(number, b"too early"));
         }
-        raw.out.send(bytes).await.unwrap();
+        if raw.out.send(bytes).await.is_err() {
+            // Who asks faster than answers are taken is left.
+            println!("the flood ended at channel {first}");
+            break;
+        }
         while raw.come.try_recv().is_ok() {}
     }
-    // A name of 60 kB is declined.
-    raw.out.send(request(&"x".repeat(60_000), 7)).await.unwrap();
     stage.vic.check_alive();
     drop(raw);
     stage.vic.check_peak("65,534 channels");
@@ -689,9 +691,14 @@ async fn what_is_wrong_below_the_channels_ends_the_connection() {
     let mut megabyte = vec![0x92, 0x00, 0xc6];
     megabyte.extend((name.len() as u32).to_be_bytes());
     megabyte.extend(name);
+    let beacon = msgpack::encode(&msgpack::map([("p", true.into())]));
     let mut deep = vec![0x91; 10_000];
     deep.push(0xc0);
     for (what, bytes) in [
+        (
+            "beacons without end",
+            mux::packet(mux::PROTOCOL, &beacon).repeat(200_000),
+        ),
         ("a name of a megabyte", megabyte),
         ("no msgpack", vec![0xc1]),
         ("ten thousand levels", deep),
