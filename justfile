@@ -82,7 +82,7 @@ bench *sections: release-page
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: what is measured beside it is left out"
     cargo build --release -p starling -p starling-figures
     @cargo build --quiet -p starling-e2e --bin bench
-    @STARLING_BIN="$(realpath {{ target }})/release/starling" {{ target }}/debug/bench {{ sections }}
+    @STARLING_E2E_LOG=warn STARLING_JAMI_FLAGS=0 STARLING_BIN="$(realpath {{ target }})/release/starling" {{ target }}/debug/bench {{ sections }}
 
 # the WASM target, by whatever way works on this machine
 [private]

@@ -74,7 +74,10 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
 
         let (body, mark, start) = (text("to the daemon"), joe.mark(), Instant::now());
         a.send(&mixed, &body);
-        keep(&mut sj, millis(start, joe.shown(&mixed, &body, mark)));
+        let sent = Instant::now();
+        let shown = joe.shown(&mixed, &body, mark);
+        keep(&mut sj, millis(start, shown));
+        keep(&mut own, millis(sent, shown));
         std::thread::sleep(PAUSE);
 
         let (body, start) = (text("from the daemon"), Instant::now());
