@@ -56,8 +56,10 @@ impl Account {
                 }
                 _ => incoming.decline(),
             },
+            // Those who were asked in as well: a daemon opens it as soon as it has joined, which we
+            // learn later; one that is declined once looks for others, and may find none.
             ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().takes_part(&id) => {
+                Some(c) if c.snapshot().may_fetch(&id) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {

@@ -208,6 +208,7 @@ impl Account {
     async fn refresh_trust(&self, id: AccountId) -> Result<(), AccountError> {
         let contact = self.book.ask(move |b| b.contact(&id)).await?;
         self.shared().trust.set_contact(&id, &contact);
+        self.peers.policy_changed();
         Ok(())
     }
 

@@ -433,8 +433,10 @@ impl Account {
         self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Banned
     }
 
-    /// Ends the connections of those who may not connect any more.
+    /// Ends the connections of those who may not connect any more, and looks again at the requests
+    /// of those who may now.
     pub(super) fn enforce(&self) {
+        self.peers.policy_changed();
         for (_, id) in self.peers.connected() {
             if !self.lets_in(&id) {
                 self.peers.close_account(&id);

@@ -73,6 +73,8 @@ impl Account {
         let conversation =
             tokio::task::block_in_place(|| Conversation::open(&self.dir, id, state, self.me()))?;
         self.shared().conversations.insert(id, conversation.clone());
+        // Its members may connect now.
+        self.peers.policy_changed();
         Ok(conversation)
     }
 

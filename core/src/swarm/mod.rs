@@ -6,7 +6,8 @@
 //! * [`tree`]: comparing and changing trees; [`merge`]: two histories become one;
 //! * [`write`]: every operation as new objects; [`validate`]: every rule, by name;
 //! * [`order`]: the one order all members see; [`history`]: edits and reactions folded in;
-//! * [`members`]: roles and the profile.
+//! * [`members`]: roles and the profile;
+//! * [`spread`]: whom to tell of news, from whom to fetch and when, who merges.
 
 pub mod ancestry;
 pub mod commit;
@@ -21,6 +22,7 @@ pub mod order;
 pub mod path;
 pub mod proof;
 mod rules;
+pub mod spread;
 pub mod tree;
 pub mod validate;
 pub mod write;
