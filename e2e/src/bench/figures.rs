@@ -138,6 +138,22 @@ pub(crate) fn history(figures: &Path) -> (Vec<Row>, f64) {
     (rows, written)
 }
 
+/// Long histories, cloned and validated: a program beside `figures` that prints a table of its own, where it is built.
+pub(crate) fn clones(figures: &Path) -> Option<String> {
+    let program = figures.with_file_name("history");
+    if !program.is_file() {
+        return None;
+    }
+    let out = Command::new(&program)
+        .args(["1000", "10000", "100000"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("it starts");
+    assert!(out.status.success(), "{} failed", program.display());
+    Some(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
 /// What a browser downloads of the released page: the brotli form where there is one.
 pub(crate) fn page() -> Vec<Row> {
     let dist = std::env::var_os("STARLING_DIST").map_or_else(

@@ -1,6 +1,6 @@
 //! `just bench`: what Starling takes for what people notice, beside the reference on the same machine in the same run.
 //!
-//!     bench [SECTION...]     crypto history dht messages group page; all without a name
+//!     bench [SECTION...]     crypto history dht messages group page clones; all without a name
 //!
 //! Nothing here gates anything. The machine is to be idle otherwise: the load at the start is in the result. The
 //! table goes to standard output, and as JSON to target/bench.json.
@@ -75,6 +75,13 @@ fn main() {
     if wants("page") {
         rows.extend(section("page", figures::page));
     }
+    let mut clones = None;
+    if wants("clones") {
+        rows.extend(section("clones", || {
+            clones = figures::clones(&program);
+            Vec::new()
+        }));
+    }
     let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let machine = machine();
     println!(
@@ -82,6 +89,9 @@ fn main() {
         starling::binary().display()
     );
     table::print(&rows);
+    if let Some(clones) = &clones {
+        println!("\nLong histories:\n{clones}");
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
     let file = target.join("bench.json");
@@ -90,6 +100,7 @@ fn main() {
         "machine": machine,
         "load": load,
         "figures": table::json(&rows),
+        "longHistories": clones,
     });
     std::fs::write(&file, format!("{all:#}\n")).expect("the result can be kept");
 }

@@ -52,8 +52,8 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
 
     let mut a = Client::new(&ann);
     let b = Client::new(&ben);
-    let (mut ss, mut sj, mut js, mut jj, mut disk) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ss, mut sj, mut js, mut jj) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut disk, mut own) = (Vec::new(), Vec::new());
     // The first ones find the way.
     for i in 0..MESSAGES + 5 {
         let millis = |since: Instant, then: Instant| {
@@ -108,6 +108,11 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
             );
         }
     }
+    rows.push(Row::new(
+        "of it the daemon's own, from our notice to its showing, p50",
+        p50_p95(own).0,
+        "ms",
+    ));
     rows.push(Row::new(
         "sent to on the disk, by the API, p50",
         disk50,
