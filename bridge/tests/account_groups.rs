@@ -543,7 +543,7 @@ async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
     let ban = all[at(two) - 1].member.as_ref().unwrap();
     assert_eq!(ban.action, MemberAction::Ban);
     for pair in all.windows(2) {
-        assert_eq!(pair[1].previous, Some(pair[0].id));
+        assert_eq!(pair[1].previous, Some(pair[0].id), "{all:#?}");
     }
     let view = bob.account().conversation_view(id).await.unwrap();
     assert_eq!(view.last_message.unwrap().body.as_deref(), Some("three"));
@@ -581,4 +581,38 @@ async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
     alice.has_texts(id, &["one", "two again"]).await;
     let texts: Vec<String> = bob.texts(id).await;
     assert_eq!(texts, ["one", "two", "three", "two again"]);
+}
+
+#[test]
+fn a_document_is_no_conversation() {
+    use starling_bridge::conversation::repo::{Me, Repo, RepoError};
+    use starling_bridge::crypto::AwsLc;
+    use starling_core::identity::create_account;
+    use starling_core::swarm::message::ConversationMode as Mode;
+    use starling_core::swarm::object::MemoryObjects;
+    let now = 1_800_000_000;
+    let (_, identity) = create_account(&AwsLc, now, account_support::keys()).unwrap();
+    let own = identity.account_id();
+    let me = Me {
+        identity,
+        name: "Me".into(),
+    };
+    let check = |mode| {
+        let first = Repo::initial(&me, mode, Some(own), now + 1).unwrap();
+        let mut objects = MemoryObjects::new();
+        let head = first.commit;
+        objects.extend(first.objects);
+        Repo::check_clone(head.into(), &objects, head, &own)
+    };
+    for mode in [
+        Mode::OneToOne,
+        Mode::AdminInvitesOnly,
+        Mode::InvitesOnly,
+        Mode::Public,
+    ] {
+        assert_eq!(check(mode).unwrap().mode, mode);
+    }
+    let no = check(Mode::Document).unwrap_err();
+    assert!(matches!(no, RepoError::Document), "{no}");
+    assert_eq!(ApiError::from(no).code, ErrorCode::Rejected);
 }

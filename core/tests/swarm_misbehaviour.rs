@@ -8,7 +8,7 @@ mod faults;
 
 use faults::{Cast, RULES, breaks};
 use starling_core::swarm::message::Message;
-use starling_core::swarm::path::{Direction, TreePath};
+use starling_core::swarm::path::TreePath;
 use starling_core::swarm::validate::validate;
 use swarm::{AwsLc, DAY};
 

@@ -69,25 +69,31 @@ impl Repo {
         Ok(())
     }
 
-    /// What was kept stands after a message that is shown: the new head itself is one only if it
-    /// is no merge.
+    /// The head has moved: what is part of the history after all needs no keeping, and the rest
+    /// stands after a message that is shown, which the new head is only if it is no merge.
     pub(super) fn place_what_was_lost(&mut self, theirs: ObjectId) {
-        if self.timeline.entry(&theirs).is_some() {
+        if self.progress.unaccepted.is_empty() {
             return;
         }
-        let Some(last) = self.timeline.last().map(|m| m.now.id) else {
-            return;
-        };
-        for kept in &mut self.progress.unaccepted {
-            if kept.after == theirs {
-                kept.after = last;
+        let mut kept = std::mem::take(&mut self.progress.unaccepted);
+        let before = kept.len();
+        kept.retain(|u| self.timeline.entry(&u.message.id).is_none());
+        let mut changed = kept.len() != before;
+        if self.timeline.entry(&theirs).is_none()
+            && let Some(last) = self.timeline.last().map(|m| m.now.id)
+        {
+            for lost in kept.iter_mut().filter(|u| u.after == theirs) {
+                lost.after = last;
+                changed = true;
             }
         }
-        if let Err(e) = self
-            .state
-            .put("progress", &self.id.to_hex(), &self.progress)
+        self.progress.unaccepted = kept;
+        if changed
+            && let Err(e) = self
+                .state
+                .put("progress", &self.id.to_hex(), &self.progress)
         {
-            tracing::warn!(conversation = %self.id, %e, "what was not accepted is shown at the end");
+            tracing::warn!(conversation = %self.id, %e, "where lost messages stand is not kept");
         }
     }
 
@@ -111,7 +117,9 @@ impl Repo {
     /// What stands before a kept message: the one kept before it at the same place, if any.
     fn before(&self, at: usize, after: ObjectId) -> ObjectId {
         let earlier = self.progress.unaccepted.get(..at).unwrap_or_default();
-        let same = earlier.iter().rev().find(|u| u.after == after);
+        let here =
+            |u: &&Unaccepted| u.after == after && self.timeline.entry(&u.message.id).is_none();
+        let same = earlier.iter().rev().find(here);
         same.map_or(after, |u| u.message.id)
     }
 
