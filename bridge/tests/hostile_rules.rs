@@ -27,7 +27,7 @@ const NOT_OFFERED: &[(&str, &str)] = &[
     ),
     (
         "TooTangled",
-        "a history that is tangled enough takes minutes to make: see `hostile_long.rs`",
+        "a history that is tangled enough takes long to make: it is offered in `hostile_peer.rs`",
     ),
 ];
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Nothing of what is awaited takes this long on an idle machine; a busy one gets its time.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node on the loopback interface.
 pub(crate) fn node(bootstrap: Option<&Dht>) -> Dht {
