@@ -81,9 +81,14 @@ async fn screenshots_of_every_view() {
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
     let (here, there) = (lab.host("alice"), lab.host("bob"));
+    let (far, away) = (lab.host("cat"), lab.host("denys"));
     let mut alice = Starling::start(&here, &bootstrap);
     let mut bob = Starling::start(&there, &bootstrap);
+    let mut cat = Starling::start(&far, &bootstrap);
+    let mut denys = Starling::start(&away, &bootstrap);
     bob.create_account("Bob Okonkwo");
+    let cat_id = cat.create_account("Catherine Delacroix-Featherstonehaugh");
+    let denys_id = denys.create_account("Денис Шевченко");
     let page = Browser::open(&mut lab, &here).await;
 
     // Without the code.
@@ -137,7 +142,14 @@ async fn screenshots_of_every_view() {
     page.press("button", "Accept").await;
     page.named("textbox", "Message to Bob Okonkwo").await;
     page.wait_text("You joined").await;
+    page.find("[data-testid=backup-card]").await;
     shoot(&page, "11-conversation-new").await;
+    page.run("location.hash = '#/'").await;
+    page.named("heading", "Keep a backup").await;
+    shoot(&page, "11-backup").await;
+    page.press("button", "Later").await;
+    page.run(&format!("location.hash = '#/c/{conversation}'"))
+        .await;
 
     // A conversation as people have them.
     bob.wait_role(&conversation, &alice_id, "member");
@@ -162,6 +174,45 @@ async fn screenshots_of_every_view() {
     alice.rpc("message.send", json!({"account": alice.account(), "conversation": conversation, "body": "I bring tea. `two` flasks", "replyTo": bridge}));
     bubble(&page, "I bring tea. two flasks").await;
     checked(&page).await;
+    // What the other thinks of it, and second thoughts.
+    let said = |text: &str| {
+        let text = text.to_owned();
+        let page = &page;
+        async move {
+            let id = page.run(&format!("return [...document.querySelectorAll('[data-testid=message]')].find(e => e.innerText.includes({})).id.slice(2)", json!(text))).await;
+            id.as_str().unwrap_or_default().to_owned()
+        }
+    };
+    let at = json!({"account": bob.account(), "conversation": conversation});
+    let with = |more: serde_json::Value| {
+        let mut all = at.clone();
+        if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object()) {
+            all.extend(more.clone());
+        }
+        all
+    };
+    let remember = said("Yes, I remember").await;
+    bob.rpc(
+        "message.react",
+        with(json!({"id": remember, "emoji": "👍"})),
+    );
+    let gasworks = said("old gasworks").await;
+    let mine = json!({"account": alice.account(), "conversation": conversation, "id": gasworks, "emoji": "❤️"});
+    alice.rpc("message.react", mine);
+    bob.rpc(
+        "message.react",
+        with(json!({"id": gasworks, "emoji": "❤️"})),
+    );
+    let course = said("Of course.").await;
+    bob.rpc(
+        "message.edit",
+        with(json!({"id": course, "body": "Of course!"})),
+    );
+    let slip = bob.send(&conversation, "Wrong window");
+    bubble(&page, "Wrong window").await;
+    bob.rpc("message.delete", with(json!({"id": slip})));
+    page.wait_text("This message was deleted.").await;
+    checked(&page).await;
     shoot(&page, "12-conversation").await;
     shoot_contrast(&page, "12-conversation").await;
 
@@ -175,30 +226,193 @@ async fn screenshots_of_every_view() {
     page.press("button", "Details").await;
     page.find("[data-testid=member]").await;
     shoot(&page, "14-details").await;
-    page.press("button", "Block").await;
-    shoot(&page, "15-block").await;
-    page.press("button", "Cancel").await;
+    page.run("document.querySelectorAll('[data-testid=member] .member')[0].click()")
+        .await;
+    shoot(&page, "15-details-person").await;
+
+    // What one can do with a message: at hand, in its panel, by keyboard.
+    page.press("button", "Close").await;
+    page.hover(&format!("#m-{gasworks} .bubble")).await;
+    painted(&page).await;
+    page.shot("35-hover-desktop-light").await;
+    for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
+        for look in ["light", "dark"] {
+            page.screen(width, height, &[("prefers-color-scheme", look)])
+                .await;
+            painted(&page).await;
+            page.run(&format!(
+                "const e = document.getElementById('m-{gasworks}'); e.scrollIntoView({{block: 'start'}}); e.focus()"
+            ))
+            .await;
+            page.key("Enter").await;
+            page.find("[data-testid=menu]").await;
+            painted(&page).await;
+            page.shot(&format!("35-menu-{device}-{look}")).await;
+            page.press("button", "More emoji").await;
+            painted(&page).await;
+            page.shot(&format!("36-emoji-{device}-{look}")).await;
+            page.key("Escape").await;
+            page.until(
+                "the panel to close",
+                "return !document.querySelector('[data-testid=menu]')",
+            )
+            .await;
+        }
+    }
+    page.screen(DESKTOP.0, DESKTOP.1, &[]).await;
+    page.run(&format!("document.getElementById('m-{gasworks}').focus()"))
+        .await;
+    page.key("r").await;
+    page.wait_text("Reply to Bob Okonkwo").await;
+    shoot(&page, "37-reply").await;
+    page.key("Escape").await;
+    page.run("document.querySelector('#composer').focus()")
+        .await;
+    page.key("ArrowUp").await;
+    page.wait_text("Editing your message").await;
+    shoot(&page, "37-edit").await;
+    page.key("Escape").await;
+    page.run(&format!(
+        "document.getElementById('m-{}').focus()",
+        said("Are you coming").await
+    ))
+    .await;
+    page.key("Delete").await;
+    page.wait_text("This message will be deleted").await;
+    page.shot("37-deleting-desktop-light").await;
+    page.press("button", "Undo").await;
+    bubble(&page, "Are you coming on Saturday?").await;
+
+    // Searching here.
+    page.key("Ctrl+f").await;
+    page.fill("Words in this conversation", "the").await;
+    page.find("[data-testid=hit]").await;
+    shoot(&page, "38-find").await;
+    page.press("button", "Close").await;
 
     // A group.
+    for (friend, id) in [(&cat, &cat_id), (&denys, &denys_id)] {
+        let two = alice.add_contact(id);
+        friend.wait_request_for(&two);
+        friend.accept(&two);
+        alice.wait_role(&two, id, "member");
+    }
     page.press("button", "New group").await;
     page.fill("Name of the group", "Bird watchers").await;
-    page.press("checkbox", "BO Bob Okonkwo").await;
+    page.give_picture(
+        "[data-testid=photo-file]",
+        ["#7fb2c9", "#c9b37f", "#f4e9c8"],
+    )
+    .await;
+    page.find(".photo img").await;
+    page.fill("Who is invited", "bob\n").await;
+    page.fill("Who is invited", "cath\n").await;
+    page.named("button", "Take Bob Okonkwo out").await;
     shoot(&page, "16-new-group").await;
+    page.press("button", "Join a group by its address").await;
+    page.named("heading", "Join a group").await;
+    shoot(&page, "16-join-group").await;
+    page.press("button", "Close").await;
+    page.press("button", "New group").await;
+    page.fill("Name of the group", "Bird watchers").await;
+    page.give_picture(
+        "[data-testid=photo-file]",
+        ["#7fb2c9", "#c9b37f", "#f4e9c8"],
+    )
+    .await;
+    page.find(".photo img").await;
+    for who in ["bob\n", "cath\n", "денис\n"] {
+        page.fill("Who is invited", who).await;
+    }
     page.press("button", "Make the group").await;
     page.named("textbox", "Message to Bird watchers").await;
     let group = bob.wait_request();
-    bob.accept(&group);
-    page.wait_text("Bob Okonkwo joined").await;
+    for friend in [&bob, &cat, &denys] {
+        friend.wait_request_for(&group);
+        friend.accept(&group);
+    }
+    for id in [&bob.id(), &cat_id, &denys_id] {
+        alice.wait_role(&group, id, "member");
+    }
     bob.send(&group, "Here we all are");
     bubble(&page, "Here we all are").await;
+    cat.wait_text_or_history(&group, "Here we all are");
+    cat.send(
+        &group,
+        "I have my grandmother’s binoculars. Does anybody need a pair?",
+    );
+    bubble(
+        &page,
+        "I have my grandmother’s binoculars. Does anybody need a pair?",
+    )
+    .await;
     page.fill("Message to Bird watchers", "Welcome!\n").await;
     bubble(&page, "Welcome!").await;
+    denys.wait_text_or_history(&group, "Welcome!");
+    denys.send(&group, "BUY CHEAP BINOCULARS!!! https://example.org/cheap");
+    bubble(&page, "BUY CHEAP BINOCULARS!!! https://example.org/cheap").await;
     checked(&page).await;
     shoot(&page, "17-group").await;
     page.press("button", "Details").await;
+    page.find("[data-testid=member]").await;
     shoot(&page, "18-group-details").await;
     page.press("button", "Invite someone").await;
     shoot(&page, "19-invite").await;
+    page.press("button", "Close").await;
+    page.press("button", "Edit").await;
+    page.named("textbox", "Description").await;
+    page.fill("Description", "Saturdays at dusk, at the old gasworks")
+        .await;
+    shoot(&page, "19-edit-group").await;
+    page.press("button", "Save").await;
+    page.wait_text("You changed the title, description or picture")
+        .await;
+
+    // One of them is banned.
+    page.until(
+        "Denys among the members",
+        "const e = [...document.querySelectorAll('[data-testid=member] .member')].find(e => e.innerText.includes('Денис')); e?.click(); return !!e",
+    )
+    .await;
+    page.named("button", "Ban…").await;
+    page.run("document.querySelector('.does').scrollIntoView({block: 'center'})")
+        .await;
+    shoot(&page, "39-member").await;
+    page.press("button", "Ban…").await;
+    page.named("heading", "Ban Денис Шевченко?").await;
+    shoot(&page, "39-ban").await;
+    page.press("button", "Ban Денис Шевченко").await;
+    page.wait_text("Денис Шевченко was banned").await;
+    page.until(
+        "the banned among those who are gone",
+        "const e = document.querySelector('.gone-people'); if (e) e.open = true; return !!e",
+    )
+    .await;
+    shoot(&page, "39-banned").await;
+    page.press("button", "Leave the group").await;
+    shoot(&page, "39-leave").await;
+    page.press("button", "Cancel").await;
+    page.press("button", "Close").await;
+    let theirs = Browser::open(&mut lab, &away).await;
+    theirs.go(denys.url()).await;
+    theirs.named("heading", "Conversations").await;
+    theirs.run(&format!("location.hash = '#/c/{group}'")).await;
+    theirs
+        .wait_text("The admins have banned you from this group")
+        .await;
+    shoot(&theirs, "40-banned-me").await;
+    theirs.close().await;
+
+    // A public group, and its address.
+    page.press("button", "New group").await;
+    page.fill("Name of the group", "Neighbourhood").await;
+    page.run("document.querySelector('input[value=public]').click()")
+        .await;
+    page.press("button", "Make the group").await;
+    page.named("textbox", "Message to Neighbourhood").await;
+    page.press("button", "Details").await;
+    page.find("[data-testid=group-address]").await;
+    shoot(&page, "41-public").await;
     page.press("button", "Close").await;
 
     // What was said elsewhere meanwhile is unread.
@@ -210,6 +424,11 @@ async fn screenshots_of_every_view() {
     page.named("heading", "Pick a conversation").await;
     shoot(&page, "20-list").await;
     shoot_contrast(&page, "20-list").await;
+    page.key("Ctrl+Shift+F").await;
+    page.fill("Search", "binoculars").await;
+    page.find("[data-testid=hit]").await;
+    shoot(&page, "20-search").await;
+    page.key("Escape").await;
 
     // Two days: in a time zone where it was midnight a minute ago.
     let minutes = page
@@ -281,6 +500,7 @@ async fn screenshots_of_every_view() {
     for (name, place) in [
         ("31-arabic-details", format!("#/c/{conversation}/details")),
         ("32-arabic-group", format!("#/c/{group}")),
+        ("32-arabic-group-details", format!("#/c/{group}/details")),
         ("33-arabic-settings", "#/settings".into()),
         ("34-arabic-list", "#/".into()),
     ] {
@@ -288,6 +508,9 @@ async fn screenshots_of_every_view() {
         page.find("main").await;
         shoot(&page, name).await;
     }
+    page.press("button", "مجموعة جديدة").await;
+    page.find("#group-title").await;
+    shoot(&page, "35-arabic-new-group").await;
     page.run("localStorage.removeItem('starling.language')")
         .await;
 

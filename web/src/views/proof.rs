@@ -1,7 +1,7 @@
 //! The proof of a message: who signed it, who vouches for them, and that this page checked.
 
 use crate::browser::full_time;
-use crate::parts::{Icon, icon};
+use crate::parts::{Icon, icon, turning_icon};
 use crate::say::{t, tf, tn};
 use crate::state::{Place, State};
 use crate::worker::{Proof as Found, Verdict};
@@ -29,8 +29,9 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         <aside class="pane details-pane" aria-label=t("proof/title")>
             <super::conversation::Grip side="details" />
             <header class="pane-head">
+                <button class="icon-button back" type="button" aria-label=t("common/back") on:click=move |_| Place::Conversation(id).go()>{turning_icon(Icon::Back)}</button>
                 <div class="titles"><h2>{t("proof/title")}</h2></div>
-                <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
+                <button class="icon-button wide-only" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
             </header>
             <div class="pane-body" tabindex="0" data-testid="proof-panel">
                 <div class="part">
