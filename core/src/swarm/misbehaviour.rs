@@ -31,6 +31,9 @@ pub enum Misbehaviour {
     /// The message cannot be read or has no type.
     #[error("{0}")]
     MalformedMessage(BadMessage),
+    /// A first commit with a mode that nobody here knows.
+    #[error("it is of a kind ({0}) that this program does not know")]
+    UnknownMode(String),
     /// A first commit that is not this conversation's.
     #[error("it begins another conversation")]
     ForeignRoot,
@@ -60,6 +63,9 @@ pub enum Misbehaviour {
     /// The device's account is neither member nor admin.
     #[error("its author is not a member")]
     NotAMember,
+    /// Its device was banned before; the rest of the account was not.
+    #[error("its device is banned")]
+    BannedDevice,
     /// A certificate was no longer valid when the commit was made.
     #[error("the certificate {0} had expired")]
     CertificateExpired(TreePath),
@@ -230,6 +236,15 @@ impl Misbehaviour {
         text.chars()
             .take_while(char::is_ascii_alphanumeric)
             .collect()
+    }
+}
+
+impl From<BadMessage> for Misbehaviour {
+    fn from(bad: BadMessage) -> Self {
+        match bad {
+            BadMessage::UnknownMode(mode) => Misbehaviour::UnknownMode(mode),
+            other => Misbehaviour::MalformedMessage(other),
+        }
     }
 }
 
