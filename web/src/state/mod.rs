@@ -77,8 +77,8 @@ pub(crate) enum Question {
     Shortcuts,
     /// Whether to leave a conversation.
     Leave(ConversationId),
-    /// The address of a group to join.
-    JoinGroup,
+    /// The address of a group to join; it may be known already.
+    JoinGroup(Option<String>),
     /// Whether to vote for a ban, or for the end of one.
     Vote(ConversationId, AccountId, BallotAction),
     /// Whether to remove an account from this device.

@@ -169,9 +169,9 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
             <p>{words}</p>
             <div class="row">
                 {(why == ReadOnly::Refused).then(|| view! {
-                    <button class="button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
+                    <button class="button small-button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
                 })}
-                <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{t("closed/remove")}</button>
+                <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{t("closed/remove")}</button>
             </div>
         </div>
     })

@@ -4,7 +4,7 @@ use super::closed::Refusal;
 use super::questions::Failure;
 use super::votes::OpenVotes;
 use crate::browser;
-use crate::parts::{ConversationFace, Icon, PersonFace, Photo, icon, turning_icon};
+use crate::parts::{ConversationFace, Icon, PersonFace, Photo, Qr, icon, turning_icon};
 use crate::say::{t, tf, tn};
 use crate::state::{Place, Question, State};
 use crate::timeline::short_id;
@@ -64,8 +64,10 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
                 {move || peer.get().map(|peer| view! {
                     <div class="part">
                         <h3>{t("details/address")}</h3>
+                        <p class="small quiet">{t("details/address-help")}</p>
                         <p class="address">{peer.to_hex()}</p>
                         <super::address::Copying text=peer.to_hex() />
+                        <details><summary>{t("details/address-qr")}</summary><Qr text=format!("jami:{}", peer.to_hex()) label=t("details/address-qr") /></details>
                     </div>
                 })}
                 {move || conversation.with(|c| c.address.clone()).map(|address| view! {

@@ -15,6 +15,7 @@ use starling_core::api::{
     ConversationMode, ConversationUpdateParams,
 };
 use starling_core::id::{AccountId, ConversationId};
+use starling_core::swarm::public::{Address, BadAddress};
 use wasm_bindgen_futures::spawn_local;
 
 /// People to pick: those chosen as chips, a field to look for more, and who fits.
@@ -246,7 +247,7 @@ pub(crate) fn NewGroup() -> impl IntoView {
             </fieldset>
             <Failure error=error />
             <div class="row between">
-                <button class="button plain" type="button" on:click=move |_| state.question.set(Some(Question::JoinGroup))>{t("group/join-instead")}</button>
+                <button class="button plain small-button" type="button" on:click=move |_| state.question.set(Some(Question::JoinGroup(None)))>{t("group/join-instead")}</button>
                 <button class="button main" type="submit" disabled=move || busy.get()>{t("group/go")}</button>
             </div>
         </form>
@@ -254,9 +255,10 @@ pub(crate) fn NewGroup() -> impl IntoView {
 }
 
 #[component]
-pub(crate) fn JoinGroup() -> impl IntoView {
+pub(crate) fn JoinGroup(known: String) -> impl IntoView {
     let state = State::get();
-    let address = RwSignal::new(String::new());
+    let address = RwSignal::new(known);
+    let wrong = RwSignal::new(None::<BadAddress>);
     let error = RwSignal::new(None::<ApiError>);
     let busy = RwSignal::new(false);
     let submit = move |event: web_sys::SubmitEvent| {
@@ -264,12 +266,13 @@ pub(crate) fn JoinGroup() -> impl IntoView {
         let Some(account) = state.account_id.get_untracked() else {
             return;
         };
-        busy.set(true);
         error.set(None);
-        let params = ConversationJoinParams {
-            account,
-            address: address.get_untracked().trim().to_owned(),
+        let address = match address.get_untracked().parse::<Address>() {
+            Ok(address) => address.to_string(),
+            Err(bad) => return wrong.set(Some(bad)),
         };
+        busy.set(true);
+        let params = ConversationJoinParams { account, address };
         spawn_local(async move {
             match state.bridge().call::<ConversationJoin>(params).await {
                 Ok(conversation) => {
@@ -290,8 +293,15 @@ pub(crate) fn JoinGroup() -> impl IntoView {
             <div class="field">
                 <label for="join-address">{t("join/address")}</label>
                 <textarea id="join-address" class="input mono" dir="ltr" rows="3" autocomplete="off" autocapitalize="off" spellcheck="false" required prop:value=address
-                    on:input=move |event| { address.set(event_target_value(&event)); error.set(None); }></textarea>
+                    on:input=move |event| { address.set(event_target_value(&event)); error.set(None); wrong.set(None); }></textarea>
             </div>
+            {move || wrong.get().map(|bad| {
+                let key = match bad {
+                    BadAddress::NobodyToAsk => "join/nobody-to-ask",
+                    BadAddress::NotAnAddress | BadAddress::TooManyToAsk => "join/bad-address",
+                };
+                view! { <p class="note error" role="alert">{t(key)}</p> }
+            })}
             <Failure error=error />
             <div class="row end"><button class="button main" type="submit" disabled=move || busy.get() || address.with(|a| a.trim().is_empty())>
                 {move || if busy.get() { t("join/joining") } else { t("join/go") }}</button></div>

@@ -503,10 +503,9 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     // Room at the end of the last line, as wide as what stands there.
     let room = move || {
         let edited = message.with(|m| !m.edits.is_empty() && !is_deleted(m));
-        match edited {
-            true => format!("{} {}", t("message/edited"), clock(sent_at)),
-            false => clock(sent_at),
-        }
+        let edited = edited.then(|| t("message/edited"));
+        let time = last.then(|| clock(sent_at));
+        [edited, time].into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
     let author_hue = hue(&author.to_hex()).to_string();
     Some(view! {

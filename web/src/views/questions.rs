@@ -1,6 +1,6 @@
 //! One question at a time, over the page.
 
-use super::address::Address;
+use super::address::Address as OwnAddress;
 use super::error_in_words;
 use super::group::{Invite, JoinGroup, NewGroup};
 use super::list::matching;
@@ -16,6 +16,7 @@ use starling_core::api::{
     MemberRole, ReadOnly,
 };
 use starling_core::id::{AccountId, ConversationId};
+use starling_core::swarm::public::Address;
 use wasm_bindgen_futures::spawn_local;
 
 /// Whatever is asked now.
@@ -30,12 +31,12 @@ pub(crate) fn Questions() -> impl IntoView {
             Question::NewGroup => view! { <Sheet title=t("group/title") on_close=close><NewGroup /></Sheet> }.into_any(),
             Question::Invite(id) => view! { <Sheet title=t("invite/title") on_close=close><Invite id=id /></Sheet> }.into_any(),
             Question::Address => {
-                view! { <Sheet title=t("address/title") on_close=close><p class="quiet">{t("address/lead")}</p><div class="stack sheet-address"><Address /></div></Sheet> }
+                view! { <Sheet title=t("address/title") on_close=close><p class="quiet">{t("address/lead")}</p><div class="stack sheet-address"><OwnAddress /></div></Sheet> }
                     .into_any()
             }
             Question::Palette => view! { <Sheet title=t("palette/title") on_close=close class="palette"><Palette /></Sheet> }.into_any(),
             Question::Shortcuts => view! { <Sheet title=t("keys/title") on_close=close><Shortcuts /></Sheet> }.into_any(),
-            Question::JoinGroup => view! { <Sheet title=t("join/title") on_close=close><JoinGroup /></Sheet> }.into_any(),
+            Question::JoinGroup(address) => view! { <Sheet title=t("join/title") on_close=close><JoinGroup known=address.unwrap_or_default() /></Sheet> }.into_any(),
             Question::Vote(id, person, action) => {
                 let name = untrack(|| state.name_of(&person));
                 let title = match action {
@@ -78,7 +79,12 @@ fn AddPerson() -> impl IntoView {
         let Some(account) = state.account_untracked() else {
             return;
         };
-        let id = match AccountId::from_address(&address.get_untracked()) {
+        // A group's address was pasted where a person's belongs.
+        let text = address.get_untracked();
+        if text.trim().parse::<Address>().is_ok() {
+            return state.question.set(Some(Question::JoinGroup(Some(text))));
+        }
+        let id = match AccountId::from_address(&text) {
             Ok(id) if id == account.jami_id => return wrong.set(Some(t("add/own-address"))),
             Ok(id) => id,
             Err(_) => return wrong.set(Some(t("add/bad-address"))),
@@ -286,7 +292,7 @@ fn Palette() -> impl IntoView {
         let actions = [
             (Goal::Question(Question::AddPerson), t("list/add-person")),
             (Goal::Question(Question::NewGroup), t("list/new-group")),
-            (Goal::Question(Question::JoinGroup), t("join/title")),
+            (Goal::Question(Question::JoinGroup(None)), t("join/title")),
             (Goal::Question(Question::Address), t("list/show-address")),
             (Goal::Place(Place::Settings), t("rail/settings")),
             (Goal::Question(Question::Shortcuts), t("rail/shortcuts")),
