@@ -217,6 +217,32 @@ async fn who_is_not_let_in_hears_nothing() {
 }
 
 #[tokio::test]
+async fn who_asks_before_being_let_in_is_answered_then() {
+    let world = Arc::new(World::default());
+    let open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let may = open.clone();
+    let policy: starling_bridge::peer::Policy =
+        Arc::new(move |_, _| may.load(std::sync::atomic::Ordering::SeqCst));
+    let mut bob = peer_with(&world, &bob(), policy).await;
+    let alice = peer(&world, &alice()).await;
+    let mut events = alice.manager.events();
+    let name = git(&bob);
+    let opening = {
+        let (manager, device, name) = (alice.manager.clone(), bob.device, name.clone());
+        tokio::spawn(async move { manager.open(&device, None, name).await })
+    };
+    while events.recv().await.unwrap().state != LinkState::Negotiating {}
+    tokio::time::timeout(std::time::Duration::from_millis(300), events.recv())
+        .await
+        .unwrap_err();
+    open.store(true, std::sync::atomic::Ordering::SeqCst);
+    bob.manager.policy_changed();
+    let mut theirs = bob.incoming.recv().await.unwrap().accept();
+    let mut ours = opening.await.unwrap().unwrap();
+    exchange(&mut ours, &mut theirs).await;
+}
+
+#[tokio::test]
 async fn errors_have_names() {
     let world = Arc::new(World::default());
     let (alice, bob) = (peer(&world, &alice()).await, peer(&world, &bob()).await);

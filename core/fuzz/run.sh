@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for SECONDS (default 10), two at a time, or only those named.
+# Runs the fuzz targets, two at a time: all of them, or only those named.
 #
-#   run.sh [SECONDS [TARGET...]]
+#   run.sh [SECONDS [TARGET...]]   so long each, whatever was done before (default 10)
+#   run.sh minute                  each for a minute, once: see below
 #
 # A finding is written to core/fuzz/artifacts/ and fails the run; to see it again:
 #   FUZZ_TARGET=TARGET target/fuzz/*/release/fuzz core/fuzz/artifacts/TARGET-crash-...
+#
+# `minute` is what a test run from nothing wants. In target/fuzz/done it keeps which code each target has
+# run with. The first time a target gets its minute; when its code has changed since, a quarter of one, since it goes
+# on from the inputs it found then; and with the same code it is passed over, and said to be.
+#
+# The inputs found are kept in ~/.cache/starling/fuzz (or $STARLING_FUZZ_CORPUS), for all work trees of this machine.
 #
 # libFuzzer's instrumentation is in stable rustc (the flags below are what
 # cargo-fuzz passes, without a sanitizer: the code under test forbids unsafe).
@@ -18,19 +25,36 @@ target_dir=${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz
 # An explicit target keeps the flags away from build scripts.
 CARGO_TARGET_DIR=$target_dir cargo build --quiet --release --locked --target "$host"
 export program=$target_dir/$host/release/fuzz seconds
+export done_dir=$target_dir/done corpora=${STARLING_FUZZ_CORPUS:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/fuzz}
 
-mkdir -p corpus artifacts
+# What the targets consist of; line numbers for debuggers are no part of it.
+objcopy --strip-debug "$program" "$program.stripped" 2>/dev/null || cp "$program" "$program.stripped"
+code=$(sha256sum <"$program.stripped")
+export code=${code%% *}
+rm -f "$program.stripped"
+
+mkdir -p "$corpora" "$done_dir" artifacts
 [ -d seeds ] || ./seeds.pl ../tests/data seeds
 
 run_one() {
-    local target=$1 corpus=corpus/$1 log=artifacts/$1.log seeds=()
+    local target=$1 corpus=$corpora/$1 log=artifacts/$1.log seeds=() stamp=$done_dir/$1 time=$seconds why= before=
+    if [ "$time" = minute ]; then
+        before=$(cat "$stamp" 2>/dev/null || true)
+        case $before in
+        "$code") echo "fuzz $target: passed over, it has run with this very code"; return ;;
+        "") time=60 ;;
+        *) time=15 why=", its code is new since its minute" ;;
+        esac
+    fi
     mkdir -p "$corpus"
     # The room is the name's first word.
     [ ! -d "seeds/${target%%_*}" ] || seeds=("seeds/${target%%_*}")
     # No -fork: a finding ends the target's run. Input below 64 KiB, as seeds are.
-    if FUZZ_TARGET=$target "$program" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
+    if FUZZ_TARGET=$target "$program" "$corpus" "${seeds[@]}" -max_total_time="$time" -timeout=10 -rss_limit_mb=2048 \
         -max_len=65536 -artifact_prefix="artifacts/$target-" -print_final_stats=1 >"$log" 2>&1; then
-        echo "fuzz $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, nothing found"
+        echo "fuzz $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $time s$why, nothing found"
+        # Less than a minute is none, unless there was one before.
+        if [ "$time" -ge 60 ] || [ -n "$before" ]; then echo "$code" >"$stamp"; fi
     else
         tail -n 25 "$log"
         echo "fuzz $target: FAILED, see $PWD/$log"

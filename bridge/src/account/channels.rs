@@ -4,9 +4,12 @@ use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::{SILENCE, serve};
 use crate::peer::{Channel, Incoming};
+use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
 use starling_core::api::Event;
 use starling_core::drt;
+use starling_core::git::Repository;
+use starling_core::git::object::Kind;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
@@ -47,17 +50,25 @@ impl Account {
                 device: server,
                 conversation,
             } if server == own => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
                         account.serve_git(channel, c, id, device).await;
                     });
                 }
+                Some(c) if c.snapshot().role(&id).is_some() => {
+                    let account = self.clone();
+                    self.spawn_for(&c.clone(), async move {
+                        account.serve_ban(incoming, c, id, device).await;
+                    });
+                }
                 _ => incoming.decline(),
             },
+            // Those who were asked in as well: a daemon opens it as soon as it has joined, which we
+            // learn later; one that is declined once looks for others, and may find none.
             ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().takes_part(&id) => {
+                Some(c) if c.snapshot().may_fetch(&id) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
@@ -129,7 +140,7 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
-        let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
+        let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
             channel,
             conversation.id,
@@ -142,6 +153,40 @@ impl Account {
                 }
             },
         );
+        tokio::join!(serving, note);
+    }
+
+    /// Serves somebody who is banned: up to the commit that says so, and nothing after it.
+    async fn serve_ban(
+        self: Arc<Self>,
+        incoming: Incoming,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
+        let ban = conversation.ask(move |r| r.unaware_of(&id, &device)).await;
+        let Ok(Some(ban)) = ban else {
+            return incoming.decline();
+        };
+        let store = Arc::new(UpTo {
+            store: conversation.store.clone(),
+            head: ban,
+        });
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let note = async {
+            while let Some(commit) = told.recv().await {
+                self.note_fetched(&conversation, id, device, commit).await;
+                // Nothing is left to say to them.
+                self.enforce();
+            }
+        };
+        let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
+        let channel = incoming.accept();
+        let serving = serve(channel, conversation.id, store, allowed, move |event| {
+            if let Served::UpToDate(commit) | Served::Sent(commit) = event {
+                let _ = tell.send(commit);
+            }
+        });
         tokio::join!(serving, note);
     }
 
@@ -287,6 +332,26 @@ impl Account {
             tracing::debug!(%device, %e, "the card was not taken");
             self.shared().shown.remove(&device);
         }
+    }
+}
+
+/// A repository as it was at a commit.
+struct UpTo {
+    store: Arc<ObjectStore>,
+    head: ObjectId,
+}
+
+impl Repository for UpTo {
+    fn head(&self) -> Option<ObjectId> {
+        Some(self.head)
+    }
+
+    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        Repository::object(&*self.store, id)
+    }
+
+    fn contains(&self, id: &ObjectId) -> bool {
+        Repository::contains(&*self.store, id)
     }
 }
 

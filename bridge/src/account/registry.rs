@@ -433,8 +433,10 @@ impl Account {
         self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Banned
     }
 
-    /// Ends the connections of those who may not connect any more.
+    /// Ends the connections of those who may not connect any more, and looks again at the requests
+    /// of those who may now.
     pub(super) fn enforce(&self) {
+        self.peers.policy_changed();
         for (_, id) in self.peers.connected() {
             if !self.lets_in(&id) {
                 self.peers.close_account(&id);
@@ -449,10 +451,12 @@ impl Account {
         }
         *peer == self.jami_id()
             || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
-            || self
-                .conversations()
-                .iter()
-                .any(|c| c.snapshot().may_fetch(peer))
+            || self.knocks_at(peer)
+            || self.conversations().iter().any(|c| {
+                let snapshot = c.snapshot();
+                // Who was banned may come once more, to hear of it.
+                snapshot.may_fetch(peer) || snapshot.unaware.contains(peer)
+            })
     }
 
     /// The archive with what the account knows now, under its own password.

@@ -2,6 +2,7 @@
 
 use super::certificates::CertificateStore;
 use super::channel::Channel;
+use super::held::Held;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
 use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
@@ -105,6 +106,9 @@ pub enum OpenError {
     /// The request could not be sent.
     #[error("the request could not be sent: {0}")]
     Signalling(#[from] SignallingError),
+    /// We do not let the device's owner in.
+    #[error("the device's owner is not let in")]
+    NotLetIn,
     /// The device did not answer the request: it is off, or does not let us in.
     #[error("the device does not answer")]
     NoAnswer,
@@ -272,6 +276,7 @@ struct Inner {
     events: broadcast::Sender<LinkEvent>,
     incoming: mpsc::Sender<Incoming>,
     lookups: Semaphore,
+    held: Held,
     ended: CancellationToken,
 }
 
@@ -327,6 +332,7 @@ impl PeerManager {
             events: broadcast::Sender::new(EVENT_QUEUE),
             incoming,
             lookups: Semaphore::new(config.limits.lookups),
+            held: Held::default(),
             ended: ended.clone(),
             signalling,
             config,
@@ -412,6 +418,11 @@ impl PeerManager {
     /// The devices that an account announces, now and from now on, ours included if it is ours.
     pub fn watch_devices(&self, account: AccountId) -> mpsc::Receiver<Presence> {
         self.inner.signalling.watch_devices(account)
+    }
+
+    /// Who may connect has changed: requests that were not let in are looked at again.
+    pub fn policy_changed(&self) {
+        self.inner.held.look_again();
     }
 
     /// The network changed: every peer has to give a sign of life, or its connections end.
@@ -689,8 +700,14 @@ impl Inner {
         let short = DeviceShortId::of_key(&signal.from);
         let chain = self.certificate(device, Some(short)).await?;
         drop(lookup);
-        if !(self.config.policy)(&chain.account_id(), &device) {
-            return Err(OpenError::Declined);
+        let account = chain.account_id();
+        let may = || (self.config.policy)(&account, &device);
+        let let_in = tokio::select! {
+            () = self.ended.cancelled() => return Err(OpenError::Closed),
+            let_in = self.held.let_in(device, signal.request.id, may) => let_in,
+        };
+        if !let_in {
+            return Err(OpenError::NotLetIn);
         }
         self.pin(&chain);
         let (setup, ice_msg) = self.prepare(&chain, Role::Controlling, Some(text))?;

@@ -7,6 +7,7 @@
 mod certificates;
 mod channel;
 mod dht_signalling;
+mod held;
 mod link;
 mod manager;
 mod net;

@@ -201,6 +201,22 @@ impl Repository<'_> {
         Ok(out)
     }
 
+    /// The devices that are banned, whosever they are.
+    pub fn banned_devices(&mut self) -> Result<BTreeSet<DeviceId>, WriteError> {
+        let tree = self.tree()?;
+        let files = self.judge.trees.list(tree, &["banned", "devices"])?;
+        Ok(files
+            .iter()
+            .filter_map(|(name, _)| name.strip_suffix(".crt")?.parse().ok())
+            .collect())
+    }
+
+    /// Whose a device is by its certificate, also when it is banned. `None`: it is not there.
+    pub fn owner(&mut self, device: DeviceId) -> Result<Option<AccountId>, WriteError> {
+        let tree = self.tree()?;
+        Ok(self.judge.owner(tree, device)?)
+    }
+
     /// How the vote for or against somebody stands, with no vote cast as well.
     pub fn ballot(
         &mut self,

@@ -1,5 +1,6 @@
 //! Building the page: cargo, wasm-bindgen, names with hashes, compression.
 
+use crate::bindgen;
 use crate::describe::{self, Part};
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
@@ -16,8 +17,8 @@ const STAMP: &str = ".made-from";
 /// Raise it when the same input gives another page.
 const RECIPE: &str = "1";
 
-/// Builds the page into `dist/`.
-pub(crate) fn page(workspace: &Path, release: bool) -> Result<()> {
+/// Builds the page into `dist`, or where the description says: `dist/`.
+pub(crate) fn page(workspace: &Path, release: bool, dist: Option<&Path>) -> Result<()> {
     let trunk = std::fs::read_to_string(workspace.join("Trunk.toml")).context("Trunk.toml")?;
     let settings = describe::settings(&trunk).context("Trunk.toml")?;
     let html_path = workspace.join(&settings.html);
@@ -28,7 +29,10 @@ pub(crate) fn page(workspace: &Path, release: bool) -> Result<()> {
     let source = html_path
         .parent()
         .context("the HTML file has no directory")?;
-    let dist = workspace.join(&settings.dist);
+    let dist = match dist {
+        Some(dist) => dist.to_path_buf(),
+        None => workspace.join(&settings.dist),
+    };
 
     let mut programs = elements.iter().filter_map(|e| match &e.part {
         Part::Rust {
@@ -60,7 +64,7 @@ pub(crate) fn page(workspace: &Path, release: bool) -> Result<()> {
     add(&mut seen, &std::fs::read(&wasm)?);
     let stamp = hex::encode(seen.finalize());
     if std::fs::read_to_string(dist.join(STAMP)).is_ok_and(|old| old == stamp) {
-        println!("page: nothing changed, {} stands", settings.dist.display());
+        println!("page: nothing changed, {} stands", dist.display());
         return Ok(());
     }
 
@@ -131,9 +135,9 @@ pub(crate) fn page(workspace: &Path, release: bool) -> Result<()> {
             "page: {} kB, {} kB with brotli, in {}",
             plain / 1000,
             brotli / 1000,
-            settings.dist.display()
+            dist.display()
         ),
-        None => println!("page: in {}", settings.dist.display()),
+        None => println!("page: in {}", dist.display()),
     }
     Ok(())
 }
@@ -187,12 +191,19 @@ fn compile(workspace: &Path, bin: &str, profile: &str) -> Result<PathBuf> {
     if !status.success() {
         bail!("the page's program does not compile");
     }
-    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+    let dir = if profile == "dev" { "debug" } else { profile };
+    Ok(target_dir(workspace)
+        .join(TARGET)
+        .join(dir)
+        .join(format!("{bin}.wasm")))
+}
+
+/// Where cargo puts what it makes.
+pub(crate) fn target_dir(workspace: &Path) -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => workspace.join(dir),
         None => workspace.join("target"),
-    };
-    let dir = if profile == "dev" { "debug" } else { profile };
-    Ok(target.join(TARGET).join(dir).join(format!("{bin}.wasm")))
+    }
 }
 
 fn has_target() -> bool {
@@ -209,13 +220,7 @@ fn has_target() -> bool {
 /// Makes the JavaScript side, and shrinks the program if there is something to do it with.
 fn bind(bin: &str, wasm: &Path, optimiser: Option<&WasmOpt>) -> Result<(Vec<u8>, Vec<u8>)> {
     let out = wasm.with_extension("bindgen");
-    let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
-    bindgen
-        .input_path(wasm)
-        .out_name(bin)
-        .typescript(false)
-        .web(true)?;
-    bindgen.generate(&out).context("wasm-bindgen")?;
+    bindgen::generate(bin, wasm, &out)?;
     let made = out.join(format!("{bin}_bg.wasm"));
     let program = match optimiser {
         Some(optimiser) => optimiser.run(&made)?,

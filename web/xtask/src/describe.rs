@@ -30,6 +30,10 @@ pub(crate) fn settings(text: &str) -> Result<Settings> {
         let value = build.get(key).and_then(toml::Value::as_str);
         Ok(value.with_context(|| format!("no build.{key}"))?.to_owned())
     };
+    ensure!(
+        build.get("no_sri").and_then(toml::Value::as_bool) == Some(true),
+        "build.no_sri must be true: xtask writes no digests into the page"
+    );
     Ok(Settings {
         html: get("target")?.into(),
         dist: get("dist")?.into(),
@@ -114,7 +118,7 @@ pub(crate) fn elements(html: &str) -> Result<Vec<Element>> {
             + 1;
         let tag = html.get(start..end).unwrap_or_default();
         from = end;
-        let attributes = attributes(tag)?;
+        let (_, attributes) = self::tag(tag)?;
         if !attributes.iter().any(|(name, _)| name == "data-trunk") {
             continue;
         }
@@ -176,15 +180,17 @@ pub(crate) fn elements(html: &str) -> Result<Vec<Element>> {
     Ok(found)
 }
 
-fn attributes(tag: &str) -> Result<Vec<(String, Option<String>)>> {
+/// The attributes of a tag, with their values, in order.
+pub(crate) type Attributes = Vec<(String, Option<String>)>;
+
+/// The name and the attributes of a tag. Values must be in double quotes.
+pub(crate) fn tag(tag: &str) -> Result<(&str, Attributes)> {
     let inner = tag
         .trim_start_matches('<')
         .trim_end_matches('>')
         .trim_end_matches('/');
-    let mut rest = inner
-        .split_once(char::is_whitespace)
-        .map_or("", |(_, rest)| rest)
-        .trim_start();
+    let (name, rest) = inner.split_once(char::is_whitespace).unwrap_or((inner, ""));
+    let mut rest = rest.trim_start();
     let mut found = Vec::new();
     while !rest.is_empty() {
         let end = rest
@@ -205,7 +211,7 @@ fn attributes(tag: &str) -> Result<Vec<(String, Option<String>)>> {
             rest = after.trim_start();
         }
     }
-    Ok(found)
+    Ok((name, found))
 }
 
 /// All files below a directory, sorted.

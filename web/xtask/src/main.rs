@@ -1,19 +1,31 @@
-//! Chores of this workspace: `cargo run -p xtask -- page [--release]` builds the page into `dist/`.
+//! Chores of this workspace: `cargo run -p xtask -- page [--release]` builds the page into `dist/`;
+//! `cargo run -p xtask -- agree` shows that Trunk builds the same one. Called `wasm-bindgen`, it is that.
 
+mod agree;
+mod bindgen;
 mod build;
 mod describe;
 
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 
-const USAGE: &str = "usage: cargo run -p xtask -- page [--release]";
+const USAGE: &str = "usage: cargo run -p xtask -- {page [--release] | agree}";
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args = std::env::args();
+    let name = args.next().unwrap_or_default();
+    let args: Vec<String> = args.collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if Path::new(&name)
+        .file_stem()
+        .is_some_and(|n| n == "wasm-bindgen")
+    {
+        return bindgen::command(&args);
+    }
     match args.as_slice() {
-        ["page"] => build::page(&workspace()?, false),
-        ["page", "--release"] => build::page(&workspace()?, true),
+        ["page"] => build::page(&workspace()?, false, None),
+        ["page", "--release"] => build::page(&workspace()?, true, None),
+        ["agree"] => agree::agree(&workspace()?),
         _ => bail!("{USAGE}"),
     }
 }

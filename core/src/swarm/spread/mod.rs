@@ -1,0 +1,708 @@
+//! How news travel: whom to tell of a new head, from whom to fetch and when, and who merges.
+//!
+//! A [`Spread`] decides for one conversation on one device. It is told what happens (a link, a
+//! notice, a commit, the end of a fetch) and the time, and is then asked with [`Spread::poll`] for
+//! what to do until there is nothing left; [`Spread::poll_timeout`] says when to ask again. It does
+//! no I/O, reads no clock and draws nothing: the same inputs give the same actions.
+//!
+//! Everything follows the state, no event has to be seen: a linked device that is known to have
+//! another head than ours, and was not told of ours, is told; a head that was heard of and is not
+//! here is fetched. So
+//!
+//! * news go to each linked device once, never back to where they came from, and only after they
+//!   really arrived here; while a device waits for its next notice, a newer head replaces the older;
+//! * one fetch a device at a time, and one a conversation as long as it gets on: what the first
+//!   device sends need not be loaded from the second; news during a fetch are looked at after it;
+//! * one owner of backoff a device, asked whatever the reason of a fetch is;
+//! * a head that broke a rule is not asked for again, whoever offers it;
+//! * who merges is decided by the devices' ids, so that two that meet do not merge at the same
+//!   moment, and then merge each other's merges.
+//!
+//! All memory is bounded: a few dozen bytes a linked device, [`MAX_REMEMBERED`] devices that are
+//! gone, [`MAX_REFUSED`] heads a device, [`MAX_ARRIVED`] heads that wait to be merged.
+//!
+//! ```
+//! # use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
+//! # use starling_core::swarm::merge::Relation;
+//! # use starling_core::id::{DeviceId, ObjectId};
+//! # use std::time::Duration;
+//! let (alice, bob) = (DeviceId([1; 32]), DeviceId([2; 32]));
+//! let (old, new) = (ObjectId([1; 20]), ObjectId([2; 20]));
+//! let now = Duration::ZERO;
+//! let mut spread = Spread::new(alice, Some(old));
+//! spread.linked(bob, Standing::Member, now);
+//! assert_eq!(spread.poll(now), Some(Action::Tell(bob, old)));
+//! spread.heard(bob, new, false, now);
+//! assert_eq!(spread.poll(now), Some(Action::Fetch(bob)));
+//! spread.fetched(bob, Ended::Well { head: new, relation: Relation::FastForward }, now);
+//! assert_eq!(spread.poll(now), Some(Action::Merge(new)));
+//! spread.settled(new, Some(new), &|head| *head == old || *head == new, now);
+//! assert_eq!(spread.poll(now), None, "Bob has it already");
+//! ```
+
+use super::merge::Relation;
+use crate::id::{DeviceId, ObjectId};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The first pause after a failed fetch; doubled with each further one.
+pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause: what the reference's users waited for hours, a person waits minutes.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// After connecting anew, the pause is cut to this from the last failure on...
+pub const RELIEVED_PAUSE: Duration = Duration::from_secs(4);
+
+/// ... and no more failures than this count: the pause after one more is about a minute...
+pub const RELIEVED_FAILURES: u32 = 6;
+
+/// ... but not more often than this: connecting again and again must not be a way to have us ask
+/// again and again.
+pub const RELIEF_GAP: Duration = Duration::from_secs(60);
+
+/// How long after a link came up a member is asked what it has, unless it says so itself before:
+/// other Starlings do at once, daemons expect to be asked. Longer than a notice takes across the world.
+pub const LOOK_AFTER: Duration = Duration::from_millis(300);
+
+/// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
+/// notice after a pause goes at once.
+pub const NOTICE_GAP: Duration = Duration::from_millis(50);
+
+/// How long a fetch may keep others from starting: an ordinary one takes some round trips, and a
+/// device that says nothing must not keep us from what others have.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Most fetches at once, however slow they are.
+pub const MAX_RUNNING: usize = 8;
+
+/// The pause before a merge that follows a merge of our own: longer than a notice and a fetch take
+/// between devices in one town. Daemons do not wait.
+pub const MERGE_SOON: Duration = Duration::from_millis(500);
+
+/// The pause of the second device in line: longer than a notice and a fetch take across the world.
+pub const MERGE_LATE: Duration = Duration::from_secs(3);
+
+/// What each further device in line waits longer.
+pub const MERGE_STEP: Duration = Duration::from_secs(1);
+
+/// The longest pause before a merge: with many devices ahead of us, some of them do merge.
+pub const MERGE_LAST: Duration = Duration::from_secs(8);
+
+/// Heads remembered as refused, per device.
+pub const MAX_REFUSED: usize = 64;
+
+/// Devices without a link whose failures and refusals are remembered.
+pub const MAX_REMEMBERED: usize = 256;
+
+/// Heads that arrived and wait to be merged; of more, the oldest is dropped, to be fetched again
+/// when it is heard of again.
+pub const MAX_ARRIVED: usize = 64;
+
+/// What a linked device is to the conversation, by its account's role at our head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Nothing, or banned: neither told nor listened to.
+    Outside,
+    /// Asked in: is told, and may tell us that it came in.
+    Invited,
+    /// Member or admin: is also asked what it has.
+    Member,
+}
+
+/// How a fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Well: the device's head is `head`, its objects are here and valid, and this is how it
+    /// stands to ours.
+    Well {
+        /// What the device has.
+        head: ObjectId,
+        /// `UpToDate` when it brought nothing.
+        relation: Relation,
+    },
+    /// Not now; later perhaps. `progressed`: a good part of it arrived and is kept, so that it is
+    /// worth going on soon.
+    Failed {
+        /// Whether the next attempt has less to do.
+        progressed: bool,
+    },
+    /// With a history that breaks the rules, up to this head. Never asked for again, from nobody:
+    /// so only what the commits themselves prove belongs here. An object that is missing or a bad
+    /// pack is the device's failure, not the head's.
+    Refused(ObjectId),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send the device a notice of this head.
+    Tell(DeviceId, ObjectId),
+    /// Fetch what the device has, then report with [`Spread::fetched`], in any case.
+    Fetch(DeviceId),
+    /// Make this head, whose objects are here and valid, part of the history: fast-forward or
+    /// merge. Then report with [`Spread::settled`], in any case.
+    Merge(ObjectId),
+}
+
+/// A wish to fetch from a device.
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    /// What it said it has; nothing: to see what it has.
+    head: Option<ObjectId>,
+    /// Not before.
+    from: Duration,
+    /// First come, first served.
+    turn: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    since: Duration,
+    head: Option<ObjectId>,
+    /// The device was thrown out meanwhile: what it sends does not count.
+    void: bool,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// Nothing: there is no link.
+    standing: Option<Standing>,
+    /// The head it was told of last over this link, and when.
+    told: Option<(ObjectId, Duration)>,
+    /// The head it said it has, or was fetched from it.
+    has: Option<ObjectId>,
+    want: Option<Want>,
+    running: Option<Running>,
+    failures: u32,
+    /// Histories that broke the rules: those pauses outlast a connection.
+    refusals: u32,
+    /// No fetch before this.
+    not_before: Duration,
+    /// When the last fetch failed.
+    failed_at: Duration,
+    relieved_at: Option<Duration>,
+    refused: BTreeSet<ObjectId>,
+}
+
+impl Peer {
+    fn hears(&self) -> bool {
+        self.standing >= Some(Standing::Invited)
+    }
+
+    /// Whether its fetch counts as one that gets on.
+    fn holds_others(&self, now: Duration) -> bool {
+        self.failures == 0
+            && self.refusals == 0
+            && self
+                .running
+                .is_some_and(|r| r.since.saturating_add(PATIENCE) > now)
+    }
+
+    fn pause(&mut self, now: Duration) {
+        self.failed_at = now;
+        self.not_before = now.saturating_add(pause(self.failures.max(self.refusals)));
+    }
+}
+
+/// A head whose objects are here.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    from: DeviceId,
+    /// When to take it in.
+    at: Duration,
+    turn: u64,
+}
+
+/// The pause after that many failures.
+pub fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_PAUSE)
+}
+
+/// The spread of one conversation's news, as one device sees it.
+#[derive(Debug)]
+pub struct Spread {
+    own: DeviceId,
+    head: Option<ObjectId>,
+    /// The head is a merge that was made here.
+    merged: bool,
+    /// Nothing is taken in any more, as after leaving.
+    only_tells: bool,
+    peers: BTreeMap<DeviceId, Peer>,
+    /// Who may have to be told.
+    to_tell: BTreeSet<DeviceId>,
+    arrived: BTreeMap<ObjectId, Arrived>,
+    /// The head that is being taken in.
+    entering: Option<ObjectId>,
+    turn: u64,
+}
+
+impl Spread {
+    /// For a conversation at a head, on the device `own`; without a head, for one that is still to
+    /// be copied from somebody.
+    pub fn new(own: DeviceId, head: Option<ObjectId>) -> Self {
+        Self {
+            own,
+            head,
+            merged: false,
+            only_tells: false,
+            peers: BTreeMap::new(),
+            to_tell: BTreeSet::new(),
+            arrived: BTreeMap::new(),
+            entering: None,
+            turn: 0,
+        }
+    }
+
+    /// From now on nothing is fetched or merged, others are told only: we left, and they are to know.
+    pub fn only_tell(&mut self) {
+        self.only_tells = true;
+        self.arrived.clear();
+        for peer in self.peers.values_mut() {
+            peer.want = None;
+        }
+    }
+
+    /// There is a link with a device, or what it is to the conversation may have changed: to be
+    /// called for every link at the start, for each new one, and for all after members changed.
+    pub fn linked(&mut self, device: DeviceId, standing: Standing, now: Duration) {
+        if device == self.own {
+            return;
+        }
+        let turn = self.next_turn();
+        let (look, cloning) = (!self.only_tells, self.head.is_none());
+        let peer = self.peers.entry(device).or_default();
+        let before = peer.standing.replace(standing);
+        if before.is_none() {
+            // Connecting anew: what failed over the old link may work now. Not so a bad history.
+            let relief = peer
+                .relieved_at
+                .is_none_or(|at| at.saturating_add(RELIEF_GAP) <= now);
+            if peer.failures > 0 && peer.refusals == 0 && relief {
+                peer.relieved_at = Some(now);
+                peer.failures = peer.failures.min(RELIEVED_FAILURES);
+                let cut = peer.failed_at.saturating_add(RELIEVED_PAUSE);
+                peer.not_before = peer.not_before.min(cut);
+            }
+        }
+        if standing == Standing::Outside {
+            peer.want = None;
+            peer.told = None;
+            peer.has = None;
+            if let Some(running) = &mut peer.running {
+                running.void = true;
+            }
+            self.drop_arrived_from(device, now);
+        } else if before != Some(standing) {
+            if standing == Standing::Member && look && peer.has.is_none() && peer.want.is_none() {
+                let wait = if cloning { Duration::ZERO } else { LOOK_AFTER };
+                peer.want = Some(Want {
+                    head: None,
+                    from: now.saturating_add(wait),
+                    turn,
+                });
+            }
+            self.to_tell.insert(device);
+        }
+    }
+
+    /// The link with a device is gone. A fetch that runs is still to be reported.
+    pub fn unlinked(&mut self, device: &DeviceId) {
+        if let Some(peer) = self.peers.get_mut(device) {
+            peer.standing = None;
+            peer.told = None;
+            peer.has = None;
+            peer.want = None;
+        }
+        self.to_tell.remove(device);
+        self.forget();
+    }
+
+    /// A device says that it has `head`; `known`: that is part of our history.
+    pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
+        let refused = self.is_refused(&head);
+        let turn = self.next_turn();
+        let here = known || self.arrived.contains_key(&head) || self.entering == Some(head);
+        let Some(peer) = self.peers.get_mut(&device).filter(|p| p.hears()) else {
+            return;
+        };
+        if refused {
+            return;
+        }
+        peer.has = Some(head);
+        if here || self.only_tells {
+            // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
+            peer.want = None;
+            let gap = |(_, at): (ObjectId, Duration)| at.saturating_add(NOTICE_GAP) <= now;
+            if self.only_tells && !known && peer.told.is_some_and(gap) {
+                // It does not know yet that we left.
+                peer.told = None;
+            }
+            self.to_tell.insert(device);
+        } else {
+            // A newer notice replaces the older one, and does not lose its turn.
+            let turn = peer.want.map_or(turn, |w| w.turn);
+            peer.want = Some(Want {
+                head: Some(head),
+                from: now,
+                turn,
+            });
+        }
+    }
+
+    /// A commit was written here.
+    pub fn wrote(&mut self, head: ObjectId, _now: Duration) {
+        self.move_to(Some(head), false);
+    }
+
+    /// A fetch has ended.
+    pub fn fetched(&mut self, device: DeviceId, how: Ended, now: Duration) {
+        let turn = self.next_turn();
+        let ours = self.head;
+        let mut arrived = None;
+        let Some(peer) = self.peers.get_mut(&device) else {
+            return;
+        };
+        let Some(running) = peer.running.take() else {
+            return;
+        };
+        if running.void {
+            return self.forget();
+        }
+        match how {
+            Ended::Well { head, relation } => {
+                if peer.hears() {
+                    peer.has = Some(head);
+                }
+                let new = relation != Relation::UpToDate;
+                if !new && running.head.is_some_and(|said| said != head) {
+                    // It said it had something, and had nothing. That may happen; not for ever.
+                    peer.failures = peer.failures.saturating_add(1);
+                    peer.pause(now);
+                } else {
+                    peer.failures = 0;
+                    peer.refusals = 0;
+                    peer.not_before = now;
+                }
+                if peer.want.is_some_and(|w| w.head.is_none_or(|h| h == head)) {
+                    peer.want = None;
+                }
+                if new && ours != Some(head) && !self.only_tells {
+                    arrived = Some((head, relation));
+                }
+                // Who is ahead of us need not hear of what we had.
+                if relation != Relation::FastForward {
+                    self.to_tell.insert(device);
+                }
+            }
+            Ended::Failed { progressed } => {
+                peer.failures = if progressed {
+                    1
+                } else {
+                    peer.failures.saturating_add(1)
+                };
+                peer.pause(now);
+                // Perhaps it gets to us where we do not get to it.
+                self.to_tell.insert(device);
+                if peer.hears() && peer.want.is_none() && !self.only_tells {
+                    // What failed now may work after the pause.
+                    peer.want = Some(Want {
+                        head: running.head,
+                        from: now,
+                        turn,
+                    });
+                }
+            }
+            Ended::Refused(head) => {
+                if peer.refused.len() >= MAX_REFUSED {
+                    peer.refused.pop_first();
+                }
+                peer.refused.insert(head);
+                peer.failures = 0;
+                peer.refusals = peer.refusals.saturating_add(1);
+                peer.pause(now);
+                self.drop_wants(head);
+                self.arrived.remove(&head);
+            }
+        }
+        if let Some((head, relation)) = arrived {
+            let at = match relation {
+                Relation::Diverged => now.saturating_add(self.defers_to(device)),
+                _ => now,
+            };
+            self.drop_wants(head);
+            let entry = self.arrived.entry(head).or_insert(Arrived {
+                from: device,
+                at,
+                turn,
+            });
+            entry.at = entry.at.min(at);
+            if self.arrived.len() > MAX_ARRIVED {
+                let oldest = self.arrived.iter().min_by_key(|(_, a)| a.turn);
+                if let Some(oldest) = oldest.map(|(head, _)| *head) {
+                    self.arrived.remove(&oldest);
+                }
+            }
+        }
+        self.forget();
+    }
+
+    /// [`Action::Merge`] of `theirs` was carried out, or could not be: our head is `ours` now.
+    /// `known` says what is part of the history, counting merges that were left aside.
+    pub fn settled(
+        &mut self,
+        theirs: ObjectId,
+        ours: Option<ObjectId>,
+        known: &dyn Fn(&ObjectId) -> bool,
+        _now: Duration,
+    ) {
+        self.entering = None;
+        self.arrived.retain(|head, _| !known(head));
+        for (device, peer) in &mut self.peers {
+            let wants = peer.want.and_then(|w| w.head);
+            if wants.is_some_and(|head| known(&head)) {
+                peer.want = None;
+            }
+            if peer.has == Some(theirs) && peer.hears() {
+                // It may lack what we have besides.
+                self.to_tell.insert(*device);
+            }
+        }
+        if ours != self.head {
+            self.move_to(ours, ours != Some(theirs));
+        }
+    }
+
+    /// Whether a head was refused, whoever offered it.
+    pub fn is_refused(&self, head: &ObjectId) -> bool {
+        self.peers.values().any(|p| p.refused.contains(head))
+    }
+
+    /// Whether a fetch from the device runs.
+    pub fn is_fetching(&self, device: &DeviceId) -> bool {
+        self.peers.get(device).is_some_and(|p| p.running.is_some())
+    }
+
+    /// The next thing to do now. To be asked after each input, and when [`Self::poll_timeout`]
+    /// says, until there is nothing.
+    pub fn poll(&mut self, now: Duration) -> Option<Action> {
+        if let Some(head) = self.due_merge(now) {
+            self.arrived.remove(&head);
+            self.entering = Some(head);
+            return Some(Action::Merge(head));
+        }
+        if let Some((device, head)) = self.due_notice(now) {
+            return Some(Action::Tell(device, head));
+        }
+        let device = self.due_fetch(now)?;
+        let peer = self.peers.get_mut(&device)?;
+        let want = peer.want.take()?;
+        peer.running = Some(Running {
+            since: now,
+            head: want.head,
+            void: false,
+        });
+        Some(Action::Fetch(device))
+    }
+
+    /// When there may be something to do without any input. A time that has passed: now.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let merges = self.arrived.values().map(|a| a.at);
+        let merges = merges.filter(|_| self.entering.is_none());
+        let notices = self.to_tell.iter().filter_map(|device| {
+            let peer = self.peers.get(device)?;
+            self.lacks_notice(peer)?;
+            Some(
+                peer.told
+                    .map_or(Duration::ZERO, |(_, at)| at.saturating_add(NOTICE_GAP)),
+            )
+        });
+        let next = merges.chain(notices).min();
+        // A head that is being taken in may be what is wanted.
+        if self.entering.is_some() {
+            return next;
+        }
+        let wanted = self
+            .peers
+            .values()
+            .filter(|p| p.running.is_none())
+            .filter_map(|p| Some(p.want?.from.max(p.not_before)))
+            .min();
+        let Some(wanted) = wanted else { return next };
+        let running = self.peers.values().filter(|p| p.running.is_some());
+        if running.clone().count() >= MAX_RUNNING {
+            return next;
+        }
+        let free = running
+            .filter(|p| p.failures == 0 && p.refusals == 0)
+            .filter_map(|p| p.running)
+            .map(|r| r.since.saturating_add(PATIENCE))
+            .max();
+        let fetch = free.map_or(wanted, |free| free.max(wanted));
+        Some(next.map_or(fetch, |n| n.min(fetch)))
+    }
+
+    /// How many entries are kept, of all kinds: for those who want to see that it is bounded.
+    pub fn remembered(&self) -> usize {
+        let refused: usize = self.peers.values().map(|p| p.refused.len()).sum();
+        self.peers
+            .len()
+            .saturating_add(refused)
+            .saturating_add(self.arrived.len())
+            .saturating_add(self.to_tell.len())
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turn = self.turn.saturating_add(1);
+        self.turn
+    }
+
+    /// Nobody has to be asked for this head any more.
+    fn drop_wants(&mut self, head: ObjectId) {
+        for peer in self.peers.values_mut() {
+            if peer.want.is_some_and(|w| w.head == Some(head)) {
+                peer.want = None;
+            }
+        }
+    }
+
+    /// What a device that was thrown out brought is not merged, unless others have it too.
+    fn drop_arrived_from(&mut self, device: DeviceId, now: Duration) {
+        let dropped: BTreeSet<ObjectId> = self
+            .arrived
+            .iter()
+            .filter(|(_, a)| a.from == device)
+            .map(|(head, _)| *head)
+            .collect();
+        self.arrived.retain(|_, a| a.from != device);
+        let turn = self.turn;
+        for peer in self.peers.values_mut().filter(|p| p.hears()) {
+            if let Some(head) = peer.has.filter(|head| dropped.contains(head)) {
+                peer.want = peer.want.or(Some(Want {
+                    head: Some(head),
+                    from: now,
+                    turn,
+                }));
+            }
+        }
+    }
+
+    fn move_to(&mut self, head: Option<ObjectId>, merged: bool) {
+        self.head = head;
+        self.merged = merged;
+        let hearing = self.peers.iter().filter(|(_, p)| p.hears());
+        self.to_tell.extend(hearing.map(|(device, _)| *device));
+    }
+
+    /// How long to wait for the merge of others before making one.
+    ///
+    /// Two that merge at the same moment have two heads again, and would go on for ever, with a
+    /// commit each time. So among the members we are linked with one goes first, whose id is the
+    /// smallest, the next waits until it must have heard of that merge, and so on; and once our
+    /// head is a merge of ours already we wait in any case, since daemons do not.
+    fn defers_to(&self, from: DeviceId) -> Duration {
+        let ahead = self
+            .peers
+            .iter()
+            .filter(|(device, peer)| {
+                **device < self.own && (**device == from || peer.standing == Some(Standing::Member))
+            })
+            .count();
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        match ahead {
+            0 if self.merged => MERGE_SOON,
+            0 => Duration::ZERO,
+            n => MERGE_LATE
+                .saturating_add(MERGE_STEP.saturating_mul(n.saturating_sub(1)))
+                .min(MERGE_LAST),
+        }
+    }
+
+    fn due_merge(&self, now: Duration) -> Option<ObjectId> {
+        if self.entering.is_some() || self.only_tells {
+            return None;
+        }
+        let due = self.arrived.iter().filter(|(_, a)| a.at <= now);
+        due.min_by_key(|(_, a)| (a.at, a.turn))
+            .map(|(head, _)| *head)
+    }
+
+    /// The head a device is to be told of.
+    fn lacks_notice(&self, peer: &Peer) -> Option<ObjectId> {
+        let head = self.head?;
+        let told = peer.told.is_some_and(|(told, _)| told == head);
+        (peer.hears() && !told && peer.has != Some(head)).then_some(head)
+    }
+
+    fn due_notice(&mut self, now: Duration) -> Option<(DeviceId, ObjectId)> {
+        let mut done = Vec::new();
+        let mut found = None;
+        for device in &self.to_tell {
+            let Some(peer) = self.peers.get(device) else {
+                done.push(*device);
+                continue;
+            };
+            let Some(head) = self.lacks_notice(peer) else {
+                done.push(*device);
+                continue;
+            };
+            if peer
+                .told
+                .is_none_or(|(_, at)| at.saturating_add(NOTICE_GAP) <= now)
+            {
+                done.push(*device);
+                found = Some((*device, head));
+                break;
+            }
+        }
+        for device in done {
+            self.to_tell.remove(&device);
+        }
+        let (device, head) = found?;
+        self.peers.get_mut(&device)?.told = Some((head, now));
+        Some((device, head))
+    }
+
+    fn due_fetch(&self, now: Duration) -> Option<DeviceId> {
+        // A head that is being taken in may be what is wanted.
+        if self.entering.is_some() || self.only_tells {
+            return None;
+        }
+        let running = self.peers.values().filter(|p| p.running.is_some());
+        if running.clone().count() >= MAX_RUNNING || running.clone().any(|p| p.holds_others(now)) {
+            return None;
+        }
+        self.peers
+            .iter()
+            .filter(|(_, p)| p.running.is_none() && p.not_before <= now)
+            .filter_map(|(device, p)| {
+                let want = p.want.filter(|w| w.from <= now)?;
+                Some((p.failures.saturating_add(p.refusals), want.turn, *device))
+            })
+            .min()
+            .map(|(_, _, device)| device)
+    }
+
+    /// Drops what is remembered of devices that are gone: first of those with nothing against
+    /// them, then of those whose pause ends first.
+    fn forget(&mut self) {
+        let gone = |p: &Peer| p.standing.is_none() && p.running.is_none();
+        self.peers
+            .retain(|_, p| !gone(p) || p.failures > 0 || p.refusals > 0 || !p.refused.is_empty());
+        while self.peers.values().filter(|p| gone(p)).count() > MAX_REMEMBERED {
+            let first = self
+                .peers
+                .iter()
+                .filter(|(_, p)| gone(p))
+                .min_by_key(|(_, p)| p.not_before)
+                .map(|(device, _)| *device);
+            let Some(first) = first else { return };
+            self.peers.remove(&first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

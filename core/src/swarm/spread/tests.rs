@@ -1,0 +1,426 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+const ALICE: DeviceId = DeviceId([1; 32]);
+const BOB: DeviceId = DeviceId([2; 32]);
+const CAROL: DeviceId = DeviceId([3; 32]);
+const DAVE: DeviceId = DeviceId([4; 32]);
+const OLD: ObjectId = ObjectId([1; 20]);
+const NEW: ObjectId = ObjectId([7; 20]);
+const NEWER: ObjectId = ObjectId([8; 20]);
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn all(spread: &mut Spread, now: Duration) -> Vec<Action> {
+    std::iter::from_fn(|| spread.poll(now)).collect()
+}
+
+/// The same, without notices.
+fn work(spread: &mut Spread, now: Duration) -> Vec<Action> {
+    let mut all = all(spread, now);
+    all.retain(|a| !matches!(a, Action::Tell(..)));
+    all
+}
+
+fn well(head: ObjectId, relation: Relation) -> Ended {
+    Ended::Well { head, relation }
+}
+
+const FAILED: Ended = Ended::Failed { progressed: false };
+
+/// Linked with these, who all have our head.
+fn among(own: DeviceId, others: &[DeviceId]) -> Spread {
+    let mut s = Spread::new(own, Some(OLD));
+    for other in others {
+        s.linked(*other, Standing::Member, at(0));
+        s.heard(*other, OLD, true, at(0));
+    }
+    assert_eq!(all(&mut s, at(0)), []);
+    assert_eq!(s.poll_timeout(), None);
+    s
+}
+
+#[test]
+fn a_commit_is_told_to_everyone_once() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    s.wrote(NEW, at(1));
+    let told = [Action::Tell(BOB, NEW), Action::Tell(CAROL, NEW)];
+    assert_eq!(all(&mut s, at(1)), told);
+    s.linked(BOB, Standing::Member, at(2));
+    s.heard(CAROL, OLD, true, at(9_000));
+    assert_eq!(all(&mut s, at(9_000)), []);
+    assert_eq!(s.poll_timeout(), None);
+}
+
+#[test]
+fn what_arrived_is_told_on_but_not_back() {
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    s.heard(ALICE, NEW, false, at(1));
+    assert_eq!(
+        all(&mut s, at(1)),
+        [Action::Fetch(ALICE)],
+        "nothing to tell before it is here"
+    );
+    // Carol was faster.
+    s.heard(CAROL, NEW, false, at(2));
+    assert_eq!(all(&mut s, at(2)), [], "one of them is enough");
+    s.fetched(ALICE, well(NEW, Relation::FastForward), at(3));
+    assert_eq!(all(&mut s, at(3)), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|_| true, at(3));
+    assert_eq!(all(&mut s, at(3)), [Action::Tell(DAVE, NEW)]);
+    assert_eq!(s.poll_timeout(), None);
+}
+
+#[test]
+fn a_newer_notice_replaces_the_one_that_waits() {
+    let mut s = among(ALICE, &[BOB]);
+    s.wrote(NEW, at(1));
+    assert_eq!(all(&mut s, at(1)), [Action::Tell(BOB, NEW)]);
+    for n in 0..10 {
+        s.wrote(ObjectId([100 + n; 20]), at(2));
+        assert_eq!(all(&mut s, at(2)), []);
+    }
+    assert_eq!(s.poll_timeout(), Some(at(1) + NOTICE_GAP));
+    let last = Action::Tell(BOB, ObjectId([109; 20]));
+    assert_eq!(all(&mut s, at(1) + NOTICE_GAP), [last]);
+}
+
+#[test]
+fn news_during_a_fetch_are_fetched_after_it() {
+    let mut s = among(ALICE, &[BOB]);
+    s.heard(BOB, NEW, false, at(1));
+    assert_eq!(all(&mut s, at(1)), [Action::Fetch(BOB)]);
+    s.heard(BOB, NEWER, false, at(2));
+    s.heard(BOB, NEWER, false, at(3));
+    assert_eq!(all(&mut s, at(3)), []);
+    s.fetched(BOB, well(NEW, Relation::FastForward), at(4));
+    assert_eq!(all(&mut s, at(4)), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h != NEWER, at(4));
+    assert_eq!(all(&mut s, at(4)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(NEWER, Relation::FastForward), at(5));
+    assert_eq!(all(&mut s, at(5)), [Action::Merge(NEWER)]);
+    s.settled(NEWER, Some(NEWER), &|_| true, at(5));
+    assert_eq!(all(&mut s, at(5)), []);
+}
+
+#[test]
+fn a_link_that_comes_up_is_told_and_looked_at_unless_it_speaks_first() {
+    let mut s = Spread::new(ALICE, Some(OLD));
+    s.linked(BOB, Standing::Member, at(0));
+    s.linked(CAROL, Standing::Member, at(0));
+    s.linked(DAVE, Standing::Invited, at(0));
+    let told = [BOB, CAROL, DAVE].map(|d| Action::Tell(d, OLD));
+    assert_eq!(all(&mut s, at(0)), told);
+    s.heard(BOB, OLD, true, at(1));
+    assert_eq!(s.poll_timeout(), Some(LOOK_AFTER));
+    assert_eq!(all(&mut s, LOOK_AFTER), [Action::Fetch(CAROL)]);
+    s.fetched(CAROL, well(OLD, Relation::UpToDate), at(400));
+    assert_eq!(all(&mut s, at(400)), []);
+    assert_eq!(s.poll_timeout(), None);
+    // Down and up again: everything anew.
+    s.unlinked(&BOB);
+    s.wrote(NEW, at(500));
+    s.linked(BOB, Standing::Member, at(600));
+    let news = [BOB, CAROL, DAVE].map(|d| Action::Tell(d, NEW));
+    assert_eq!(all(&mut s, at(600)), news);
+}
+
+#[test]
+fn who_is_no_member_neither_hears_nor_is_heard() {
+    let mut s = Spread::new(ALICE, Some(OLD));
+    s.linked(BOB, Standing::Outside, at(0));
+    s.heard(BOB, NEW, false, at(0));
+    assert_eq!(all(&mut s, at(1_000)), []);
+    // Invited since.
+    s.linked(BOB, Standing::Invited, at(1_000));
+    assert_eq!(all(&mut s, at(1_000)), [Action::Tell(BOB, OLD)]);
+    s.heard(BOB, NEW, false, at(1_001));
+    assert_eq!(all(&mut s, at(1_001)), [Action::Fetch(BOB)]);
+    // Thrown out while it sends: what it sends comes too late.
+    s.linked(BOB, Standing::Outside, at(1_002));
+    s.unlinked(&BOB);
+    s.fetched(BOB, well(NEW, Relation::FastForward), at(1_003));
+    assert_eq!(all(&mut s, at(60_000)), []);
+    assert_eq!(s.remembered(), 0);
+}
+
+#[test]
+fn what_a_device_brought_is_not_merged_after_it_was_thrown_out() {
+    let mut s = among(CAROL, &[ALICE, BOB]);
+    s.heard(ALICE, NEW, false, at(1));
+    assert_eq!(work(&mut s, at(1)), [Action::Fetch(ALICE)]);
+    s.fetched(ALICE, well(NEW, Relation::Diverged), at(2));
+    s.heard(BOB, NEW, false, at(3));
+    assert_eq!(work(&mut s, at(3)), []);
+    s.linked(ALICE, Standing::Outside, at(4));
+    // Bob has it too: then it came before the ban.
+    assert_eq!(work(&mut s, at(4)), [Action::Fetch(BOB)]);
+}
+
+#[test]
+fn pauses_grow_to_a_limit_and_end_with_a_success() {
+    let mut s = among(ALICE, &[BOB]);
+    let mut now = at(1);
+    let mut last = Duration::ZERO;
+    s.heard(BOB, NEW, false, now);
+    for _ in 0..20 {
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, FAILED, now);
+        s.heard(BOB, NEW, false, now);
+        assert_eq!(work(&mut s, now), []);
+        let next = s.poll_timeout().unwrap();
+        assert!(next - now >= last && next - now <= LONGEST_PAUSE);
+        last = next - now;
+        now = next;
+    }
+    assert_eq!(last, LONGEST_PAUSE);
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(NEW, Relation::FastForward), now);
+    assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    s.heard(BOB, NEWER, false, now);
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+}
+
+#[test]
+fn what_progresses_is_tried_again_soon() {
+    let mut s = among(ALICE, &[BOB]);
+    s.heard(BOB, NEW, false, at(0));
+    let mut now = at(0);
+    for _ in 0..10 {
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, Ended::Failed { progressed: true }, now);
+        assert_eq!(work(&mut s, now), []);
+        assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
+        now += FIRST_PAUSE;
+    }
+}
+
+#[test]
+fn a_refused_head_is_not_fetched_again_from_anyone_but_another_is() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    s.heard(BOB, NEW, false, at(1));
+    s.heard(CAROL, NEW, false, at(1));
+    assert_eq!(all(&mut s, at(1)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, Ended::Refused(NEW), at(2));
+    assert!(s.is_refused(&NEW) && !s.is_refused(&NEWER));
+    s.heard(BOB, NEW, false, at(3));
+    s.heard(CAROL, NEW, false, at(3));
+    assert_eq!(all(&mut s, at(100_000)), []);
+    assert_eq!(s.poll_timeout(), None);
+    // Not at once, and not by connecting anew either.
+    s.fetched(BOB, Ended::Refused(NEW), at(100_000));
+    s.heard(BOB, NEWER, false, at(100_000));
+    assert_eq!(all(&mut s, at(100_000)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, Ended::Refused(NEWER), at(100_000));
+    s.unlinked(&BOB);
+    s.linked(BOB, Standing::Member, at(100_001));
+    s.heard(BOB, ObjectId([9; 20]), false, at(100_001));
+    assert!(!all(&mut s, at(100_001)).contains(&Action::Fetch(BOB)));
+    assert_eq!(s.poll_timeout(), Some(at(102_000)));
+    assert_eq!(all(&mut s, at(102_000)), [Action::Fetch(BOB)]);
+}
+
+#[test]
+fn a_device_that_keeps_others_waiting_is_passed_by() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    s.heard(BOB, NEW, false, at(0));
+    s.heard(CAROL, NEW, false, at(0));
+    assert_eq!(work(&mut s, at(0)), [Action::Fetch(BOB)]);
+    assert_eq!(s.poll_timeout(), Some(PATIENCE));
+    assert_eq!(work(&mut s, PATIENCE), [Action::Fetch(CAROL)]);
+    s.fetched(BOB, FAILED, at(30_000));
+    s.fetched(CAROL, well(NEW, Relation::FastForward), at(30_000));
+    assert_eq!(work(&mut s, at(30_000)), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, at(30_000));
+    // From now on nobody waits for it.
+    s.heard(BOB, NEWER, false, at(40_000));
+    s.heard(CAROL, NEWER, false, at(40_000));
+    assert_eq!(work(&mut s, at(40_000)), [Action::Fetch(CAROL),]);
+    s.fetched(CAROL, FAILED, at(40_100));
+    assert_eq!(work(&mut s, at(40_100)), [Action::Fetch(BOB)]);
+}
+
+#[test]
+fn who_says_it_has_what_it_has_not_is_asked_ever_less() {
+    let mut s = among(ALICE, &[BOB]);
+    let (mut now, mut asked) = (at(0), 0);
+    while now < at(3_600_000) {
+        let mut lie = [9; 20];
+        lie[..8].copy_from_slice(&u64::try_from(now.as_millis()).unwrap().to_be_bytes());
+        s.heard(BOB, ObjectId(lie), false, now);
+        for action in all(&mut s, now) {
+            if action == Action::Fetch(BOB) {
+                asked += 1;
+                s.fetched(BOB, well(OLD, Relation::UpToDate), now);
+            }
+        }
+        now += at(100);
+    }
+    assert!((5..30).contains(&asked), "{asked}");
+    assert!(s.remembered() < 5);
+}
+
+#[test]
+fn connecting_again_and_again_does_not_make_us_ask_more() {
+    let mut s = among(ALICE, &[BOB]);
+    let (mut now, mut asked) = (at(0), 0);
+    while now < at(3_600_000) {
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        s.heard(BOB, NEW, false, now);
+        for action in all(&mut s, now) {
+            if action == Action::Fetch(BOB) {
+                asked += 1;
+                s.fetched(BOB, FAILED, now);
+            }
+        }
+        now += at(500);
+    }
+    assert!((50..200).contains(&asked), "{asked}");
+}
+
+#[test]
+fn after_a_break_the_pause_is_short() {
+    let mut s = among(ALICE, &[BOB]);
+    let mut now = at(0);
+    s.heard(BOB, NEW, false, now);
+    for _ in 0..12 {
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, FAILED, now);
+        assert_eq!(work(&mut s, now), []);
+        now = s.poll_timeout().unwrap();
+    }
+    now -= at(500_000);
+    s.unlinked(&BOB);
+    s.linked(BOB, Standing::Member, now);
+    s.heard(BOB, NEW, false, now);
+    assert!(work(&mut s, now).contains(&Action::Fetch(BOB)));
+}
+
+#[test]
+fn one_of_those_who_meet_merges() {
+    let diverged = |s: &mut Spread, from| {
+        s.heard(from, NEW, false, at(0));
+        assert_eq!(all(s, at(0)), [Action::Fetch(from)]);
+        s.fetched(from, well(NEW, Relation::Diverged), at(0));
+    };
+    let mut a = among(ALICE, &[BOB, CAROL]);
+    diverged(&mut a, BOB);
+    assert_eq!(work(&mut a, at(0)), [Action::Merge(NEW)]);
+    a.settled(NEW, Some(NEWER), &|h| *h != OLD, at(0));
+    // After a merge of its own, it waits too.
+    let third = ObjectId([30; 20]);
+    assert!(all(&mut a, at(0)).contains(&Action::Tell(CAROL, NEWER)));
+    a.heard(CAROL, third, false, at(0));
+    assert_eq!(all(&mut a, at(0)), [Action::Fetch(CAROL)]);
+    a.fetched(CAROL, well(third, Relation::Diverged), at(0));
+    assert_eq!(work(&mut a, MERGE_SOON - at(1)), []);
+    assert_eq!(a.poll_timeout(), Some(MERGE_SOON));
+    assert_eq!(all(&mut a, MERGE_SOON), [Action::Merge(third)]);
+
+    let mut b = among(BOB, &[ALICE, CAROL]);
+    diverged(&mut b, ALICE);
+    assert_eq!(all(&mut b, at(0)), [Action::Tell(ALICE, OLD)]);
+    assert_eq!(b.poll_timeout(), Some(MERGE_LATE));
+    let mut c = among(CAROL, &[ALICE, BOB]);
+    diverged(&mut c, BOB);
+    assert_eq!(all(&mut c, at(0)), [Action::Tell(BOB, OLD)]);
+    assert_eq!(c.poll_timeout(), Some(MERGE_LATE + MERGE_STEP));
+    // Alice's merge comes first.
+    c.heard(ALICE, NEWER, false, at(1_000));
+    assert_eq!(all(&mut c, at(1_000)), [Action::Fetch(ALICE)]);
+    c.fetched(ALICE, well(NEWER, Relation::FastForward), at(1_100));
+    assert_eq!(all(&mut c, at(1_100)), [Action::Merge(NEWER)]);
+    c.settled(NEWER, Some(NEWER), &|_| true, at(1_100));
+    assert_eq!(all(&mut c, at(1_100)), [Action::Tell(BOB, NEWER)]);
+    assert_eq!(c.poll_timeout(), None);
+}
+
+#[test]
+fn a_merge_left_aside_is_answered_with_ours() {
+    let mut s = among(ALICE, &[BOB]);
+    s.wrote(NEWER, at(0));
+    assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, NEWER)]);
+    s.heard(BOB, NEW, false, at(1_000));
+    assert_eq!(all(&mut s, at(1_000)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(NEW, Relation::Diverged), at(1_000));
+    assert_eq!(all(&mut s, at(1_000)), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEWER), &|_| true, at(1_000));
+    // Bob was told, and will take ours.
+    assert_eq!(all(&mut s, at(1_000)), []);
+    assert_eq!(s.poll_timeout(), None);
+}
+
+#[test]
+fn who_left_only_tells() {
+    let mut s = among(ALICE, &[BOB]);
+    s.wrote(NEW, at(0));
+    s.only_tell();
+    assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, NEW)]);
+    for n in 1..5 {
+        let now = at(n * 1_000);
+        s.heard(BOB, NEWER, false, now);
+        assert_eq!(
+            all(&mut s, now),
+            [Action::Tell(BOB, NEW)],
+            "it does not know yet"
+        );
+        assert_eq!(s.poll_timeout(), None);
+    }
+    s.heard(BOB, NEW, true, at(9_000));
+    assert_eq!(all(&mut s, at(9_000)), []);
+}
+
+#[test]
+fn a_conversation_that_is_not_here_is_copied_from_the_first_who_can() {
+    let mut s = Spread::new(ALICE, None);
+    s.linked(BOB, Standing::Member, at(0));
+    s.linked(CAROL, Standing::Member, at(0));
+    assert_eq!(all(&mut s, at(0)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, FAILED, at(100));
+    assert_eq!(all(&mut s, at(100)), [Action::Fetch(CAROL)]);
+    s.fetched(CAROL, well(NEW, Relation::FastForward), at(200));
+    assert_eq!(all(&mut s, at(200)), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, at(200));
+    assert_eq!(all(&mut s, at(200)), [Action::Tell(BOB, NEW)]);
+}
+
+#[test]
+fn memory_is_bounded_whatever_comes() {
+    let mut s = Spread::new(ALICE, Some(OLD));
+    let mut now = at(0);
+    for n in 0..3_000u32 {
+        let mut id = [9; 32];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        let device = DeviceId(id);
+        s.linked(device, Standing::Member, now);
+        for k in 0..100u8 {
+            let mut head = [k; 20];
+            head[..4].copy_from_slice(&n.to_be_bytes());
+            s.heard(device, ObjectId(head), false, now);
+        }
+        for action in all(&mut s, now) {
+            if let Action::Fetch(d) = action {
+                let how = match n % 3 {
+                    0 => FAILED,
+                    1 => Ended::Refused(ObjectId([u8::try_from(n % 251).unwrap(); 20])),
+                    _ => well(
+                        ObjectId([u8::try_from(n % 250).unwrap(); 20]),
+                        Relation::Diverged,
+                    ),
+                };
+                s.fetched(d, how, now);
+            }
+        }
+        s.unlinked(&device);
+        now += at(3_000);
+    }
+    assert!(
+        s.remembered() <= MAX_REMEMBERED * 2 + MAX_ARRIVED,
+        "{}",
+        s.remembered()
+    );
+}
