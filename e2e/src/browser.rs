@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+/// The screen of a desktop, in pixels.
+pub const DESKTOP: (u32, u32) = (1280, 800);
+/// The screen of a phone, in pixels.
+pub const PHONE: (u32, u32) = (390, 844);
+
 /// One browser window.
 pub struct Browser {
     client: Client,
@@ -382,6 +387,29 @@ impl Browser {
             }
             Err(e) => eprintln!("no screenshot {name}: {e}"),
         }
+    }
+
+    /// Waits until what changed is on the screen and moves no more.
+    pub async fn painted(&self) {
+        self.run("window.stillSince = null; requestAnimationFrame(() => requestAnimationFrame(() => { window.stillSince = 1; }))").await;
+        self.until(
+            "the page to stand still",
+            "return window.stillSince && document.getAnimations().every(a => a.playState !== 'running' || a.effect.getComputedTiming().iterations === Infinity)",
+        )
+        .await;
+    }
+
+    /// Keeps pictures of the page on a desktop and a phone, light and dark.
+    pub async fn shoot(&self, name: &str) {
+        for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
+            for look in ["light", "dark"] {
+                self.screen(width, height, &[("prefers-color-scheme", look)])
+                    .await;
+                self.painted().await;
+                self.shot(&format!("{name}-{device}-{look}")).await;
+            }
+        }
+        self.screen(DESKTOP.0, DESKTOP.1, &[]).await;
     }
 
     /// Ends the browser.

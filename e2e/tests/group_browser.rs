@@ -1,7 +1,7 @@
 //! A group as people live in it: made in a page, talked in, and one of three banned.
 
 use serde_json::{Value, json};
-use starling_e2e::{Browser, Lab, Starling, browser, jami, needs};
+use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs};
 
 /// Waits until a bubble says exactly this.
 async fn bubble(page: &Browser, text: &str) {
@@ -185,4 +185,86 @@ async fn three_in_a_group_and_one_is_banned() {
     for one in [&mut alice, &mut bob, &mut cat] {
         one.down();
     }
+}
+
+/// Where only admins invite, the daemon lets every member. What it lets in is refused here, and both the page that has
+/// the group and the page that is invited into it say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_history_against_the_rules_is_explained() {
+    needs!(browser::missing());
+    needs!(jami::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let bootstrap = format!("{}:4222", boot.addr);
+    let hosts = ["alice", "cat", "dora"].map(|name| lab.host(name));
+    let mut alice = Starling::start(&hosts[0], &bootstrap);
+    let mut cat = Starling::start(&hosts[1], &bootstrap);
+    let mut dora = Jami::start(&hosts[2], &boot);
+    alice.create_account("Alice Martin");
+    let cat_id = cat.create_account("Cat Delacroix");
+    let dora_id = dora.create_account("Dora", &bootstrap);
+    let page = Browser::open(&mut lab, &hosts[0]).await;
+    page.go(alice.url()).await;
+    let cats = Browser::open(&mut lab, &hosts[1]).await;
+    cats.go(cat.url()).await;
+
+    let two = alice.add_contact(&dora_id);
+    dora.wait_request_for(&two);
+    dora.accept(&two);
+    alice.wait_role(&two, &dora_id, "member");
+    let theirs = cat.add_contact(&dora_id);
+    dora.wait_request_for(&theirs);
+    dora.accept(&theirs);
+    cat.wait_role(&theirs, &dora_id, "member");
+
+    let group = alice.rpc(
+        "conversation.create",
+        json!({"account": alice.account(), "mode": "adminInvitesOnly", "title": "Allotment committee", "members": [dora_id]}),
+    );
+    let group = group["id"].as_str().expect("an id").to_owned();
+    dora.wait_request_for(&group);
+    dora.accept(&group);
+    alice.wait_role(&group, &dora_id, "member");
+    alice.send(&group, "Who waters the beans this week?");
+    dora.wait_text(&group, "Who waters the beans this week?");
+    page.run(&format!("location.hash = '#/c/{group}'")).await;
+    bubble(&page, "Who waters the beans this week?").await;
+
+    // Dora's daemon lets her invite, and offers that to Alice.
+    dora.add_member(&group, &cat_id);
+    page.wait_text("Part of this history was refused.").await;
+    page.press("button", "Why?").await;
+    page.find("[data-testid=refusal]").await;
+    page.wait_text("It invites someone who may not be invited, or by someone who may not invite.")
+        .await;
+    page.run("document.querySelector('[data-testid=refusal] details').open = true")
+        .await;
+    page.wait_text("InviteByNonAdmin").await;
+    page.shoot("43-refused").await;
+
+    // Cat is invited, accepts, and is told why there is nothing to see.
+    cat.wait_request_for(&group);
+    cats.named("article", "Request from Dora").await;
+    cats.press("button", "Accept").await;
+    cats.wait_text("The history that was offered breaks a rule")
+        .await;
+    cats.press("button", "Why?").await;
+    cats.find("[data-testid=refusal]").await;
+    cats.shoot("44-refused-nothing").await;
+
+    // Alice goes on without it.
+    page.press("button", "Go on without it").await;
+    page.until(
+        "the refusal to be put away",
+        "return !document.querySelector('[data-testid=refusal]')",
+    )
+    .await;
+    page.fill("Message to Allotment committee", "I do, then\n")
+        .await;
+    bubble(&page, "I do, then").await;
+    for browser in [&page, &cats] {
+        assert_eq!(browser.complaints().await, Vec::<String>::new());
+    }
+    page.close().await;
+    cats.close().await;
 }

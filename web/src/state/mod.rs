@@ -22,7 +22,7 @@ use starling_core::api::{
     Account, AccountParams, ApiError, Ballot, BallotAction, Contact, Conversation,
     ConversationParams, Event, LinkState, LocalAccountId, NoticeLevel, Request,
 };
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -79,8 +79,8 @@ pub(crate) enum Question {
     Leave(ConversationId),
     /// The address of a group to join; it may be known already.
     JoinGroup(Option<String>),
-    /// Whether to vote for a ban, or for the end of one.
-    Vote(ConversationId, AccountId, BallotAction),
+    /// Whether to vote for a ban, or for the end of one; with a device, about that one alone.
+    Vote(ConversationId, AccountId, Option<DeviceId>, BallotAction),
     /// Whether to remove an account from this device.
     RemoveAccount,
 }

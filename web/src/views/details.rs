@@ -394,11 +394,11 @@ fn Person(
                     })}
                     {move || (admin.get() && !me.get() && !voted.get()).then(|| match role {
                         MemberRole::Banned => view! {
-                            <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(Question::Vote(conversation, person, BallotAction::Unban)))>{icon(Icon::Undo)}{t("details/unban")}</button>
+                            <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(Question::Vote(conversation, person, None, BallotAction::Unban)))>{icon(Icon::Undo)}{t("details/unban")}</button>
                         }.into_any(),
                         MemberRole::Left => ().into_any(),
                         _ => view! {
-                            <button class="button small-button danger" type="button" on:click=move |_| state.question.set(Some(Question::Vote(conversation, person, BallotAction::Ban)))>{icon(Icon::Ban)}{t("details/ban")}</button>
+                            <button class="button small-button danger" type="button" on:click=move |_| state.question.set(Some(Question::Vote(conversation, person, None, BallotAction::Ban)))>{icon(Icon::Ban)}{t("details/ban")}</button>
                         }.into_any(),
                     })}
                 </div>

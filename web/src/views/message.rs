@@ -419,8 +419,12 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             .is_some_and(|e| e.closest("a").ok().flatten().is_some());
         if !on_link && !browser::has_selection() {
             event.prevent_default();
+            // Under the pointer: letting go of the button must not count as a click elsewhere.
             show_menu(
-                (f64::from(event.client_x()), f64::from(event.client_y())),
+                (
+                    f64::from(event.client_x()) - 2.0,
+                    f64::from(event.client_y()) - 2.0,
+                ),
                 false,
             );
         }
@@ -505,7 +509,11 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
         let edited = message.with(|m| !m.edits.is_empty() && !is_deleted(m));
         let edited = edited.then(|| t("message/edited"));
         let time = last.then(|| clock(sent_at));
-        [edited, time].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        [edited, time]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let author_hue = hue(&author.to_hex()).to_string();
     Some(view! {

@@ -37,13 +37,14 @@ pub(crate) fn Questions() -> impl IntoView {
             Question::Palette => view! { <Sheet title=t("palette/title") on_close=close class="palette"><Palette /></Sheet> }.into_any(),
             Question::Shortcuts => view! { <Sheet title=t("keys/title") on_close=close><Shortcuts /></Sheet> }.into_any(),
             Question::JoinGroup(address) => view! { <Sheet title=t("join/title") on_close=close><JoinGroup known=address.unwrap_or_default() /></Sheet> }.into_any(),
-            Question::Vote(id, person, action) => {
+            Question::Vote(id, person, device, action) => {
                 let name = untrack(|| state.name_of(&person));
-                let title = match action {
-                    BallotAction::Ban => tf("vote/ban-title", &[("name", &name)]),
-                    BallotAction::Unban => tf("vote/unban-title", &[("name", &name)]),
+                let title = match (action, device) {
+                    (BallotAction::Ban, None) => tf("vote/ban-title", &[("name", &name)]),
+                    (BallotAction::Ban, Some(_)) => tf("vote/ban-device-title", &[("name", &name)]),
+                    (BallotAction::Unban, _) => tf("vote/unban-title", &[("name", &name)]),
                 };
-                view! { <Sheet title=title on_close=close><VoteQuestion id=id person=person action=action /></Sheet> }.into_any()
+                view! { <Sheet title=title on_close=close><VoteQuestion id=id person=person device=device action=action /></Sheet> }.into_any()
             }
             Question::Leave(id) => {
                 let title = if is_in(state, &id) { t("leave/title") } else { t("leave/title-forget") };

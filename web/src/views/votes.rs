@@ -6,7 +6,7 @@ use crate::say::{self, t, tf, tn};
 use crate::state::{Question, State};
 use leptos::prelude::*;
 use starling_core::api::{ApiError, Ballot, BallotAction, Conversation, MemberRole};
-use starling_core::id::{AccountId, ConversationId};
+use starling_core::id::{AccountId, ConversationId, DeviceId};
 use wasm_bindgen_futures::spawn_local;
 
 /// How many admins a conversation has.
@@ -70,7 +70,7 @@ pub(crate) fn OpenVotes(id: ConversationId) -> impl IntoView {
                 let mine = me.is_some_and(|me| ballot.voters.contains(&me));
                 let about_me = Some(ballot.target) == me;
                 let missing = (ballot.needed as usize).saturating_sub(ballot.voters.len());
-                let (target, action, whole) = (ballot.target, ballot.action, ballot.device.is_none());
+                let (target, device, action) = (ballot.target, ballot.device, ballot.action);
                 let word = match action {
                     BallotAction::Ban => t("vote/join-ban"),
                     BallotAction::Unban => t("vote/join-unban"),
@@ -81,8 +81,8 @@ pub(crate) fn OpenVotes(id: ConversationId) -> impl IntoView {
                         <div>
                             <p class="words">{standing(state, &ballot)}</p>
                             <p class="small quiet">{tf("vote/so-far", &[("names", &voters(state, &ballot))])} " " {tn("vote/missing", missing, &[])}</p>
-                            {(admin.get() && !mine && !about_me && whole).then(|| view! {
-                                <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Vote(id, target, action)))>{word}</button>
+                            {(admin.get() && !mine && !about_me).then(|| view! {
+                                <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Vote(id, target, device, action)))>{word}</button>
                             })}
                         </div>
                     </li>
@@ -103,6 +103,7 @@ pub(crate) fn OpenVotes(id: ConversationId) -> impl IntoView {
 pub(crate) fn VoteQuestion(
     id: ConversationId,
     person: AccountId,
+    device: Option<DeviceId>,
     action: BallotAction,
 ) -> impl IntoView {
     let state = State::get();
@@ -116,6 +117,9 @@ pub(crate) fn VoteQuestion(
     let values = [("name", name.as_str())];
     let mut text = Vec::new();
     match (action, role) {
+        (BallotAction::Ban, _) if device.is_some() => {
+            text.push(tf("vote/ban-device-does", &values));
+        }
         (BallotAction::Ban, Some(MemberRole::Invited)) => {
             text.push(tf("vote/ban-invited", &values));
         }
@@ -132,6 +136,7 @@ pub(crate) fn VoteQuestion(
         text.push(t("vote/at-once"));
     }
     let go = match (action, needed > 1) {
+        (BallotAction::Ban, _) if device.is_some() => t("vote/go-ban-device"),
         (BallotAction::Ban, true) => tf("vote/go-ban", &values),
         (BallotAction::Ban, false) => tf("vote/go-ban-now", &values),
         (BallotAction::Unban, true) => tf("vote/go-unban", &values),
@@ -139,7 +144,7 @@ pub(crate) fn VoteQuestion(
     };
     let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
         spawn_local(async move {
-            match state.vote(id, person, None, action).await {
+            match state.vote(id, person, device, action).await {
                 Ok(ballot) => {
                     state.question.set(None);
                     state.said.set(standing(state, &ballot));
