@@ -244,7 +244,7 @@ async fn a_history_against_the_rules_is_explained() {
 
     // Cat is invited, accepts, and is told why there is nothing to see.
     cat.wait_request_for(&group);
-    cats.named("article", "Request from Dora").await;
+    cats.find("[data-testid=request]").await;
     cats.press("button", "Accept").await;
     cats.wait_text("The history that was offered breaks a rule")
         .await;

@@ -136,11 +136,14 @@ impl State {
             Event::ConversationRejected {
                 conversation, rule, ..
             } => {
+                // An open conversation says so itself.
+                if self.place.get_untracked().conversation() == Some(conversation) {
+                    return;
+                }
                 let title = untrack(|| self.conversation(&conversation))
                     .map(|c| untrack(|| c.with(|c| self.title_of(c))));
                 let values = [
                     ("title", title.unwrap_or_default()),
-                    ("rule", rule.clone()),
                     ("why", crate::say::t(crate::rule::words(&rule))),
                 ];
                 let values: Vec<(&str, &str)> =

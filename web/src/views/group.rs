@@ -80,7 +80,9 @@ fn People(
                 }
             }
             "Backspace" if query.with_untracked(String::is_empty) => {
-                chosen.update(|all| drop(all.pop()));
+                chosen.update(|all| {
+                    all.pop();
+                });
             }
             _ => return,
         }

@@ -11,7 +11,7 @@ use leptos::prelude::*;
 use starling_core::api::MessageType;
 use starling_core::id::ConversationId;
 use std::str::FromStr;
-use wasm_bindgen::JsCast;
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// Nearer to the end than this many pixels is at the end.
@@ -116,6 +116,34 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
             }
         });
     };
+    // A keyboard that comes up, or words that take more lines, do not push the end out of sight.
+    let keep = Closure::<dyn FnMut()>::new(move || {
+        request_animation_frame(move || {
+            if at_end.try_get_untracked() == Some(true)
+                && let Some(frame) = frame.try_get_untracked().flatten()
+            {
+                frame.set_scroll_top(frame.scroll_height());
+            }
+        });
+    });
+    let observer = web_sys::ResizeObserver::new(keep.as_ref().unchecked_ref()).ok();
+    let observer = StoredValue::new_local((observer, keep));
+    Effect::new(move |_| {
+        if let Some(frame) = frame.get() {
+            observer.with_value(|(observer, _)| {
+                if let Some(observer) = observer {
+                    observer.observe(&frame);
+                }
+            });
+        }
+    });
+    on_cleanup(move || {
+        observer.try_with_value(|(observer, _)| {
+            if let Some(observer) = observer {
+                observer.disconnect();
+            }
+        });
+    });
     // A conversation opens where unread begins, if that is further up than one screen.
     let to_unread = move || {
         request_animation_frame(move || {

@@ -539,7 +539,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                                     {delivery}
                                 </div>
                             </div>
-                            <div class="tools">{tools}{proof.clone()}</div>
+                            <div class="handles">{tools}{proof.clone()}</div>
                         </div>
                     }.into_any(),
                 }}

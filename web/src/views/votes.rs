@@ -147,7 +147,7 @@ pub(crate) fn VoteQuestion(
             match state.vote(id, person, device, action).await {
                 Ok(ballot) => {
                     state.question.set(None);
-                    state.said.set(standing(state, &ballot));
+                    state.said.set(untrack(|| standing(state, &ballot)));
                 }
                 Err(e) => drop(error.try_set(Some(e))),
             }
