@@ -10,7 +10,8 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "SecondInitial"
         | "RootIsNotInitial"
         | "InitialIncomplete"
-        | "InitialWithoutInvited" => "rule/beginning",
+        | "InitialWithoutInvited"
+        | "UnknownMode" => "rule/beginning",
         "MissingSignature" | "WrongSignature" => "rule/signature",
         "DeviceNotAuthorised"
         | "DeviceWithoutAccount"
@@ -20,6 +21,7 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "CertificateMismatch"
         | "DeviceOfOtherAccount" => "rule/device",
         "NotAMember" => "rule/stranger",
+        "BannedDevice" => "rule/banned",
         "UnknownPath"
         | "UnexpectedFile"
         | "AttachmentMisnamed"

@@ -359,6 +359,7 @@ fn Person(
                 .map(|(id, _)| *id)
         })
     };
+    let away = matches!(role, MemberRole::Banned | MemberRole::Left);
     let under = move || {
         let mut words = vec![];
         if me.get() {
@@ -372,7 +373,7 @@ fn Person(
                 MemberRole::Left => "role/left",
             }));
         }
-        if !me.get() && state.is_online(&person) {
+        if !me.get() && !away && state.is_online(&person) {
             words.push(t("link/available"));
         }
         words.push(short_id(&person.to_hex()));
@@ -407,9 +408,9 @@ fn Person(
         }
     };
     Some(view! {
-        <li class="person" class:away=matches!(role, MemberRole::Banned | MemberRole::Left) data-testid="member">
+        <li class="person" class:away=away data-testid="member">
             <button class="member" type="button" aria-expanded=move || open.get().to_string() on:click=move |_| open.update(|o| *o = !*o)>
-                <PersonFace id=person presence=true />
+                <PersonFace id=person presence=!away />
                 <span class="who">
                     <span class="name" dir="auto">{move || name.get()}</span>
                     <span class="role">{under}</span>

@@ -97,6 +97,9 @@ fn People(
         });
     };
     let nobody = move || match query.with(|q| q.trim().is_empty()) {
+        true if state.contacts.with(|all| all.values().any(|c| !c.blocked)) => {
+            t("group/everybody-here")
+        }
         true => t("group/nobody"),
         false => tf("group/nobody-fits", &[("query", query.get().trim())]),
     };
