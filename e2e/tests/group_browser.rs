@@ -251,6 +251,8 @@ async fn a_history_against_the_rules_is_explained() {
     cats.press("button", "Why?").await;
     cats.find("[data-testid=refusal]").await;
     cats.shoot("44-refused-nothing").await;
+    // Nothing else is complained about.
+    assert_eq!(cats.texts(".notices .note").await, Vec::<String>::new());
 
     // Alice goes on without it.
     page.press("button", "Go on without it").await;

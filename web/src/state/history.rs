@@ -245,10 +245,17 @@ impl History {
 
     async fn read(&self, state: State, before: Option<ObjectId>) -> Option<(Vec<Message>, bool)> {
         let account = state.account_id.get_untracked()?;
-        // Accepted, but nobody with the history was reached yet: there is nothing to read, and an event tells when.
+        // Accepted, but nobody with the history was reached yet, or all that was offered was refused: there is nothing
+        // to read, and an event tells when.
         let conversation = untrack(|| state.conversation(&self.conversation));
-        if conversation.is_some_and(|c| c.with_untracked(|c| c.state == ConversationState::Syncing))
-        {
+        if conversation.is_some_and(|c| {
+            c.with_untracked(|c| {
+                matches!(
+                    c.state,
+                    ConversationState::Syncing | ConversationState::Refused
+                )
+            })
+        }) {
             return None;
         }
         self.reading.set(true);

@@ -111,7 +111,7 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
                 <div class="row">
                     <button class="button" type="button" on:click=copy>{icon(Icon::Copy)}{move || t(if copied.get() { "address/copied" } else { "refused/report" })}</button>
                     {match nothing_else {
-                        true => view! { <button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{t("details/leave")}</button> }.into_any(),
+                        true => ().into_any(),
                         false => view! { <button class="button" type="button" on:click=dismiss>{t("refused/go-on")}</button> }.into_any(),
                     }}
                 </div>

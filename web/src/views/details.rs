@@ -14,7 +14,8 @@ use starling_core::api::method::{
 };
 use starling_core::api::{
     ApiError, BallotAction, Contact, ContactAddParams, Conversation, ConversationMode,
-    ConversationParams, ConversationUpdateParams, ConversationVerdict, Member, MemberRole,
+    ConversationParams, ConversationState, ConversationUpdateParams, ConversationVerdict, Member,
+    MemberRole,
 };
 use starling_core::id::{AccountId, ConversationId};
 use wasm_bindgen_futures::spawn_local;
@@ -43,9 +44,14 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
     let blocked = move || contact.with(|c: &Option<Contact>| c.as_ref().is_some_and(|c| c.blocked));
     let editing = RwSignal::new(false);
     let close = move |_| Place::Conversation(id).go();
-    if untrack(|| group.get()) {
-        state.read_ballots(id);
-    }
+    // Without a history there are no votes, and nothing to check.
+    let here = Memo::new(move |_| conversation.with(|c| c.state == ConversationState::Ready));
+    let closed = Memo::new(move |_| conversation.with(|c| c.read_only.is_some()));
+    Effect::new(move |_| {
+        if group.get() && here.get() {
+            state.read_ballots(id);
+        }
+    });
     Some(view! {
         <aside class="pane details-pane" aria-label=t("conversation/details") data-testid="details">
             <super::conversation::Grip side="details" />
@@ -80,9 +86,12 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
                 })}
                 <Members id=id />
                 <div class="part">
-                    <Verify id=id />
+                    {move || here.get().then(|| view! { <Verify id=id /> })}
                     {move || match (group.get(), peer.get(), blocked()) {
-                        (true, ..) => view! { <button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{turning_icon(Icon::Leave)}{t("details/leave")}</button> }.into_any(),
+                        (true, ..) => view! {
+                            <button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>
+                                {turning_icon(Icon::Leave)}{move || t(if closed.get() { "closed/remove" } else { "details/leave" })}</button>
+                        }.into_any(),
                         (false, Some(peer), true) => view! { <button class="button" type="button" on:click=move |_| state.unblock(peer)>{t("details/unblock")}</button> }.into_any(),
                         (false, Some(peer), false) => view! { <button class="button danger" type="button" on:click=move |_| state.block(peer)>{icon(Icon::Ban)}{t("details/block")}</button> }.into_any(),
                         _ => ().into_any(),

@@ -169,6 +169,7 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
             None => {
                 let text = signal.with(|c| match (&c.last_message, c.state) {
                     (_, ConversationState::Syncing) => t("list/syncing"),
+                    (_, ConversationState::Refused) => t("list/refused"),
                     (Some(message), _) => summary(state, c, message),
                     (None, _) => t("list/no-message"),
                 });
