@@ -142,7 +142,9 @@ fn a_starling_made_the_group_and_each_does_everything() {
     for who in [&mut *bob, &mut *carol, &mut *dave, &mut *erin] {
         who.wait_title(&group, "After");
     }
-    // Banned: a daemon and a Starling. The others go on.
+    // Banned: a daemon and a Starling. The others go on. A daemon that is banned while its head is
+    // another one merges the ban, may not write from then on, and so cannot merge its end.
+    wait_same(&mut [alice, bob, carol, dave, erin], &group);
     for banned in [&mut *dave, &mut *carol] {
         alice.ban(&group, &banned.id);
     }
@@ -197,6 +199,8 @@ fn a_daemon_made_the_group_and_bans_a_starling_and_a_daemon() {
     for who in [&mut *alice, &mut *carol, &mut *dave] {
         who.wait_title(&group, "Bob's birds");
     }
+    // See above: a daemon cannot merge the end of its ban.
+    wait_same(&mut [bob, alice, carol, dave], &group);
     for banned in [&mut *carol, &mut *dave] {
         bob.ban(&group, &banned.id);
     }

@@ -6,6 +6,7 @@
 pub mod fetching;
 pub mod repo;
 pub mod timeline;
+mod unaccepted;
 pub mod votes;
 pub mod wire;
 
