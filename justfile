@@ -34,6 +34,7 @@ test:
     stage lint
     stage page
     stage trunk-agrees
+    stage release-page {{ target }}/release-page
     stage unit
     stage deny
     stage fuzz {{ fuzz_seconds }}
@@ -57,17 +58,17 @@ trunk-agrees: wasm
     @{{ target }}/debug/xtask agree
 
 # the page as it is released: small, compressed; at most 900 kB
-release-page: wasm
+release-page dir='dist': wasm
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --quiet -p xtask -p starling
-    {{ target }}/debug/xtask page --release
+    cargo build --quiet -p xtask
+    {{ target }}/debug/xtask page --release {{ dir }}
     # What a browser downloads: the brotli form where there is one.
     sum=0
     while IFS= read -r file; do
         [ ! -e "$file.br" ] || file=$file.br
         sum=$((sum + $(stat -c %s "$file")))
-    done < <(find dist -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
+    done < <(find {{ dir }} -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
     echo "page: $sum bytes to download, of 900000"
     [ "$sum" -le 900000 ] || { echo "page: too heavy"; exit 1; }
 
@@ -75,6 +76,13 @@ release-page: wasm
 release: release-page
     cargo build --release -p starling
     @ls -l {{ target }}/release/starling
+
+# what Starling takes for its work, beside the reference on this machine: a table, and target/bench.json
+bench *sections: release-page
+    @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: what is measured beside it is left out"
+    cargo build --release -p starling -p starling-figures
+    @cargo build --quiet -p starling-e2e --bin bench
+    @STARLING_E2E_LOG=warn STARLING_JAMI_FLAGS=0 STARLING_BIN="$(realpath {{ target }})/release/starling" {{ target }}/debug/bench {{ sections }}
 
 # the WASM target, by whatever way works on this machine
 [private]
@@ -118,4 +126,4 @@ timings:
 
 # serve the page with live reload (installs Trunk), the bridge runs beside it
 watch: trunk-agrees
-    PATH="$PWD/{{ target }}/both-ways/tools:$PATH" trunk serve
+    PATH="$(realpath {{ target }})/both-ways/tools:$PATH" trunk serve

@@ -506,3 +506,113 @@ async fn words_are_changed_and_taken_back_and_reacted_to() {
         assert!(who.verify(id).await.unwrap().valid);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = group(&alice, ConversationMode::InvitesOnly, &[&bob]).await;
+    bob.account().send(id, "one".into(), None).await.unwrap();
+    alice.has_texts(id, &["one"]).await;
+    // Bob is out of reach, writes, and is banned meanwhile.
+    let local = bob.local_id();
+    bob.accounts().set_active(&local, false).await.unwrap();
+    for text in ["two", "three"] {
+        bob.account().send(id, text.into(), None).await.unwrap();
+    }
+    alice.account().ban(id, bob.id(), None).await.unwrap();
+    bob.accounts().set_active(&local, true).await.unwrap();
+    bob.ready(id, "the ban", |c| c.read_only == Some(ReadOnly::Banned))
+        .await;
+    let shown = |all: &[starling_core::api::Message]| -> Vec<(String, bool)> {
+        all.iter()
+            .filter_map(|m| Some((m.body.clone()?, m.unaccepted)))
+            .collect()
+    };
+    let wanted = [
+        ("one".to_owned(), false),
+        ("two".to_owned(), true),
+        ("three".to_owned(), true),
+    ];
+    let all = messages(&bob.account(), id).await;
+    assert_eq!(shown(&all), wanted);
+    // They stand after the ban, and each says what it stands after.
+    let at = |m: &starling_core::api::Message| all.iter().position(|x| x.id == m.id).unwrap();
+    let two = &all[all.len() - 2];
+    let ban = all[at(two) - 1].member.as_ref().unwrap();
+    assert_eq!(ban.action, MemberAction::Ban);
+    for pair in all.windows(2) {
+        assert_eq!(pair[1].previous, Some(pair[0].id), "{all:#?}");
+    }
+    let view = bob.account().conversation_view(id).await.unwrap();
+    assert_eq!(view.last_message.unwrap().body.as_deref(), Some("three"));
+    let (page, _) = bob
+        .account()
+        .history(id, Some(all[all.len() - 1].id), 1)
+        .await
+        .unwrap();
+    assert_eq!(page.last().unwrap().id, two.id);
+    // The page can check who wrote it.
+    let objects = bob.account().objects(id, Some(two.id), 1).await.unwrap();
+    assert!(!objects.is_empty());
+    assert_eq!(alice.texts(id).await, ["one"]);
+    assert!(bob.account().verify(id).await.unwrap().valid);
+
+    // A restart takes nothing away, and neither does coming back.
+    let (mut bob, two) = (bob, two.id);
+    bob.stop().await;
+    bob.open().await;
+    assert_eq!(shown(&messages(&bob.account(), id).await), wanted);
+    alice.account().unban(id, bob.id(), None).await.unwrap();
+    bob.ready(id, "the way back", |c| c.read_only.is_none())
+        .await;
+    for no in [
+        refused(bob.account().edit(id, two, "2".into()).await),
+        refused(bob.account().react(id, two, "👍".into()).await),
+        refused(bob.account().send(id, "re".into(), Some(two)).await),
+    ] {
+        assert_eq!(no.code, ErrorCode::Conflict, "{no}");
+    }
+    bob.account()
+        .send(id, "two again".into(), None)
+        .await
+        .unwrap();
+    alice.has_texts(id, &["one", "two again"]).await;
+    let texts: Vec<String> = bob.texts(id).await;
+    assert_eq!(texts, ["one", "two", "three", "two again"]);
+}
+
+#[test]
+fn a_document_is_no_conversation() {
+    use starling_bridge::conversation::repo::{Me, Repo, RepoError};
+    use starling_bridge::crypto::AwsLc;
+    use starling_core::identity::create_account;
+    use starling_core::swarm::message::ConversationMode as Mode;
+    use starling_core::swarm::object::MemoryObjects;
+    let now = 1_800_000_000;
+    let (_, identity) = create_account(&AwsLc, now, account_support::keys()).unwrap();
+    let own = identity.account_id();
+    let me = Me {
+        identity,
+        name: "Me".into(),
+    };
+    let check = |mode| {
+        let first = Repo::initial(&me, mode, Some(own), now + 1).unwrap();
+        let mut objects = MemoryObjects::new();
+        let head = first.commit;
+        objects.extend(first.objects);
+        Repo::check_clone(head.into(), &objects, head, &own)
+    };
+    for mode in [
+        Mode::OneToOne,
+        Mode::AdminInvitesOnly,
+        Mode::InvitesOnly,
+        Mode::Public,
+    ] {
+        assert_eq!(check(mode).unwrap().mode, mode);
+    }
+    let no = check(Mode::Document).unwrap_err();
+    assert!(matches!(no, RepoError::Document), "{no}");
+    assert_eq!(ApiError::from(no).code, ErrorCode::Rejected);
+}

@@ -448,7 +448,7 @@ fn every_pair_ends_in_one_state_for_everybody() {
         let mut start = Room::group(&[&c.ann, &c.ben, &c.carol]);
         (row.before)(&c, &mut start);
         let by_the_rules_from = start.head;
-        for clock in 0..4 {
+        for clock in [0, 3] {
             let mut left = start.clone();
             let mut right = start.clone();
             left.now += clock;
@@ -460,7 +460,11 @@ fn every_pair_ends_in_one_state_for_everybody() {
             left_is_greater.insert(left.head > right.head);
             let mut trees = BTreeSet::new();
             for turns in TURNS {
-                for crossed in [false, true] {
+                // All at once, it makes no difference who begins.
+                for crossed in [false, true]
+                    .into_iter()
+                    .take(1 + usize::from(turns == TURNS[0]))
+                {
                     let mut bystander = start.clone();
                     bystander.now += 1;
                     bystander.say(&c.carol, "meanwhile");

@@ -56,7 +56,8 @@ impl Starling {
         s
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Where the bridge keeps what lasts.
+    pub fn data_dir(&self) -> PathBuf {
         self.host.dir.join("starling")
     }
 
@@ -129,6 +130,11 @@ impl Starling {
     /// The URL with a one-time pairing code that the bridge printed at its last start.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The process, for those who want to know what it uses.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the bridge runs").id()
     }
 
     /// One API call.

@@ -1,5 +1,6 @@
 //! Channels that others open to us: git, routing, cards; and our own card given to them.
 
+use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::serve;
@@ -8,7 +9,7 @@ use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
 use starling_core::api::Event;
 use starling_core::git::Repository;
-use starling_core::git::object::Kind;
+use starling_core::git::object::Kind as ObjectKind;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
@@ -43,8 +44,18 @@ impl Account {
         if !self.lets_in(&id, &device) {
             return incoming.decline();
         }
+        let kind = match &incoming.name {
+            ChannelName::Message { .. } => Kind::Message,
+            ChannelName::Git { .. } => Kind::Git,
+            ChannelName::Swarm { .. } => Kind::Swarm,
+            _ => Kind::Card,
+        };
+        let Some(guest) = self.guests.enter(device, kind) else {
+            tracing::debug!(%device, ?kind, "a device has enough channels of a kind");
+            return incoming.decline();
+        };
         match incoming.name.clone() {
-            ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
+            ChannelName::Message { .. } => self.run_message_channel(incoming.accept(), Some(guest)),
             ChannelName::Git {
                 device: server,
                 conversation,
@@ -53,12 +64,14 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.serve_git(channel, c, id, device).await;
                     });
                 }
                 Some(c) if c.snapshot().role(&id).is_some() => {
                     let account = self.clone();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.serve_ban(incoming, c, id, device).await;
                     });
                 }
@@ -71,6 +84,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.neighbour(channel, &c).await;
                     });
                 }
@@ -90,7 +104,10 @@ impl Account {
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move { account.take_card(channel, id).await });
+                    self.spawn(async move {
+                        let _guest = guest;
+                        account.take_card(channel, id).await;
+                    });
                 } else {
                     incoming.decline();
                 }
@@ -106,6 +123,7 @@ impl Account {
                     let card = self.card();
                     let mut channel = incoming.accept();
                     self.spawn(async move {
+                        let _guest = guest;
                         let give = async {
                             let _ = channel.write_all(&card).await;
                             let _ = channel.shutdown().await;
@@ -138,11 +156,13 @@ impl Account {
             }
         };
         let _open = conversation.engines.git_open(device);
+        let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
             channel,
             conversation.id,
             store,
+            &turns,
             allowed,
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
@@ -179,8 +199,10 @@ impl Account {
             }
         };
         let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
+        let turns = self.guests.packs(id);
         let channel = incoming.accept();
-        let serving = serve(channel, conversation.id, store, allowed, move |event| {
+        let id = conversation.id;
+        let serving = serve(channel, id, store, &turns, allowed, move |event| {
             if let Served::UpToDate(commit) | Served::Sent(commit) = event {
                 let _ = tell.send(commit);
             }
@@ -308,7 +330,7 @@ impl Repository for UpTo {
         Some(self.head)
     }
 
-    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+    fn object(&self, id: &ObjectId) -> Option<(ObjectKind, Vec<u8>)> {
         Repository::object(&*self.store, id)
     }
 

@@ -84,10 +84,8 @@ impl Account {
                 return Err(FetchTrouble::Refused(head));
             }
         };
-        if let Some(e) = sink.bad.take() {
-            let _ = self
-                .blame(conversation.id, device, conversation.head(), &e)
-                .await;
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            let _ = self.blame(conversation.id, device, *head, &e).await;
             return Err(FetchTrouble::Failed(e.to_string()));
         }
         let fetched = fetched?;
@@ -178,7 +176,7 @@ impl Account {
             QuarantineError::Store(e) => FetchTrouble::Failed(e.to_string()),
             QuarantineError::Pack(e) => {
                 let refused = RefusedHistory {
-                    rule: "Pack".into(),
+                    rule: e.name(),
                     detail: e.to_string(),
                     from: device,
                     account: None,
@@ -325,9 +323,8 @@ impl Account {
         let refused = move |head: &ObjectId| turns.is_refused(head);
         let mut sink = Arriving::new(store.clone(), refused);
         let fetched = fetcher.fetch(&mut sink).await;
-        if let Some(e) = sink.bad.take() {
-            let bad = ObjectId::from(id);
-            return Err(self.blame(id, device, bad, &e).await);
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            return Err(self.blame(id, device, *head, &e).await);
         }
         let Fetched::Pack(head) = fetched? else {
             return Err(failed(&"nothing was offered"));

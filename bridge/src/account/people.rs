@@ -687,16 +687,18 @@ impl Account {
                 if !strangers {
                     return Ok(());
                 }
+                // What they say of themselves is kept if they are shown: anybody can make an account.
                 let card = VCard::parse(&request.payload).ok();
                 let mut metadata =
                     BTreeMap::from([("mode".to_owned(), MODE_ONE_TO_ONE.to_string())]);
+                let mut said = None;
                 if let Some(card) = &card {
                     let who = profile(card);
                     metadata.insert("title".into(), who.display_name.clone());
                     if let Some(words) = card.get(GREETING) {
                         metadata.insert("note".into(), clean(words));
                     }
-                    self.book.ask(move |b| b.set_profile(from, who)).await??;
+                    said = Some(who);
                 }
                 let asked = ConversationRequest {
                     from,
@@ -705,7 +707,7 @@ impl Account {
                     received_ms: request.invited_ms,
                     declined_ms: 0,
                 };
-                self.take_request(asked, request.newest_counts).await
+                self.take_request(asked, request.newest_counts, said).await
             }
         }
     }
@@ -771,13 +773,15 @@ impl Account {
             received_ms,
             declined_ms: 0,
         };
-        self.take_request(invited, false).await
+        self.take_request(invited, false, None).await
     }
 
+    /// `said`: what the sender says of themselves.
     async fn take_request(
         self: &Arc<Self>,
         request: ConversationRequest,
         newest_counts: bool,
+        said: Option<Profile>,
     ) -> Result<(), AccountError> {
         let (id, from) = (request.conversation, request.from);
         let theirs = Offer {
@@ -786,7 +790,13 @@ impl Account {
         };
         match self
             .book
-            .ask(move |b| b.incoming(request, newest_counts, now_ms()))
+            .ask(move |b| -> Result<_, StateError> {
+                let incoming = b.incoming(request, newest_counts, now_ms())?;
+                if let Some(who) = said.filter(|_| !matches!(incoming, Incoming::Ignore(_))) {
+                    b.set_profile(from, who)?;
+                }
+                Ok(incoming)
+            })
             .await??
         {
             Incoming::Ignore(why) => {

@@ -660,6 +660,12 @@ impl Account {
             )
             .into());
         }
+        if let Some(to) = reply_to
+            && self.message(id, to).await?.unaccepted
+        {
+            let text = "The others do not have the message you answer.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
+        }
         let commit = self
             .write(id, move |repo, writer, now| {
                 repo.message(writer, Swarm::text(body, reply_to), now)
@@ -677,6 +683,11 @@ impl Account {
         message: ObjectId,
     ) -> Result<api::Message, AccountError> {
         let found = self.message(id, message).await?;
+        if found.unaccepted {
+            // Others would refuse whatever is said about it.
+            let text = "The others do not have this message. Write it again.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
+        }
         if is_deleted(&found) {
             return Err(ApiError::new(ErrorCode::Conflict, "The message was deleted.").into());
         }

@@ -8,6 +8,7 @@ pub mod engines;
 pub mod fetching;
 pub mod repo;
 pub mod timeline;
+mod unaccepted;
 pub mod votes;
 pub mod wire;
 

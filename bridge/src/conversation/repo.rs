@@ -2,6 +2,7 @@
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
 use super::timeline::{Changes, Damaged, Timeline, Written};
+use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
@@ -118,6 +119,8 @@ pub(super) struct Progress {
     /// The commits by which people and devices were banned while we were there, by their id as
     /// the commit has it.
     pub(super) bans: BTreeMap<String, ObjectId>,
+    /// Messages of ours that the others go on without, oldest first.
+    pub(super) unaccepted: Vec<Unaccepted>,
 }
 
 /// What a fetch led to.
@@ -353,7 +356,7 @@ impl Repo {
         self.me.name = name;
     }
 
-    fn own(&self) -> AccountId {
+    pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
     }
 
@@ -514,7 +517,11 @@ impl Repo {
                     return Ok(Taken::Nothing);
                 }
                 // We have been thrown out, or left on another device: follow, without a word of ours.
-                Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                Err(WriteError::NotAMember) => {
+                    drop(repository);
+                    self.keep_what_is_lost(theirs)?;
+                    Merged::FastForward(theirs)
+                }
                 other => other?,
             }
         };
@@ -553,6 +560,7 @@ impl Repo {
         self.head = head;
         let changes = self.timeline.extend(head, all)?;
         self.note_bans(&changes);
+        self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
@@ -773,7 +781,10 @@ impl Repo {
 
     /// A message as the API shows it.
     pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
-        self.timeline.entry(id).map(|e| self.to_api(&e))
+        match self.timeline.entry(id) {
+            Some(entry) => Some(self.to_api(&entry)),
+            None => self.unaccepted(id),
+        }
     }
 
     fn to_api(&self, entry: &Entry) -> api::Message {
@@ -789,13 +800,21 @@ impl Repo {
         before: Option<&ObjectId>,
         limit: usize,
     ) -> Option<(Vec<api::Message>, bool)> {
-        let (entries, more) = self.timeline.page(before, limit)?;
-        Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
+        // What stands before a message that is in no history ends with the one it stands after.
+        let place = before.and_then(|b| self.place_of(b));
+        let (entries, more) = self.timeline.page(place.as_ref().or(before), limit)?;
+        let mut page: Vec<api::Message> = entries.iter().map(|e| self.to_api(e)).collect();
+        page.extend(place.and_then(|p| self.message(&p)));
+        let mut page = self.with_unaccepted(page);
+        if let Some(end) = before.and_then(|b| page.iter().position(|m| m.id == *b)) {
+            page.truncate(end);
+        }
+        Some((page, more))
     }
 
     /// The newest message.
     pub fn last_message(&self) -> Option<api::Message> {
-        self.timeline.last().map(|e| self.to_api(&e))
+        self.last_or_kept(self.timeline.last().map(|e| self.to_api(&e)))
     }
 
     /// How many messages of others came since one.

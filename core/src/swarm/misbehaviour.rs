@@ -173,6 +173,9 @@ pub enum Misbehaviour {
     /// Leaving adds or changes a file.
     #[error("it leaves and writes {0}")]
     RemoveWrites(TreePath),
+    /// Leaving takes the account's certificate away.
+    #[error("it says that its author leaves, and they stay")]
+    RemoveWithoutEffect,
     /// A device of somebody else is removed.
     #[error("it removes the device {0}, which is somebody else's")]
     ForeignDevice(DeviceId),

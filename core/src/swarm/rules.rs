@@ -273,7 +273,7 @@ impl Judge<'_> {
         let (invited, member) = (TreePath::invited(uri), TreePath::member(uri));
         let wanted = [invited, member, TreePath::device(device)];
         case.only(|c| wanted.contains(&c.path))?;
-        if self.has(case.before, member)? {
+        if self.has(case.before, member)? || self.has(case.before, TreePath::admin(uri))? {
             return Err(Misbehaviour::JoinTwice);
         }
         if !self.has(case.before, invited)? {
@@ -312,6 +312,11 @@ impl Judge<'_> {
                     return Err(Misbehaviour::RemoveWrites(change.path));
                 }
                 _ => return Err(Misbehaviour::UnexpectedFile(change.path)),
+            }
+        }
+        for path in [TreePath::admin(uri), TreePath::member(uri)] {
+            if self.has(case.after(), path)? {
+                return Err(Misbehaviour::RemoveWithoutEffect);
             }
         }
         Ok(())
