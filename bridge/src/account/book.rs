@@ -21,6 +21,10 @@ pub const MAX_REQUESTS_EACH: usize = 20;
 /// devices, `MAX_TRUST_REQUESTS` in `contact_list.cpp`, and keeps any number.)
 pub const MAX_REQUESTS: usize = 200;
 
+/// How many declined requests are remembered, so that they are not shown again. Who goes on asking
+/// for ever can at worst have an old one shown once more.
+pub const MAX_DECLINED: usize = 1000;
+
 /// What this device alone knows of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -355,6 +359,13 @@ impl Book {
         self.state
             .put("request", &request.conversation.to_hex(), &request)?;
         self.requests.insert(request.conversation, request);
+        let declined = || self.requests.values().filter(|r| !r.is_open());
+        if declined().count() > MAX_DECLINED {
+            let oldest = declined().min_by_key(|r| r.declined_ms);
+            if let Some(id) = oldest.map(|r| r.conversation) {
+                self.take_request(&id)?;
+            }
+        }
         Ok(())
     }
 
@@ -453,6 +464,32 @@ mod tests {
             book.requests().cloned().collect::<Vec<_>>(),
             [request(1, 201)]
         );
+    }
+
+    #[test]
+    fn declined_requests_are_not_kept_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        let many = MAX_DECLINED as u64 + 20;
+        for n in 0..many {
+            let mut bytes = [0; 20];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            let id = ConversationId(bytes);
+            let of = ConversationRequest {
+                conversation: id,
+                ..request(0, 100 + n)
+            };
+            shown(book.incoming(of, 100 + n).unwrap());
+            book.decline(&id, 200 + n).unwrap();
+        }
+        assert_eq!(book.requests.len(), MAX_DECLINED);
+        // The newest are the ones that are remembered.
+        assert_eq!(
+            book.requests.values().map(|r| r.declined_ms).min(),
+            Some(220)
+        );
+        drop(book);
+        assert_eq!(self::book(&dir).requests.len(), MAX_DECLINED);
     }
 
     #[test]

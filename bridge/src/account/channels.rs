@@ -1,5 +1,6 @@
 //! Channels that others open to us: git, routing, cards; and our own card given to them.
 
+use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::{SILENCE, serve};
@@ -9,6 +10,7 @@ use starling_core::api::Event;
 use starling_core::drt;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::msgpack::Frames;
 use starling_core::peer::channel_name::ChannelName;
 use std::io;
 use std::sync::Arc;
@@ -41,8 +43,18 @@ impl Account {
         if !self.lets_in(&id) {
             return incoming.decline();
         }
+        let kind = match &incoming.name {
+            ChannelName::Message { .. } => Kind::Message,
+            ChannelName::Git { .. } => Kind::Git,
+            ChannelName::Swarm { .. } => Kind::Swarm,
+            _ => Kind::Card,
+        };
+        let Some(guest) = self.guests.enter(device, kind) else {
+            tracing::debug!(%device, ?kind, "a device has enough channels of a kind");
+            return incoming.decline();
+        };
         match incoming.name.clone() {
-            ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
+            ChannelName::Message { .. } => self.run_message_channel(incoming.accept(), Some(guest)),
             ChannelName::Git {
                 device: server,
                 conversation,
@@ -51,6 +63,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.serve_git(channel, c, id, device).await;
                     });
                 }
@@ -63,6 +76,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         if let Err(e) = account.neighbour(channel, &c).await {
                             tracing::debug!(%device, %e, "a swarm channel has ended");
                         }
@@ -84,7 +98,10 @@ impl Account {
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move { account.take_card(channel, id).await });
+                    self.spawn(async move {
+                        let _guest = guest;
+                        account.take_card(channel, id).await;
+                    });
                 } else {
                     incoming.decline();
                 }
@@ -100,6 +117,7 @@ impl Account {
                     let card = self.card();
                     let mut channel = incoming.accept();
                     self.spawn(async move {
+                        let _guest = guest;
                         let give = async {
                             let _ = channel.write_all(&card).await;
                             let _ = channel.shutdown().await;
@@ -131,11 +149,13 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
+        let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
         let serving = serve(
             channel,
             conversation.id,
             store,
+            &turns,
             allowed,
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
@@ -196,18 +216,19 @@ impl Account {
         conversation: &Conversation,
     ) -> io::Result<()> {
         write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
-        let mut buffer = Vec::new();
+        let mut frames = Frames::new(drt::MAX_MESSAGE);
         let mut piece = vec![0; 4096];
         loop {
             let n = channel.read(&mut piece).await?;
             if n == 0 {
                 return Ok(());
             }
-            buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-            while let Some((len, message)) =
-                drt::Message::first(&buffer).map_err(io::Error::other)?
-            {
-                buffer.drain(..len);
+            frames.push(piece.get(..n).unwrap_or_default());
+            while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
+                let Some((_, message)) = drt::Message::first(frame).map_err(io::Error::other)?
+                else {
+                    continue;
+                };
                 if let Some((near, count)) = message.find {
                     let snapshot = conversation.snapshot();
                     let mut nodes: Vec<DeviceId> = self

@@ -4,7 +4,7 @@
 use super::book::MAX_STRIKES;
 use super::{Account, AccountError, now_unix};
 use crate::conversation::Conversation;
-use crate::conversation::fetching::{Ended, Fetching, Turn};
+use crate::conversation::fetching::{Ended, Fetching, Next, Turn};
 use crate::conversation::repo::{RepoError, Taken};
 use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
@@ -59,9 +59,9 @@ impl Account {
                         Ended::Failed
                     }
                 };
-                if !conversation.fetching.done(device, ended, Instant::now()) {
-                    if ended == Ended::Failed && account.is_linked(&device) {
-                        // What failed now may work after a pause.
+                let next = conversation.fetching.done(device, ended, Instant::now());
+                if next != Next::Now {
+                    if next == Next::Later && account.is_linked(&device) {
                         account.fetch(&conversation, id, device, None);
                     }
                     return;
@@ -88,9 +88,8 @@ impl Account {
         };
         let mut sink = Arriving::new(conversation.store.clone(), conversation.fetching.clone());
         let fetched = fetcher.fetch(&mut sink).await;
-        if let Some(e) = sink.bad.take() {
-            let _ = self.blame(conversation.id, device, conversation.head(), &e);
-            return Err(FetchTrouble::Failed(e.to_string()));
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            return Err(self.blame(conversation.id, device, *head, &e));
         }
         let fetched = fetched?;
         *open = Some(fetcher);
@@ -223,7 +222,7 @@ impl Account {
                     conversation,
                     from: device,
                     commit: None,
-                    rule: "Pack".into(),
+                    rule: e.name(),
                     detail: e.to_string(),
                 });
                 FetchTrouble::Refused(head)
@@ -363,9 +362,8 @@ impl Account {
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
         let mut sink = Arriving::new(store.clone(), fetching.clone());
         let fetched = fetcher.fetch(&mut sink).await;
-        if let Some(e) = sink.bad.take() {
-            let bad = ObjectId::from(id);
-            return Err(self.blame(id, device, bad, &e));
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            return Err(self.blame(id, device, *head, &e));
         }
         let Fetched::Pack(head) = fetched? else {
             return Err(failed(&"nothing was offered"));

@@ -4,6 +4,7 @@
 pub mod book;
 mod channels;
 mod fetch;
+mod guests;
 pub mod keep;
 pub mod links;
 pub mod net;
@@ -130,6 +131,7 @@ pub struct Account {
     index: Mutex<Index>,
     peers: PeerManager,
     links: Links,
+    guests: guests::Guests,
     shared: Mutex<Shared>,
     /// Something may be done now that could not be done before.
     wake: Notify,

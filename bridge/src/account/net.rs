@@ -5,6 +5,7 @@
 //! and there is no link"), never a single event that may be missed: [`Account::reconcile`]
 //! looks at the whole whenever anything changed, and every few seconds.
 
+use super::guests::Guest;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
@@ -273,7 +274,7 @@ impl Account {
             Ok(channel) => {
                 shared.attempts.remove(&device);
                 drop(shared);
-                self.run_message_channel(channel);
+                self.run_message_channel(channel, None);
             }
             Err(e) => {
                 let entry = shared.attempts.entry(device).or_insert((Instant::now(), 0));
@@ -340,7 +341,7 @@ impl Account {
                     .open(&device, Some(id), ChannelName::Message { device })
                     .await
                 {
-                    Ok(channel) => account.run_message_channel(channel),
+                    Ok(channel) => account.run_message_channel(channel, None),
                     // Daemons of 2023 have none: they are told over other ways.
                     Err(e) => tracing::debug!(%device, %e, "no message channel"),
                 }
@@ -349,11 +350,13 @@ impl Account {
         self.wake.notify_one();
     }
 
-    pub(super) fn run_message_channel(self: &Arc<Self>, channel: Channel) {
+    /// `guest`: the place that the channel takes, if the other side opened it.
+    pub(super) fn run_message_channel(self: &Arc<Self>, channel: Channel, guest: Option<Guest>) {
         let (device, id) = (channel.device(), channel.account());
         let first = !self.links.has(&device);
         let account = self.clone();
         self.spawn(async move {
+            let _guest = guest;
             let heard = {
                 let account = account.clone();
                 move |notice| account.clone().hear(id, device, notice)

@@ -676,30 +676,32 @@ impl Account {
                 if !strangers {
                     return Ok(());
                 }
+                // What they say of themselves is kept if they are shown: anybody can make an account.
                 let card = VCard::parse(&request.payload).ok();
                 let mut metadata =
                     BTreeMap::from([("mode".to_owned(), MODE_ONE_TO_ONE.to_string())]);
+                let mut said = None;
                 if let Some(card) = &card {
                     let who = profile(card);
                     metadata.insert("title".into(), who.display_name.clone());
                     if let Some(words) = card.get(GREETING) {
                         metadata.insert("note".into(), clean(words));
                     }
-                    self.book.ask(move |b| b.set_profile(from, who)).await??;
+                    said = Some(who);
                 }
                 let received_ms = if request.invited_ms == 0 {
                     now_ms()
                 } else {
                     request.invited_ms
                 };
-                self.take_request(ConversationRequest {
+                let request = ConversationRequest {
                     from,
                     conversation,
                     metadata,
                     received_ms,
                     declined_ms: 0,
-                })
-                .await
+                };
+                self.take_request(request, said).await
             }
         }
     }
@@ -833,19 +835,21 @@ impl Account {
                 value.len() <= longest
             })
             .collect();
-        self.take_request(ConversationRequest {
+        let request = ConversationRequest {
             from,
             conversation,
             metadata,
             received_ms,
             declined_ms: 0,
-        })
-        .await
+        };
+        self.take_request(request, None).await
     }
 
+    /// `said`: what the sender says of themselves.
     async fn take_request(
         self: &Arc<Self>,
         request: ConversationRequest,
+        said: Option<Profile>,
     ) -> Result<(), AccountError> {
         let (id, from, mode, metadata) = (
             request.conversation,
@@ -855,7 +859,13 @@ impl Account {
         );
         match self
             .book
-            .ask(move |b| b.incoming(request, now_ms()))
+            .ask(move |b| -> Result<_, StateError> {
+                let incoming = b.incoming(request, now_ms())?;
+                if let Some(who) = said.filter(|_| !matches!(incoming, Incoming::Ignore(_))) {
+                    b.set_profile(from, who)?;
+                }
+                Ok(incoming)
+            })
             .await??
         {
             Incoming::Ignore(why) => {

@@ -301,6 +301,7 @@ impl Accounts {
             index: Mutex::new(index),
             peers,
             links: Links::default(),
+            guests: super::guests::Guests::default(),
             shared: Mutex::new(Shared {
                 options: options.clone(),
                 trust,

@@ -128,5 +128,14 @@ pub enum PackError {
     Io(String),
 }
 
+impl PackError {
+    /// The error's name: the variant's, after the word `Pack`. What a person or a program can look up.
+    pub fn name(&self) -> String {
+        let text = format!("{self:?}");
+        let variant = text.chars().take_while(char::is_ascii_alphanumeric);
+        "Pack".chars().chain(variant).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests;
