@@ -1,11 +1,13 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state; [`timeline`] what a reader sees; [`wire`] git over a
+//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees; [`wire`] git over a
 //! channel; [`fetching`] when to fetch from whom.
 
 pub mod fetching;
 pub mod repo;
 pub mod timeline;
+mod unaccepted;
+pub mod votes;
 pub mod wire;
 
 use crate::actor::{Actor, Stopped};

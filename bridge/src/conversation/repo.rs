@@ -2,6 +2,7 @@
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
 use super::timeline::{Changes, Damaged, Timeline, Written};
+use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
@@ -13,6 +14,7 @@ use starling_core::api::{
 use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::{Member, Profile, Role};
@@ -22,7 +24,7 @@ use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::validate::{BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -62,6 +64,12 @@ pub struct Snapshot {
     pub profile: Profile,
     /// When it began, unix ms.
     pub created: Millis,
+    /// The votes that are open.
+    pub ballots: Vec<Ballot>,
+    /// Devices that are banned, while their accounts need not be.
+    pub banned_devices: BTreeSet<DeviceId>,
+    /// Banned people who have not fetched the commit that says so: they may, and nothing more.
+    pub unaware: BTreeSet<AccountId>,
 }
 
 impl Snapshot {
@@ -78,6 +86,11 @@ impl Snapshot {
         )
     }
 
+    /// Whether a device of an account may fetch, and hear of news.
+    pub fn admits(&self, id: &AccountId, device: &DeviceId) -> bool {
+        self.may_fetch(id) && !self.banned_devices.contains(device)
+    }
+
     /// Whether an account takes part: its word about typing and reading counts.
     pub fn takes_part(&self, id: &AccountId) -> bool {
         matches!(self.role(id), Some(Role::Admin | Role::Member))
@@ -87,9 +100,9 @@ impl Snapshot {
 /// What a device has fetched from us, or announced to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fetched {
-    account: AccountId,
-    commit: ObjectId,
+pub(super) struct Fetched {
+    pub(super) account: AccountId,
+    pub(super) commit: ObjectId,
     at: Millis,
 }
 
@@ -104,9 +117,14 @@ struct Read {
 /// How far others are: kept, since no repository knows it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Progress {
-    fetched: BTreeMap<DeviceId, Fetched>,
+pub(super) struct Progress {
+    pub(super) fetched: BTreeMap<DeviceId, Fetched>,
     read: BTreeMap<AccountId, Read>,
+    /// The commits by which people and devices were banned while we were there, by their id as
+    /// the commit has it.
+    pub(super) bans: BTreeMap<String, ObjectId>,
+    /// Messages of ours that the others go on without, oldest first.
+    pub(super) unaccepted: Vec<Unaccepted>,
 }
 
 /// What a fetch led to.
@@ -147,14 +165,19 @@ pub enum RepoError {
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
+    /// A collaborative document: not a conversation, though it lies in a repository like one.
+    #[error(
+        "what was offered is a document that belongs to another conversation, and no conversation"
+    )]
+    Document,
 }
 
 impl From<RepoError> for ApiError {
     fn from(e: RepoError) -> Self {
         let code = match &e {
-            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => {
-                ErrorCode::NotAMember
-            }
+            RepoError::Write(
+                WriteError::NotAMember | WriteError::NotInvited | WriteError::DeviceBanned,
+            ) => ErrorCode::NotAMember,
             RepoError::Write(WriteError::NotAnAdmin) => ErrorCode::NotAuthorised,
             RepoError::Write(
                 WriteError::AlreadyMember
@@ -169,7 +192,9 @@ impl From<RepoError> for ApiError {
                 WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_),
             ) => ErrorCode::Internal,
             RepoError::Write(_) => ErrorCode::Conflict,
-            RepoError::Rejected(_) | RepoError::NotForUs => ErrorCode::Rejected,
+            RepoError::Rejected(_) | RepoError::NotForUs | RepoError::Document => {
+                ErrorCode::Rejected
+            }
             RepoError::Store(_) | RepoError::State(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
         };
@@ -186,16 +211,16 @@ pub type Shared = Arc<RwLock<Arc<Snapshot>>>;
 
 /// One conversation.
 pub struct Repo {
-    id: ConversationId,
+    pub(super) id: ConversationId,
     me: Me,
-    store: Arc<ObjectStore>,
-    head: ObjectId,
-    timeline: Timeline,
-    snapshot: Arc<Snapshot>,
+    pub(super) store: Arc<ObjectStore>,
+    pub(super) head: ObjectId,
+    pub(super) timeline: Timeline,
+    pub(super) snapshot: Arc<Snapshot>,
     /// The same, for those who cannot wait for their turn.
     shared: Shared,
-    state: State,
-    progress: Progress,
+    pub(super) state: State,
+    pub(super) progress: Progress,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
 }
@@ -218,6 +243,9 @@ fn snapshot(
         members: repository.members()?,
         profile: repository.profile()?,
         created,
+        ballots: repository.ballots()?,
+        banned_devices: repository.banned_devices()?,
+        unaware: BTreeSet::new(),
     })
 }
 
@@ -260,7 +288,7 @@ impl Repo {
         let snapshot = Arc::new(snapshot(&*store, id, head)?);
         let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
         let shared = Arc::new(RwLock::new(snapshot.clone()));
-        Ok(Self {
+        let mut repo = Self {
             id,
             me,
             store,
@@ -271,7 +299,9 @@ impl Repo {
             state,
             progress,
             told: BTreeMap::new(),
-        })
+        };
+        repo.refresh(true)?;
+        Ok(repo)
     }
 
     /// Makes a new conversation on the disk: the first commit, which names it.
@@ -293,6 +323,9 @@ impl Repo {
     ) -> Result<Snapshot, RepoError> {
         validate(objects, id, &|_| false, head).map_err(RepoError::Rejected)?;
         let snapshot = snapshot(objects, id, head)?;
+        if snapshot.mode == ConversationMode::Document {
+            return Err(RepoError::Document);
+        }
         if !snapshot.may_fetch(own) {
             return Err(RepoError::NotForUs);
         }
@@ -324,7 +357,7 @@ impl Repo {
         self.me.name = name;
     }
 
-    fn own(&self) -> AccountId {
+    pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
     }
 
@@ -373,13 +406,16 @@ impl Repo {
             author: self.own(),
         };
         let changes = self.timeline.extend(self.head, vec![new])?;
+        if members {
+            self.note_bans(&changes);
+        }
         self.refresh_or_say(members);
         Ok(changes)
     }
 
     /// [`Self::refresh`] after a commit that is on the disk already: what fails now must not say
     /// that it is not.
-    fn refresh_or_say(&mut self, members_too: bool) -> bool {
+    pub(super) fn refresh_or_say(&mut self, members_too: bool) -> bool {
         self.refresh(members_too).unwrap_or_else(|e| {
             tracing::error!(conversation = %self.id, %e, "members and profile cannot be read");
             let _ = self.refresh(false);
@@ -390,7 +426,9 @@ impl Repo {
     /// Brings the snapshot up to the head; says whether more than the head changed.
     fn refresh(&mut self, members_too: bool) -> Result<bool, RepoError> {
         let new = if members_too {
-            snapshot(&*self.store, self.id, self.head)?
+            let mut new = snapshot(&*self.store, self.id, self.head)?;
+            new.unaware = self.unaware(&new);
+            new
         } else {
             Snapshot {
                 head: self.head,
@@ -484,7 +522,11 @@ impl Repo {
                     return Ok(Taken::Nothing);
                 }
                 // We have been thrown out, or left on another device: follow, without a word of ours.
-                Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                Err(WriteError::NotAMember) => {
+                    drop(repository);
+                    self.keep_what_is_lost(theirs)?;
+                    Merged::FastForward(theirs)
+                }
                 other => other?,
             }
         };
@@ -522,6 +564,8 @@ impl Repo {
         };
         self.head = head;
         let changes = self.timeline.extend(head, all)?;
+        self.note_bans(&changes);
+        self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
@@ -573,6 +617,9 @@ impl Repo {
         );
         self.state
             .put("progress", &self.id.to_hex(), &self.progress)?;
+        if self.snapshot.unaware.contains(&account) {
+            self.refresh_or_say(true);
+        }
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
@@ -717,12 +764,16 @@ impl Repo {
 
     /// A message as the API shows it.
     pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
-        self.timeline.entry(id).map(|e| self.to_api(&e))
+        match self.timeline.entry(id) {
+            Some(entry) => Some(self.to_api(&entry)),
+            None => self.unaccepted(id),
+        }
     }
 
     fn to_api(&self, entry: &Entry) -> api::Message {
         let mut message = entry.to_api();
         message.status = self.status(&message.id);
+        self.say_what_about(&mut message);
         message
     }
 
@@ -732,13 +783,21 @@ impl Repo {
         before: Option<&ObjectId>,
         limit: usize,
     ) -> Option<(Vec<api::Message>, bool)> {
-        let (entries, more) = self.timeline.page(before, limit)?;
-        Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
+        // What stands before a message that is in no history ends with the one it stands after.
+        let place = before.and_then(|b| self.place_of(b));
+        let (entries, more) = self.timeline.page(place.as_ref().or(before), limit)?;
+        let mut page: Vec<api::Message> = entries.iter().map(|e| self.to_api(e)).collect();
+        page.extend(place.and_then(|p| self.message(&p)));
+        let mut page = self.with_unaccepted(page);
+        if let Some(end) = before.and_then(|b| page.iter().position(|m| m.id == *b)) {
+            page.truncate(end);
+        }
+        Some((page, more))
     }
 
     /// The newest message.
     pub fn last_message(&self) -> Option<api::Message> {
-        self.timeline.last().map(|e| self.to_api(&e))
+        self.last_or_kept(self.timeline.last().map(|e| self.to_api(&e)))
     }
 
     /// How many messages of others came since one.
