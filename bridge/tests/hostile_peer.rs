@@ -818,7 +818,8 @@ async fn the_largest_lies_cost_no_more() {
         let refused = stage
             .vic
             .until(attack.what, |v| {
-                v.check_alive();
+                // About the conversation itself nothing can be said until it is judged.
+                v.rpc("account.list", serde_json::json!({}));
                 Some(v.refused(id)).filter(|r| !r.is_empty())
             })
             .await;
