@@ -1,7 +1,7 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees; [`wire`] git over a
-//! channel; [`fetching`] when to fetch from whom.
+//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees;
+//! [`wire`] git over a channel; [`fetching`] when to fetch from whom.
 
 pub mod fetching;
 pub mod repo;
