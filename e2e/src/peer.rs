@@ -439,14 +439,20 @@ pub fn wait_same(people: &mut [&mut Peer], group: &str) {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     // What clients show follows what they have.
-    wait::until("the same members and title for all", || {
+    let end = std::time::Instant::now() + wait::PATIENCE;
+    loop {
         let shown: Vec<_> = people
             .iter_mut()
             .map(|p| (p.members(group), p.title(group)))
             .collect();
-        shown
-            .windows(2)
-            .all(|w| w.first() == w.last())
-            .then_some(())
-    });
+        if shown.windows(2).all(|w| w.first() == w.last()) {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "waited {:?} for the same members and title for all: {shown:#?}",
+            wait::PATIENCE
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
