@@ -238,35 +238,46 @@ impl Peer {
         }
     }
 
-    /// Everybody with a role, as the client shows it.
-    pub fn members(&mut self, group: &str) -> BTreeMap<String, String> {
-        let (list, key) = match &mut self.client {
+    /// Everybody with a role. A daemon's are read from its repository: it reads its list anew only when
+    /// it sees a commit about members among those it fetched, and misses the ones that a merge of
+    /// somebody else brings from the side.
+    pub fn members(&self, group: &str) -> BTreeMap<String, String> {
+        match &self.client {
             Ours(s) => {
-                let members = s.rpc(
+                let list = s.rpc(
                     "conversation.members",
                     json!({"account": s.account(), "conversation": group}),
                 );
-                (members, "id")
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                let list = list.as_array().cloned().unwrap_or_default();
+                list.iter()
+                    .map(|m| (text(&m["id"]), text(&m["role"])))
+                    // Who left is in no file.
+                    .filter(|(_, role)| role != "left")
+                    .collect()
             }
-            Daemon(j) => {
-                let account = j.account();
-                (
-                    j.call("getConversationMembers", json!([account, group])),
-                    "uri",
-                )
+            Daemon(_) => {
+                let files = ["ls-tree", "-r", "--name-only", "refs/heads/main"];
+                let files = git(&self.repository(group), &files);
+                let role = |path: &str| match path {
+                    "admins" => Some("admin"),
+                    "members" => Some("member"),
+                    "invited" => Some("invited"),
+                    "banned/admins" | "banned/members" | "banned/invited" => Some("banned"),
+                    _ => None,
+                };
+                let members = files.lines().filter_map(|file| {
+                    let (path, name) = file.rsplit_once('/')?;
+                    let id = name.strip_suffix(".crt").unwrap_or(name);
+                    Some((id.to_owned(), role(path)?.to_owned()))
+                });
+                members.collect()
             }
-        };
-        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let list = list.as_array().cloned().unwrap_or_default();
-        list.iter()
-            .map(|m| (text(&m[key]), text(&m["role"])))
-            // Daemons forget who left.
-            .filter(|(_, role)| !role.is_empty() && role != "left")
-            .collect()
+        }
     }
 
     /// Waits until somebody has a role.
-    pub fn wait_role(&mut self, group: &str, id: &str, role: &str) {
+    pub fn wait_role(&self, group: &str, id: &str, role: &str) {
         let what = format!("{}: {id} to be {role} in {group}", self.host.name);
         wait::until(&what, || {
             (self.members(group).get(id).map(String::as_str) == Some(role)).then_some(())
@@ -274,7 +285,7 @@ impl Peer {
     }
 
     /// Waits until somebody is in no list any more, or only as one who is banned.
-    pub fn wait_gone(&mut self, group: &str, id: &str) {
+    pub fn wait_gone(&self, group: &str, id: &str) {
         let what = format!("{}: {id} to be gone from {group}", self.host.name);
         wait::until(&what, || {
             let role = self.members(group).remove(id);
@@ -416,7 +427,7 @@ fn git(path: &Path, args: &[&str]) -> String {
 }
 
 /// Waits until all have the same newest commit; then they have the same history and members.
-pub fn wait_same(people: &mut [&mut Peer], group: &str) {
+pub fn wait_same(people: &[&mut Peer], group: &str) {
     let heads = |people: &[&mut Peer]| -> BTreeMap<String, String> {
         people
             .iter()
@@ -439,14 +450,20 @@ pub fn wait_same(people: &mut [&mut Peer], group: &str) {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     // What clients show follows what they have.
-    wait::until("the same members and title for all", || {
+    let end = std::time::Instant::now() + wait::PATIENCE;
+    loop {
         let shown: Vec<_> = people
-            .iter_mut()
+            .iter()
             .map(|p| (p.members(group), p.title(group)))
             .collect();
-        shown
-            .windows(2)
-            .all(|w| w.first() == w.last())
-            .then_some(())
-    });
+        if shown.windows(2).all(|w| w.first() == w.last()) {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "waited {:?} for the same members and title for all: {shown:#?}",
+            wait::PATIENCE
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }

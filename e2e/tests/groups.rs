@@ -64,7 +64,7 @@ impl Story {
             self.alice.invite(&group, &other.id);
             other.accept(&group);
         }
-        wait_same(&mut self.all(), &group);
+        wait_same(&self.all(), &group);
         group
     }
 
@@ -144,7 +144,7 @@ fn a_starling_made_the_group_and_each_does_everything() {
     }
     // Banned: a daemon and a Starling. The others go on. A daemon that is banned while its head is
     // another one merges the ban, may not write from then on, and so cannot merge its end.
-    wait_same(&mut [alice, bob, carol, dave, erin], &group);
+    wait_same(&[alice, bob, carol, dave, erin], &group);
     for banned in [&mut *dave, &mut *carol] {
         alice.ban(&group, &banned.id);
     }
@@ -200,7 +200,7 @@ fn a_daemon_made_the_group_and_bans_a_starling_and_a_daemon() {
         who.wait_title(&group, "Bob's birds");
     }
     // See above: a daemon cannot merge the end of its ban.
-    wait_same(&mut [bob, alice, carol, dave], &group);
+    wait_same(&[bob, alice, carol, dave], &group);
     for banned in [&mut *carol, &mut *dave] {
         bob.ban(&group, &banned.id);
     }
@@ -240,7 +240,7 @@ fn two_halves_go_on_and_agree_when_they_meet() {
     let mut everyone: Vec<&mut Peer> = story.all().into_iter().collect();
     everyone.push(&mut laptop);
     say(&mut everyone, &group, "together");
-    wait_same(&mut everyone, &group);
+    wait_same(&everyone, &group);
 
     let Story {
         alice,
@@ -272,7 +272,7 @@ fn two_halves_go_on_and_agree_when_they_meet() {
 
     lab.join();
     let mut all = [alice, bob, carol, erin, &mut laptop];
-    wait_same(&mut all, &group);
+    wait_same(&all, &group);
     say(&mut all, &group, "together again");
     agree(&mut all, &group);
     let members = all[0].members(&group);

@@ -1,7 +1,8 @@
 //! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
-//! whom it knows ([`people`]) and what it says ([`talk`]).
+//! whom it knows ([`people`]), which groups it is in ([`groups`]) and what it says ([`talk`]).
 
 pub mod book;
+mod changes;
 mod channels;
 mod fetch;
 pub mod groups;

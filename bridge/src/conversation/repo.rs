@@ -36,6 +36,9 @@ const MAX_STATUS_EVENTS: usize = 100;
 /// Commits that were judged and wait to be made part of the history; of more they are judged again.
 const MAX_JUDGED: usize = 10_000;
 
+/// So many commits back a merge is a sign that several write at once, and some may merge unseen.
+const LATELY: usize = 32;
+
 /// Who writes on this side.
 #[derive(Clone)]
 pub struct Me {
@@ -621,25 +624,39 @@ impl Repo {
     }
 
     /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says whether it
-    /// may have more by now: it had something that the commit does not contain, so it has merged the
-    /// two. Daemons tell nobody of such a merge before they write something.
+    /// may have more by now: where several wrote at once, a daemon merges what it fetches with what
+    /// it had, and tells nobody of that merge before it writes something.
     pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> bool {
-        let Some(before) = self.heads.get(&device).copied() else {
-            self.heads.insert(device, commit);
-            return false;
-        };
-        match write::relation(&*self.store, before, commit) {
-            Ok(Relation::UpToDate) => false,
-            Ok(Relation::FastForward) => {
+        let before = self.heads.get(&device).copied();
+        let relation = before.map(|before| write::relation(&*self.store, before, commit));
+        match relation {
+            // It says nothing new.
+            Some(Ok(Relation::UpToDate)) => false,
+            Some(Ok(Relation::FastForward)) | None => {
                 self.heads.insert(device, commit);
-                false
+                self.merged_lately()
             }
             // What cannot be compared is looked at.
-            Ok(Relation::Diverged) | Err(_) => {
+            Some(Ok(Relation::Diverged) | Err(_)) => {
                 self.heads.insert(device, commit);
                 true
             }
         }
+    }
+
+    /// Whether several wrote at once a short while ago.
+    fn merged_lately(&self) -> bool {
+        let mut at = Some(self.head);
+        for _ in 0..LATELY {
+            let Some(commit) = at.and_then(|id| self.timeline.commit(&id)) else {
+                return false;
+            };
+            match commit.parents.as_slice() {
+                [_, _, ..] => return true,
+                parents => at = parents.first().copied(),
+            }
+        }
+        false
     }
 
     /// A person has read up to a message. Gives the messages of ours whose state that changes.
