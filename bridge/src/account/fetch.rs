@@ -2,6 +2,7 @@
 //! if it is valid, into the history.
 
 use super::book::MAX_STRIKES;
+use super::talk::Indexed;
 use super::{Account, AccountError, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::fetching::{Ended, Fetching, Next, Turn};
@@ -13,7 +14,6 @@ use crate::store::state::StateError;
 use futures_util::future::BoxFuture;
 use starling_core::api::Event;
 use starling_core::git::pack::Limits;
-use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
 use std::io;
@@ -86,7 +86,15 @@ impl Account {
             Some(f) => f,
             None => self.git_channel(conversation.id, id, device).await?,
         };
-        let mut sink = Arriving::new(conversation.store.clone(), conversation.fetching.clone());
+        let haves = conversation
+            .ask(|r| r.timeline().haves())
+            .await
+            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        let mut sink = Arriving::new(
+            conversation.store.clone(),
+            conversation.fetching.clone(),
+            haves,
+        );
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
             return Err(self.blame(conversation.id, device, *head, &e));
@@ -176,7 +184,10 @@ impl Account {
                 });
                 return Err(FetchTrouble::Refused(head));
             }
-            Err(e) => return Err(FetchTrouble::Failed(e.to_string())),
+            Err(e) => {
+                self.say_if_full(&e);
+                return Err(FetchTrouble::Failed(e.to_string()));
+            }
         }
         Ok(())
     }
@@ -215,7 +226,10 @@ impl Account {
         e: &QuarantineError,
     ) -> FetchTrouble {
         match e {
-            QuarantineError::Store(e) => FetchTrouble::Failed(e.to_string()),
+            QuarantineError::Store(e) => {
+                self.say_if_full(e);
+                FetchTrouble::Failed(e.to_string())
+            }
             QuarantineError::Pack(e) => {
                 self.emit(Event::ConversationRejected {
                     account: self.id.clone(),
@@ -345,12 +359,15 @@ impl Account {
         device: DeviceId,
         fetching: &Fetching,
     ) -> Result<(), FetchTrouble> {
-        let failed = |e: &dyn std::fmt::Display| FetchTrouble::Failed(e.to_string());
+        let failed = |e: &(dyn std::error::Error + 'static)| {
+            self.say_if_full(e);
+            FetchTrouble::Failed(e.to_string())
+        };
         let target = crate::conversation::path(&self.dir, &id);
         if target.exists() {
             // Cloned and valid, but the end of it was interrupted.
             return self
-                .cloned(id, member, device)
+                .cloned(id, member, device, Indexed::NotYet)
                 .await
                 .map_err(|e| failed(&e));
         }
@@ -360,13 +377,13 @@ impl Account {
         // Left over from a crash.
         let _ = std::fs::remove_dir_all(&staging);
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
-        let mut sink = Arriving::new(store.clone(), fetching.clone());
+        let mut sink = Arriving::new(store.clone(), fetching.clone(), Vec::new());
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
             return Err(self.blame(id, device, *head, &e));
         }
         let Fetched::Pack(head) = fetched? else {
-            return Err(failed(&"nothing was offered"));
+            return Err(FetchTrouble::Failed("nothing was offered".into()));
         };
         let quarantine = sink
             .finish()
@@ -398,7 +415,7 @@ impl Account {
             drop(store);
             crate::conversation::settle(&staging, &target).map_err(|e| failed(&e))
         })?;
-        self.cloned(id, member, device)
+        self.cloned(id, member, device, Indexed::NotYetButChecked)
             .await
             .map_err(|e| failed(&e))
     }
@@ -409,8 +426,9 @@ impl Account {
         id: ConversationId,
         member: AccountId,
         device: DeviceId,
+        indexed: Indexed,
     ) -> Result<(), AccountError> {
-        let conversation = self.open_conversation(id).await?;
+        let conversation = self.open_conversation(id, indexed).await?;
         let head = conversation.head();
         self.note_fetched(&conversation, member, device, head).await;
         if !conversation.snapshot().takes_part(&self.jami_id()) {
@@ -433,7 +451,6 @@ impl Account {
                 })
             })
             .await??;
-        self.index_conversation(&conversation).await;
         self.confirm_members(&conversation).await?;
         self.show_ready(&conversation).await;
         self.tell_all(&conversation, None).await;
@@ -465,16 +482,18 @@ struct Arriving {
     fetching: Fetching,
     receiving: Receiving,
     bad: Option<QuarantineError>,
+    haves: Vec<ObjectId>,
 }
 
 impl Arriving {
-    fn new(store: Arc<ObjectStore>, fetching: Fetching) -> Self {
+    fn new(store: Arc<ObjectStore>, fetching: Fetching, haves: Vec<ObjectId>) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
             fetching,
             receiving,
             bad: None,
+            haves,
         }
     }
 
@@ -496,7 +515,7 @@ impl Sink for Arriving {
     }
 
     fn haves(&self) -> Vec<ObjectId> {
-        reach::haves(&*self.store).unwrap_or_default()
+        self.haves.clone()
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -12,6 +12,7 @@ pub mod people;
 pub mod registry;
 pub mod share;
 pub mod talk;
+mod upkeep;
 
 use crate::actor::{Actor, Stopped};
 use crate::conversation::Conversation;
@@ -116,6 +117,8 @@ struct Shared {
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
+    /// What the owner was told of the disk, and when.
+    said: BTreeMap<&'static str, std::time::Instant>,
 }
 
 /// One account at work.
@@ -128,7 +131,7 @@ pub struct Account {
     identity: Identity,
     secure: SecureDht,
     book: Actor<Book>,
-    index: Mutex<Index>,
+    index: Index,
     peers: PeerManager,
     links: Links,
     guests: guests::Guests,

@@ -1,17 +1,21 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state; [`timeline`] what a reader sees; [`wire`] git over a
+//! [`repo`] is the actor's state; [`timeline`] what a reader sees, and [`keep_up`] how it follows the
+//! repository; [`wire`] git over a
 //! channel; [`fetching`] when to fetch from whom.
 
 pub mod fetching;
+pub mod keep_up;
 pub mod repo;
 pub mod timeline;
 pub mod wire;
 
 use crate::actor::{Actor, Stopped};
+use crate::store::index::Index;
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
 use fetching::Fetching;
+use keep_up::{Report, Said};
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
@@ -19,6 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// The index of an account's conversations, beside its state.
+pub const INDEX: &str = "index.sqlite";
 
 /// How long readers of a repository that is closed may take to finish: a page of history, or a bundle.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -66,15 +73,40 @@ pub fn settle(from: &Path, to: &Path) -> Result<(), RepoError> {
 }
 
 impl Conversation {
-    /// Opens a conversation that is on the disk. Reads it all: not for an async thread.
+    /// Opens a conversation that is on the disk, with the index beside it. Not for an async thread.
     pub fn open(
         account_dir: &Path,
         id: ConversationId,
         state: State,
         me: Me,
     ) -> Result<Self, RepoError> {
-        let store = Arc::new(ObjectStore::open(&path(account_dir, &id))?);
-        let repo = Repo::open(id, store.clone(), state, me)?;
+        let index = Index::open(&account_dir.join(INDEX))?;
+        let report: Report = Arc::new(|said| match said {
+            Said::Behind(e) => tracing::error!(%e, "the index is behind"),
+            other => tracing::info!(?other, "a conversation was opened"),
+        });
+        Self::open_with(account_dir, id, state, me, (index, report), false)
+    }
+
+    /// Opens a conversation that is on the disk. Where the index is up to it, its repository is
+    /// left alone until it is needed. `checked`: everything in it was just validated. Not for an
+    /// async thread.
+    pub fn open_with(
+        account_dir: &Path,
+        id: ConversationId,
+        state: State,
+        me: Me,
+        (index, report): (Index, Report),
+        checked: bool,
+    ) -> Result<Self, RepoError> {
+        let path = path(account_dir, &id);
+        let indexed = index.head(&id).ok().flatten();
+        let store = match indexed.and_then(|head| ObjectStore::rest(&path, head)) {
+            Some(resting) => resting,
+            None => ObjectStore::open(&path)?,
+        };
+        let store = Arc::new(store);
+        let repo = Repo::open(id, store.clone(), state, me, (index, report), checked)?;
         Ok(Self {
             id,
             store,
@@ -85,7 +117,7 @@ impl Conversation {
         })
     }
 
-    /// Makes a conversation: its first commit, on the disk, under its name.
+    /// Makes a conversation, with the index beside it: its first commit, on the disk, under its name.
     pub fn create(
         account_dir: &Path,
         state: State,
@@ -94,11 +126,23 @@ impl Conversation {
         invited: Option<AccountId>,
         now_unix: u64,
     ) -> Result<Self, RepoError> {
+        let id = Self::found(account_dir, &me, mode, invited, now_unix)?;
+        Self::open(account_dir, id, state, me)
+    }
+
+    /// Makes a conversation: its first commit, on the disk, under its name. It is not open yet.
+    pub fn found(
+        account_dir: &Path,
+        me: &Me,
+        mode: ConversationMode,
+        invited: Option<AccountId>,
+        now_unix: u64,
+    ) -> Result<ConversationId, RepoError> {
         let parent = account_dir.join("conversations");
         std::fs::create_dir_all(&parent).map_err(|e| io(&parent, &e))?;
         // Two conversations made in one second would be the same one: the later one is a second older.
         for now in now_unix.. {
-            let first = Repo::initial(&me, mode, invited, now)?;
+            let first = Repo::initial(me, mode, invited, now)?;
             let id = ConversationId::from(first.commit);
             let target = path(account_dir, &id);
             if target.exists() {
@@ -117,7 +161,7 @@ impl Conversation {
                 store.commit(&objects, None, first.commit)?;
             }
             settle(&staging, &target)?;
-            return Self::open(account_dir, id, state, me);
+            return Ok(id);
         }
         Err(RepoError::NotForUs)
     }
@@ -127,7 +171,12 @@ impl Conversation {
         &self,
         job: impl FnOnce(&mut Repo) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        self.repo.ask(job).await
+        self.repo
+            .ask(|repo| {
+                repo.mend();
+                job(repo)
+            })
+            .await
     }
 
     /// Ends the actor and waits until nobody reads the repository any more, so that it can be
