@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use starling_core::account::{
     Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE,
 };
+use starling_core::api::RefusedHistory;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
 
@@ -35,6 +36,12 @@ pub struct Local {
     pub cloned: bool,
     /// Why there is no copy, in words: what was offered breaks the rules.
     pub refused: Option<String>,
+    /// What others let in and we refuse, until the person has seen it.
+    pub refusal: Option<RefusedHistory>,
+    /// What of that the person has seen: not shown again.
+    pub dismissed: Option<RefusedHistory>,
+    /// Members of a public conversation who may let us in; empty for others.
+    pub knock: Vec<AccountId>,
     /// How often a device offered what breaks the rules.
     pub strikes: BTreeMap<DeviceId, u8>,
     /// When the other person of a conversation of two was first known to have accepted, unix ms.

@@ -5,9 +5,12 @@ use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::{SILENCE, serve};
 use crate::peer::{Channel, Incoming};
+use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
 use starling_core::api::Event;
 use starling_core::drt;
+use starling_core::git::Repository;
+use starling_core::git::object::Kind as ObjectKind;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::msgpack::Frames;
@@ -59,12 +62,19 @@ impl Account {
                 device: server,
                 conversation,
             } if server == own => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
                         let _guest = guest;
                         account.serve_git(channel, c, id, device).await;
+                    });
+                }
+                Some(c) if c.snapshot().role(&id).is_some() => {
+                    let account = self.clone();
+                    self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
+                        account.serve_ban(incoming, c, id, device).await;
                     });
                 }
                 _ => incoming.decline(),
@@ -150,7 +160,7 @@ impl Account {
             }
         };
         let turns = self.guests.packs(id);
-        let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
+        let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
             channel,
             conversation.id,
@@ -164,6 +174,42 @@ impl Account {
                 }
             },
         );
+        tokio::join!(serving, note);
+    }
+
+    /// Serves somebody who is banned: up to the commit that says so, and nothing after it.
+    async fn serve_ban(
+        self: Arc<Self>,
+        incoming: Incoming,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
+        let ban = conversation.ask(move |r| r.unaware_of(&id, &device)).await;
+        let Ok(Some(ban)) = ban else {
+            return incoming.decline();
+        };
+        let store = Arc::new(UpTo {
+            store: conversation.store.clone(),
+            head: ban,
+        });
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let note = async {
+            while let Some(commit) = told.recv().await {
+                self.note_fetched(&conversation, id, device, commit).await;
+                // Nothing is left to say to them.
+                self.enforce();
+            }
+        };
+        let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
+        let turns = self.guests.packs(id);
+        let channel = incoming.accept();
+        let id = conversation.id;
+        let serving = serve(channel, id, store, &turns, allowed, move |event| {
+            if let Served::UpToDate(commit) | Served::Sent(commit) = event {
+                let _ = tell.send(commit);
+            }
+        });
         tokio::join!(serving, note);
     }
 
@@ -310,6 +356,26 @@ impl Account {
             tracing::debug!(%device, %e, "the card was not taken");
             self.shared().shown.remove(&device);
         }
+    }
+}
+
+/// A repository as it was at a commit.
+struct UpTo {
+    store: Arc<ObjectStore>,
+    head: ObjectId,
+}
+
+impl Repository for UpTo {
+    fn head(&self) -> Option<ObjectId> {
+        Some(self.head)
+    }
+
+    fn object(&self, id: &ObjectId) -> Option<(ObjectKind, Vec<u8>)> {
+        Repository::object(&*self.store, id)
+    }
+
+    fn contains(&self, id: &ObjectId) -> bool {
+        Repository::contains(&*self.store, id)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::book::MAX_STRIKES;
 use super::talk::Indexed;
-use super::{Account, AccountError, now_unix};
+use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::fetching::{Ended, Fetching, Next, Turn};
 use crate::conversation::repo::{RepoError, Taken};
@@ -12,10 +12,11 @@ use crate::peer::Channel;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
 use crate::store::state::StateError;
 use futures_util::future::BoxFuture;
-use starling_core::api::Event;
+use starling_core::api::RefusedHistory;
 use starling_core::git::pack::Limits;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
+use starling_core::swarm::misbehaviour::Fault;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,7 +98,7 @@ impl Account {
         );
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
-            return Err(self.blame(conversation.id, device, *head, &e));
+            return Err(self.blame(conversation.id, device, *head, &e).await);
         }
         let fetched = fetched?;
         *open = Some(fetcher);
@@ -107,9 +108,10 @@ impl Account {
                 head,
             ),
             Fetched::Pack(head) => {
-                let quarantine = sink
-                    .finish()
-                    .map_err(|e| self.blame(conversation.id, device, head, &e))?;
+                let quarantine = match sink.finish() {
+                    Ok(quarantine) => quarantine,
+                    Err(e) => return Err(self.blame(conversation.id, device, head, &e).await),
+                };
                 let taken = conversation
                     .ask(move |r| r.take(quarantine, head, device, now_unix()))
                     .await;
@@ -174,14 +176,8 @@ impl Account {
                 }
             }
             Err(RepoError::Rejected(fault)) => {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation: conversation.id,
-                    from: device,
-                    commit: Some(fault.commit),
-                    rule: fault.misbehaviour.name(),
-                    detail: fault.misbehaviour.to_string(),
-                });
+                self.refuse_or_say(conversation.id, refusal(device, &fault))
+                    .await;
                 return Err(FetchTrouble::Refused(head));
             }
             Err(e) => {
@@ -189,7 +185,17 @@ impl Account {
                 return Err(FetchTrouble::Failed(e.to_string()));
             }
         }
+        if let Err(e) = self.no_longer_refused(conversation, device).await {
+            tracing::warn!(%e, "a refusal is still shown");
+        }
         Ok(())
+    }
+
+    /// Keeps a refusal for the person; that it cannot be kept takes nothing from it.
+    async fn refuse_or_say(self: &Arc<Self>, id: ConversationId, refused: RefusedHistory) {
+        if let Err(e) = self.refuse(id, refused).await {
+            tracing::warn!(%e, "what was refused could not be kept");
+        }
     }
 
     async fn git_channel(
@@ -218,8 +224,8 @@ impl Account {
     }
 
     /// What to do about a pack that did not come through quarantine.
-    fn blame(
-        &self,
+    async fn blame(
+        self: &Arc<Self>,
         conversation: ConversationId,
         device: DeviceId,
         head: ObjectId,
@@ -231,14 +237,15 @@ impl Account {
                 FetchTrouble::Failed(e.to_string())
             }
             QuarantineError::Pack(e) => {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation,
-                    from: device,
-                    commit: None,
+                let refused = RefusedHistory {
                     rule: e.name(),
                     detail: e.to_string(),
-                });
+                    from: device,
+                    account: None,
+                    commit: None,
+                    at: now(),
+                };
+                self.refuse_or_say(conversation, refused).await;
                 FetchTrouble::Refused(head)
             }
         }
@@ -380,14 +387,15 @@ impl Account {
         let mut sink = Arriving::new(store.clone(), fetching.clone(), Vec::new());
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
-            return Err(self.blame(id, device, *head, &e));
+            return Err(self.blame(id, device, *head, &e).await);
         }
         let Fetched::Pack(head) = fetched? else {
             return Err(FetchTrouble::Failed("nothing was offered".into()));
         };
-        let quarantine = sink
-            .finish()
-            .map_err(|e| self.blame(id, device, head, &e))?;
+        let quarantine = match sink.finish() {
+            Ok(quarantine) => quarantine,
+            Err(e) => return Err(self.blame(id, device, head, &e).await),
+        };
         let own = self.jami_id();
         let checked = tokio::task::block_in_place(|| {
             crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own)
@@ -396,18 +404,25 @@ impl Account {
             drop(quarantine);
             drop(store);
             let _ = std::fs::remove_dir_all(&staging);
-            if let RepoError::Rejected(fault) = &e {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation: id,
-                    from: device,
-                    commit: Some(fault.commit),
-                    rule: fault.misbehaviour.name(),
-                    detail: fault.misbehaviour.to_string(),
-                });
-                return Err(FetchTrouble::Refused(head));
-            }
-            return Err(failed(&e));
+            return match &e {
+                RepoError::Rejected(fault) => {
+                    self.refuse_or_say(id, refusal(device, fault)).await;
+                    Err(FetchTrouble::Refused(head))
+                }
+                RepoError::Document => {
+                    let refused = RefusedHistory {
+                        rule: "Document".into(),
+                        detail: e.to_string(),
+                        from: device,
+                        account: None,
+                        commit: Some(id.into()),
+                        at: now(),
+                    };
+                    self.refuse_or_say(id, refused).await;
+                    Err(FetchTrouble::Refused(head))
+                }
+                _ => Err(failed(&e)),
+            };
         }
         tokio::task::block_in_place(|| {
             quarantine.accept().map_err(|e| failed(&e))?;
@@ -442,6 +457,8 @@ impl Account {
                 let mut local = b.local(&id);
                 local.cloned = true;
                 local.refused = None;
+                local.refusal = None;
+                local.knock.clear();
                 local.strikes.clear();
                 b.set_local(id, local)?;
                 // What the invitation said of it counts no more.
@@ -456,6 +473,18 @@ impl Account {
         self.tell_all(&conversation, None).await;
         self.catch_up(member, device);
         Ok(())
+    }
+}
+
+/// A fault as it is kept and shown.
+fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
+    RefusedHistory {
+        rule: fault.misbehaviour.name(),
+        detail: fault.misbehaviour.to_string(),
+        from,
+        account: fault.account,
+        commit: Some(fault.commit),
+        at: now(),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod book;
 mod channels;
 mod fetch;
+pub mod groups;
 mod guests;
 pub mod keep;
 pub mod links;
@@ -34,6 +35,7 @@ use starling_core::api::{
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::swarm::public::Doorkeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -119,6 +121,10 @@ struct Shared {
     shown: BTreeSet<DeviceId>,
     /// What the owner was told of the disk, and when.
     said: BTreeMap<&'static str, std::time::Instant>,
+    /// Public conversations that we wait to be let into.
+    knocking: BTreeMap<ConversationId, groups::Knocking>,
+    /// Whom we let into public conversations.
+    doors: BTreeMap<ConversationId, Doorkeeper>,
 }
 
 /// One account at work.

@@ -196,6 +196,7 @@ impl Account {
             self.watch(*id);
         }
         self.resend_requests().await?;
+        self.knock_at_doors().await?;
         let mut candidates: Vec<(AccountId, DeviceId)> = Vec::new();
         {
             let shared = self.shared();
@@ -387,11 +388,17 @@ impl Account {
             if snapshot.takes_part(&id) && !self.is_leaving(&conversation.id) {
                 self.fetch(&conversation, id, device, None);
             }
-            if snapshot.may_fetch(&id) {
+            if snapshot.admits(&id, &device) {
                 let account = self.clone();
                 let conversation = conversation.clone();
                 self.spawn_for(&conversation.clone(), async move {
                     account.tell_head(&conversation, device, id).await;
+                });
+            } else if snapshot.role(&id).is_some() {
+                let account = self.clone();
+                let conversation = conversation.clone();
+                self.spawn_for(&conversation.clone(), async move {
+                    account.tell_banned(&conversation).await;
                 });
             }
         }
@@ -409,7 +416,7 @@ impl Account {
     ) {
         let snapshot = conversation.snapshot();
         for (device, id) in self.links.connected() {
-            if Some(device) != except && snapshot.may_fetch(&id) {
+            if Some(device) != except && snapshot.admits(&id, &device) {
                 self.tell_head(conversation, device, id).await;
             }
         }
@@ -464,7 +471,7 @@ impl Account {
                 commit,
                 ..
             } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     if self.is_leaving(&conversation) {
                         // They do not know that we left.
                         self.tell_head(&c, device, id).await;

@@ -2,7 +2,6 @@
 
 use super::book::{Book, Incoming, Local, Outgoing, Profile};
 use super::{Account, AccountError, now, now_ms};
-use crate::dht::PutOptions;
 use crate::store::state::StateError;
 use base64::Engine as _;
 use starling_core::account::{
@@ -11,10 +10,11 @@ use starling_core::account::{
 };
 use starling_core::api::{self, ApiError, ConversationMode, ErrorCode, Event};
 use starling_core::dht::envelope::keys;
-use starling_core::dht::{Value, types};
+use starling_core::dht::types;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::Arguments;
+use starling_core::swarm::public::Knock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -368,6 +368,9 @@ impl Account {
             request.ok_or_else(|| ApiError::not_found("There is no such request any more."))?;
         let from = request.from;
         let one_to_one = request.mode() == MODE_ONE_TO_ONE;
+        if mode_of(request.mode()) == ConversationMode::Unknown {
+            return Err(ApiError::unsupported("This invitation is to something that this bridge does not know: it was made by a newer program. Decline it, or accept it there.").into());
+        }
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut info = ConvInfo::new(conversation, request.mode(), now_ms());
@@ -561,21 +564,8 @@ impl Account {
         device: DeviceId,
         request: &TrustRequest,
     ) -> Result<(), String> {
-        let chain = self
-            .peers
-            .certificate(device, None)
+        self.put_in_inbox(id, device, types::TRUST_REQUEST, request.encode())
             .await
-            .map_err(|e| e.to_string())?;
-        if chain.account_id() != id {
-            return Err("the device is announced by an account that is not its own".into());
-        }
-        let value = Value::new(types::TRUST_REQUEST, request.encode());
-        let inbox = keys::inbox(&chain.short_id());
-        self.secure
-            .put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default())
-            .await
-            .map_err(|e| e.to_string())?;
-        Ok(())
     }
 
     /// Reads what others put into this device's inbox.
@@ -594,24 +584,29 @@ impl Account {
                 if value.type_id() != types::TRUST_REQUEST {
                     continue;
                 }
-                match TrustRequest::decode(value.data()) {
-                    Ok(request) => {
-                        // Each looks for a certificate: a flood of them waits in line.
-                        let Ok(slot) = slots.clone().acquire_owned().await else {
-                            return;
-                        };
-                        let account = self.clone();
-                        self.spawn(async move {
-                            let _slot = slot;
-                            if let Err(e) =
-                                account.asked_by(DeviceId::of_key(&owner), request).await
-                            {
-                                tracing::debug!(%e, "a request could not be taken");
-                            }
-                        });
-                    }
-                    Err(e) => tracing::debug!(%e, "what lies in the inbox is no request"),
+                let knock = Knock::decode(value.data());
+                let request = TrustRequest::decode(value.data());
+                if let (None, Err(e)) = (knock, &request) {
+                    tracing::debug!(%e, "what lies in the inbox is no request");
+                    continue;
                 }
+                // Each looks for a certificate: a flood of them waits in line.
+                let Ok(slot) = slots.clone().acquire_owned().await else {
+                    return;
+                };
+                let account = self.clone();
+                self.spawn(async move {
+                    let _slot = slot;
+                    let device = DeviceId::of_key(&owner);
+                    let taken = match (knock, request) {
+                        (Some(knock), _) => account.knocked(device, knock).await,
+                        (None, Ok(request)) => account.asked_by(device, request).await,
+                        (None, Err(_)) => return,
+                    };
+                    if let Err(e) = taken {
+                        tracing::debug!(%e, "a request could not be taken");
+                    }
+                });
             }
         }
     }

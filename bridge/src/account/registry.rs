@@ -462,10 +462,12 @@ impl Account {
         }
         *peer == self.jami_id()
             || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
-            || self
-                .conversations()
-                .iter()
-                .any(|c| c.snapshot().may_fetch(peer))
+            || self.knocks_at(peer)
+            || self.conversations().iter().any(|c| {
+                let snapshot = c.snapshot();
+                // Who was banned may come once more, to hear of it.
+                snapshot.may_fetch(peer) || snapshot.unaware.contains(peer)
+            })
     }
 
     /// The archive with what the account knows now, under its own password.

@@ -10,11 +10,11 @@ use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
     self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
-    MemberRole, MessageFound,
+    MemberAction, MemberRole, MessageFound,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::notice::Notice;
-use starling_core::swarm::members::{Profile as Title, Role};
+use starling_core::swarm::members::Role;
 use starling_core::swarm::message::{ConversationMode as Mode, Message as Swarm};
 use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
 use std::collections::BTreeMap;
@@ -28,6 +28,9 @@ const LISTED_MEMBERS: usize = 32;
 /// that of a fetch; a commit this long is still read by everyone.
 const MAX_BODY: usize = 1 << 20;
 
+/// Longest reaction, in bytes: emoji joined from ten others stay below.
+const MAX_EMOJI: usize = 64;
+
 /// Whether a conversation that is opened is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Indexed {
@@ -38,9 +41,6 @@ pub(super) enum Indexed {
     /// It is new here, and every commit of it was validated.
     NotYetButChecked,
 }
-
-/// Most people that a group is begun with.
-const MAX_FIRST_MEMBERS: usize = 100;
 
 fn api_mode(mode: Mode) -> ConversationMode {
     ConversationMode::from_number(i64::from(mode.number()))
@@ -197,9 +197,17 @@ impl Account {
             .iter()
             .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
         if others && conversation.snapshot().takes_part(&own) {
-            let (left, _) = conversation
+            let left = conversation
                 .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
-                .await??;
+                .await?;
+            let left = match left {
+                Ok((left, _)) => left,
+                // This device is banned, or never wrote here: nobody would believe it.
+                Err(RepoError::Write(WriteError::NotAMember | WriteError::DeviceBanned)) => {
+                    return self.forget_conversation(id).await;
+                }
+                Err(e) => return Err(e.into()),
+            };
             // Kept, out of sight, until somebody has fetched the leave; see `tidy`.
             self.shared().leaving.insert(id, left);
             self.book
@@ -258,8 +266,16 @@ impl Account {
                 after,
             });
         }
+        let (mut votes, mut bans) = (false, false);
         for message in new {
-            if let Some(change) = &message.member {
+            votes |= message.kind == MessageType::Vote;
+            if let Some(change) = message
+                .member
+                .as_ref()
+                .filter(|_| message.kind == MessageType::Member)
+            {
+                votes |= matches!(change.action, MemberAction::Ban | MemberAction::Unban);
+                bans |= change.action == MemberAction::Ban;
                 let member = self.member_view(&conversation.snapshot(), change.id).await;
                 if let Ok(Some(member)) = member {
                     self.emit(Event::ConversationMember {
@@ -282,6 +298,16 @@ impl Account {
                 conversation: id,
                 message: Box::new(message),
             });
+        }
+        if votes {
+            self.emit(Event::ConversationVotes {
+                account: self.id.clone(),
+                conversation: id,
+                ballots: super::groups::view_ballots(&conversation.snapshot()),
+            });
+        }
+        if bans {
+            self.tell_banned(conversation).await;
         }
         if snapshot_changed {
             if let Err(e) = self.confirm_members(conversation).await {
@@ -466,6 +492,10 @@ impl Account {
                 unread: 0,
                 read_up_to: None,
                 preferences,
+                own_role: None,
+                read_only: local.refused.is_some().then_some(api::ReadOnly::Refused),
+                refused: local.refusal,
+                address: None,
             });
         };
         let read_up_to = info.last_displayed;
@@ -488,6 +518,10 @@ impl Account {
             unread,
             read_up_to,
             preferences,
+            own_role: snapshot.role(&self.jami_id()).map(api_role),
+            read_only: self.read_only(&snapshot),
+            refused: local.refusal,
+            address: self.address(id, &snapshot),
         })
     }
 
@@ -569,8 +603,8 @@ impl Account {
 
     // --- writing ---
 
-    /// Writes a commit, shows it here, then tells the others.
-    async fn write<F>(
+    /// Writes the commit an operation makes, shows it here, then tells the others.
+    pub async fn write<F>(
         self: &Arc<Self>,
         id: ConversationId,
         operation: F,
@@ -581,6 +615,7 @@ impl Account {
             + 'static,
     {
         let conversation = self.need_conversation(&id)?;
+        self.may_write(&conversation)?;
         let (commit, changes) = conversation
             .ask(move |r| r.write(now_unix(), operation))
             .await?
@@ -607,6 +642,12 @@ impl Account {
             )
             .into());
         }
+        if let Some(to) = reply_to
+            && self.message(id, to).await?.unaccepted
+        {
+            let text = "The others do not have the message you answer.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
+        }
         let commit = self
             .write(id, move |repo, writer, now| {
                 repo.message(writer, Swarm::text(body, reply_to), now)
@@ -615,6 +656,129 @@ impl Account {
         // Who writes has read.
         self.mark_read(id, commit, false).await?;
         Ok(commit)
+    }
+
+    /// The message that is to be changed or reacted to, as it is now.
+    async fn live_message(
+        &self,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<api::Message, AccountError> {
+        let found = self.message(id, message).await?;
+        if found.unaccepted {
+            // Others would refuse whatever is said about it.
+            let text = "The others do not have this message. Write it again.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
+        }
+        if is_deleted(&found) {
+            return Err(ApiError::new(ErrorCode::Conflict, "The message was deleted.").into());
+        }
+        Ok(found)
+    }
+
+    /// The same, which has to be one's own.
+    async fn own_message(
+        &self,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<api::Message, AccountError> {
+        let found = self.live_message(id, message).await?;
+        if found.author != self.jami_id() {
+            let text = "Only your own messages can be changed.";
+            return Err(ApiError::new(ErrorCode::NotAuthorised, text).into());
+        }
+        Ok(found)
+    }
+
+    /// Gives a text of one's own other words.
+    pub async fn edit(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+        body: String,
+    ) -> Result<ObjectId, AccountError> {
+        if body.trim().is_empty() {
+            let text = "A message cannot be changed to nothing. Delete it.";
+            return Err(ApiError::invalid(text).into());
+        }
+        if body.len() > MAX_BODY {
+            let text = "The message is longer than one mebibyte. Send it as a file.";
+            return Err(ApiError::new(ErrorCode::TooLarge, text).into());
+        }
+        let now = self.own_message(id, message).await?;
+        if now.kind != MessageType::Text {
+            let text = "Only the words of a text can be changed.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
+        }
+        if now.body.as_ref() == Some(&body) {
+            // It says that already.
+            return Ok(now.edits.first().map_or(message, |e| e.id));
+        }
+        self.write(id, move |repo, writer, now| {
+            repo.message(writer, Swarm::edit(body, message), now)
+        })
+        .await
+    }
+
+    /// Takes the words, or the file, of a message of one's own away. Others may have kept them.
+    pub async fn delete(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<(), AccountError> {
+        let now = self.own_message(id, message).await?;
+        let edit = match now.kind {
+            MessageType::Text => Swarm::edit("", message),
+            MessageType::File => Swarm::FileDeletion {
+                edit: message.to_hex(),
+            },
+            _ => {
+                let text = "Only texts and files can be deleted.";
+                return Err(ApiError::new(ErrorCode::Conflict, text).into());
+            }
+        };
+        self.write(id, move |repo, writer, now| repo.message(writer, edit, now))
+            .await?;
+        Ok(())
+    }
+
+    /// Reacts to a message. The same reaction twice is one.
+    pub async fn react(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+        emoji: String,
+    ) -> Result<ObjectId, AccountError> {
+        if emoji.trim().is_empty() || emoji.len() > MAX_EMOJI || emoji.chars().any(char::is_control)
+        {
+            let text = format!("A reaction is an emoji, at most {MAX_EMOJI} bytes long.");
+            return Err(ApiError::invalid(text).into());
+        }
+        let now = self.live_message(id, message).await?;
+        if let Some(own) = own_reaction(&now, &emoji, &self.jami_id()) {
+            return Ok(own);
+        }
+        self.write(id, move |repo, writer, now| {
+            repo.message(writer, Swarm::reaction(emoji, message), now)
+        })
+        .await
+    }
+
+    /// Takes a reaction of one's own back.
+    pub async fn unreact(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+        emoji: &str,
+    ) -> Result<(), AccountError> {
+        let now = self.live_message(id, message).await?;
+        let own = own_reaction(&now, emoji, &self.jami_id())
+            .ok_or_else(|| ApiError::not_found("You have no such reaction to this message."))?;
+        self.write(id, move |repo, writer, now| {
+            repo.message(writer, Swarm::edit("", own), now)
+        })
+        .await?;
+        Ok(())
     }
 
     async fn mark_read(
@@ -684,98 +848,7 @@ impl Account {
         }
     }
 
-    // --- groups ---
-
-    /// Makes a group and invites people to it.
-    pub async fn create_group(
-        self: &Arc<Self>,
-        mode: ConversationMode,
-        title: Option<String>,
-        members: Vec<AccountId>,
-    ) -> Result<api::Conversation, AccountError> {
-        if members.len() > MAX_FIRST_MEMBERS {
-            return Err(ApiError::new(ErrorCode::TooLarge, format!("A group begins with at most {MAX_FIRST_MEMBERS} people; invite the others afterwards.")).into());
-        }
-        let mode = match mode {
-            ConversationMode::InvitesOnly => Mode::InvitesOnly,
-            ConversationMode::OneToOne => {
-                return Err(ApiError::invalid(
-                    "A conversation of two is made by adding a contact.",
-                )
-                .into());
-            }
-            _ => {
-                return Err(
-                    ApiError::unsupported("Groups of this kind cannot be made yet.").into(),
-                );
-            }
-        };
-        let own = self.jami_id();
-        let members: std::collections::BTreeSet<AccountId> =
-            members.into_iter().filter(|m| *m != own).collect();
-        let conversation = self.new_conversation(mode, None).await?;
-        let id = conversation.id;
-        if let Some(title) = title.filter(|t| !t.trim().is_empty()) {
-            self.update_conversation(
-                id,
-                Title {
-                    title: Some(one_line(&title)),
-                    ..Title::default()
-                },
-            )
-            .await?;
-        }
-        for member in members {
-            self.invite(id, member).await?;
-        }
-        self.conversation_view(id).await
-    }
-
-    /// Invites a person, or sends the invitation again.
-    pub async fn invite(
-        self: &Arc<Self>,
-        id: ConversationId,
-        member: AccountId,
-    ) -> Result<(), AccountError> {
-        let conversation = self.need_conversation(&id)?;
-        let added = self
-            .write(id, move |repo, writer, now| repo.add(writer, member, now))
-            .await;
-        match added {
-            Ok(_) | Err(AccountError::Repo(RepoError::Write(WriteError::AlreadyInvited))) => {}
-            Err(e) => return Err(e),
-        }
-        self.watch(member);
-        self.book
-            .ask(move |b| {
-                b.change_conversation(&id, |c| {
-                    c.members.insert(member);
-                    c.invited.insert(member, now_ms());
-                })
-            })
-            .await??;
-        let invitation = self.invitation(&conversation);
-        if self.links.tell_account(&member, &invitation) == 0 {
-            // They are told when they are there: they hear of the commit, and ask for the invitation.
-            self.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Changes what a conversation calls itself.
-    pub async fn update_conversation(
-        self: &Arc<Self>,
-        id: ConversationId,
-        change: Title,
-    ) -> Result<(), AccountError> {
-        self.write(id, move |repo, writer, now| {
-            let mut profile = repo.profile()?;
-            profile.update(change);
-            repo.update_profile(writer, profile, now)
-        })
-        .await?;
-        Ok(())
-    }
+    // --- preferences ---
 
     /// What the owner chose for a conversation.
     pub async fn preferences(
@@ -835,11 +908,16 @@ impl Account {
     }
 }
 
-/// A title or description as cards can hold it.
-fn one_line(text: &str) -> String {
-    text.split(['\r', '\n'])
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim()
-        .to_owned()
+/// Whether a message was deleted by its author.
+fn is_deleted(message: &api::Message) -> bool {
+    match &message.file {
+        Some(file) => file.file_id.is_empty(),
+        None => !message.edits.is_empty() && message.body.as_ref().is_some_and(String::is_empty),
+    }
+}
+
+/// One's own live reaction to a message.
+fn own_reaction(message: &api::Message, emoji: &str, own: &AccountId) -> Option<ObjectId> {
+    let all = message.reactions.get(emoji)?;
+    all.iter().find(|r| r.author == *own).map(|r| r.id)
 }

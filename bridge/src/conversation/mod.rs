@@ -1,13 +1,15 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state; [`timeline`] what a reader sees, and [`keep_up`] how it follows the
-//! repository; [`wire`] git over a
+//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
+//! [`keep_up`] how it follows the repository; [`wire`] git over a
 //! channel; [`fetching`] when to fetch from whom.
 
 pub mod fetching;
 pub mod keep_up;
 pub mod repo;
 pub mod timeline;
+mod unaccepted;
+pub mod votes;
 pub mod wire;
 
 use crate::actor::{Actor, Stopped};

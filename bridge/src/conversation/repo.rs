@@ -3,6 +3,7 @@
 
 use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
+use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
 use crate::store::index::{Index, IndexError};
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
@@ -15,6 +16,7 @@ use starling_core::api::{
 use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::{Member, Profile, Role};
@@ -24,7 +26,7 @@ use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::validate::{Accepted, BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -65,6 +67,13 @@ pub struct Snapshot {
     pub profile: Profile,
     /// When it began, unix ms.
     pub created: Millis,
+    /// The votes that are open.
+    pub ballots: Vec<Ballot>,
+    /// Devices that are banned, while their accounts need not be.
+    pub banned_devices: BTreeSet<DeviceId>,
+    /// Banned people who have not fetched the commit that says so: they may, and nothing more.
+    #[serde(skip)]
+    pub unaware: BTreeSet<AccountId>,
 }
 
 impl Snapshot {
@@ -81,6 +90,11 @@ impl Snapshot {
         )
     }
 
+    /// Whether a device of an account may fetch, and hear of news.
+    pub fn admits(&self, id: &AccountId, device: &DeviceId) -> bool {
+        self.may_fetch(id) && !self.banned_devices.contains(device)
+    }
+
     /// Whether an account takes part: its word about typing and reading counts.
     pub fn takes_part(&self, id: &AccountId) -> bool {
         matches!(self.role(id), Some(Role::Admin | Role::Member))
@@ -90,9 +104,9 @@ impl Snapshot {
 /// What a device has fetched from us, or announced to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fetched {
-    account: AccountId,
-    commit: ObjectId,
+pub(super) struct Fetched {
+    pub(super) account: AccountId,
+    pub(super) commit: ObjectId,
     at: Millis,
 }
 
@@ -107,9 +121,14 @@ struct Read {
 /// How far others are: kept, since no repository knows it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Progress {
-    fetched: BTreeMap<DeviceId, Fetched>,
+pub(super) struct Progress {
+    pub(super) fetched: BTreeMap<DeviceId, Fetched>,
     read: BTreeMap<AccountId, Read>,
+    /// The commits by which people and devices were banned while we were there, by their id as
+    /// the commit has it.
+    pub(super) bans: BTreeMap<String, ObjectId>,
+    /// Messages of ours that the others go on without, oldest first.
+    pub(super) unaccepted: Vec<Unaccepted>,
 }
 
 /// What a fetch led to.
@@ -153,6 +172,11 @@ pub enum RepoError {
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
+    /// A collaborative document: not a conversation, though it lies in a repository like one.
+    #[error(
+        "what was offered is a document that belongs to another conversation, and no conversation"
+    )]
+    Document,
 }
 
 impl From<TimelineError> for RepoError {
@@ -167,9 +191,9 @@ impl From<TimelineError> for RepoError {
 impl From<RepoError> for ApiError {
     fn from(e: RepoError) -> Self {
         let code = match &e {
-            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => {
-                ErrorCode::NotAMember
-            }
+            RepoError::Write(
+                WriteError::NotAMember | WriteError::NotInvited | WriteError::DeviceBanned,
+            ) => ErrorCode::NotAMember,
             RepoError::Write(WriteError::NotAnAdmin) => ErrorCode::NotAuthorised,
             RepoError::Write(
                 WriteError::AlreadyMember
@@ -184,7 +208,9 @@ impl From<RepoError> for ApiError {
                 WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_),
             ) => ErrorCode::Internal,
             RepoError::Write(_) => ErrorCode::Conflict,
-            RepoError::Rejected(_) | RepoError::NotForUs => ErrorCode::Rejected,
+            RepoError::Rejected(_) | RepoError::NotForUs | RepoError::Document => {
+                ErrorCode::Rejected
+            }
             RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
         };
@@ -215,8 +241,8 @@ pub struct Repo {
     pub(super) snapshot: Arc<Snapshot>,
     /// The same, for those who cannot wait for their turn.
     shared: Shared,
-    state: State,
-    progress: Progress,
+    pub(super) state: State,
+    pub(super) progress: Progress,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
 }
@@ -239,6 +265,9 @@ fn snapshot(
         members: repository.members()?,
         profile: repository.profile()?,
         created,
+        ballots: repository.ballots()?,
+        banned_devices: repository.banned_devices()?,
+        unaware: BTreeSet::new(),
     })
 }
 
@@ -300,7 +329,7 @@ impl Repo {
         });
         let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
         let shared = Arc::new(RwLock::new(snapshot.clone()));
-        let repo = Self {
+        let mut repo = Self {
             id,
             me,
             store,
@@ -316,6 +345,9 @@ impl Repo {
             progress,
             told: BTreeMap::new(),
         };
+        let mut known = (*repo.snapshot).clone();
+        known.unaware = repo.unaware(&known);
+        repo.publish(known);
         repo.keep_snapshot(true);
         Ok(repo)
     }
@@ -339,6 +371,9 @@ impl Repo {
     ) -> Result<Snapshot, RepoError> {
         validate(objects, id, &|_| false, head, drop).map_err(RepoError::Rejected)?;
         let snapshot = snapshot(objects, id, head)?;
+        if snapshot.mode == ConversationMode::Document {
+            return Err(RepoError::Document);
+        }
         if !snapshot.may_fetch(own) {
             return Err(RepoError::NotForUs);
         }
@@ -370,7 +405,7 @@ impl Repo {
         self.me.name = name;
     }
 
-    fn own(&self) -> AccountId {
+    pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
     }
 
@@ -415,13 +450,16 @@ impl Repo {
         self.head = written.commit;
         let new = Written::new(written.commit, &commit, self.own());
         let changes = self.advance(vec![new]);
+        if members {
+            self.note_bans(&changes);
+        }
         self.refresh_or_say(members);
         Ok(changes)
     }
 
     /// [`Self::refresh`] after a commit that is on the disk already: what fails now must not say
     /// that it is not.
-    fn refresh_or_say(&mut self, members_too: bool) -> bool {
+    pub(super) fn refresh_or_say(&mut self, members_too: bool) -> bool {
         self.refresh(members_too).unwrap_or_else(|e| {
             tracing::error!(conversation = %self.id, %e, "members and profile cannot be read");
             let _ = self.refresh(false);
@@ -432,7 +470,9 @@ impl Repo {
     /// Brings the snapshot up to the head; says whether more than the head changed.
     fn refresh(&mut self, members_too: bool) -> Result<bool, RepoError> {
         let new = if members_too {
-            snapshot(&*self.store, self.id, self.head)?
+            let mut new = snapshot(&*self.store, self.id, self.head)?;
+            new.unaware = self.unaware(&new);
+            new
         } else {
             Snapshot {
                 head: self.head,
@@ -443,10 +483,14 @@ impl Repo {
             head: new.head,
             ..(*self.snapshot).clone()
         } != new;
-        self.snapshot = Arc::new(new);
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
+        self.publish(new);
         self.keep_snapshot(changed);
         Ok(changed)
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.snapshot = Arc::new(snapshot);
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
     }
 
     /// Takes in what was fetched: validates it in quarantine, keeps it, and merges.
@@ -532,7 +576,11 @@ impl Repo {
                     return Ok(Taken::Nothing);
                 }
                 // We have been thrown out, or left on another device: follow, without a word of ours.
-                Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                Err(WriteError::NotAMember) => {
+                    drop(repository);
+                    self.keep_what_is_lost(theirs)?;
+                    Merged::FastForward(theirs)
+                }
                 other => other?,
             }
         };
@@ -566,6 +614,8 @@ impl Repo {
         };
         self.head = head;
         let changes = self.advance(all);
+        self.note_bans(&changes);
+        self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
@@ -617,6 +667,9 @@ impl Repo {
         );
         self.state
             .put("progress", &self.id.to_hex(), &self.progress)?;
+        if self.snapshot.unaware.contains(&account) {
+            self.refresh_or_say(true);
+        }
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
@@ -746,12 +799,16 @@ impl Repo {
 
     /// A message as the API shows it.
     pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
-        self.timeline.entry(id).map(|e| self.to_api(&e))
+        match self.timeline.entry(id) {
+            Some(entry) => Some(self.to_api(&entry)),
+            None => self.unaccepted(id),
+        }
     }
 
     fn to_api(&self, entry: &Entry) -> api::Message {
         let mut message = entry.to_api();
         message.status = self.status(&message.id);
+        self.say_what_about(&mut message);
         message
     }
 
@@ -761,21 +818,40 @@ impl Repo {
         before: Option<&ObjectId>,
         limit: usize,
     ) -> Option<(Vec<api::Message>, bool)> {
-        let mut page = self.timeline.page(before, limit);
+        let mut page = self.page_of(before, limit);
         if self.timeline.is_behind(&self.head) {
             // Found out by reading.
             self.mend();
-            page = self.timeline.page(before, limit);
+            page = self.page_of(before, limit);
         }
-        let (entries, more) = page?;
-        Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
+        page
+    }
+
+    fn page_of(
+        &self,
+        before: Option<&ObjectId>,
+        limit: usize,
+    ) -> Option<(Vec<api::Message>, bool)> {
+        // What stands before a message that is in no history ends with the one it stands after.
+        let place = before.and_then(|b| self.place_of(b));
+        let (entries, more) = self.timeline.page(place.as_ref().or(before), limit)?;
+        let mut page: Vec<api::Message> = entries.iter().map(|e| self.to_api(e)).collect();
+        page.extend(place.and_then(|p| self.message(&p)));
+        let mut page = self.with_unaccepted(page);
+        if let Some(end) = before.and_then(|b| page.iter().position(|m| m.id == *b)) {
+            page.truncate(end);
+        }
+        Some((page, more))
     }
 
     /// The newest message. Nothing is read of the repository.
     pub fn last_message(&self) -> Option<api::Message> {
-        let mut message = self.timeline.last()?;
-        message.status = self.status(&message.id);
-        Some(message)
+        let last = self.timeline.last().map(|mut message| {
+            message.status = self.status(&message.id);
+            self.say_what_about(&mut message);
+            message
+        });
+        self.last_or_kept(last)
     }
 
     /// How many messages of others came since one.

@@ -318,14 +318,12 @@ impl<'a> Validation<'a> {
                 if id != ObjectId::from(judge.conversation) {
                     return Err(Misbehaviour::ForeignRoot);
                 }
-                let message =
-                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let message = Message::parse(&commit.message).map_err(Misbehaviour::from)?;
                 let author = judge.judge_root(commit, &message)?;
                 (message, author, commit.time)
             }
             [parent] => {
-                let message =
-                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let message = Message::parse(&commit.message).map_err(Misbehaviour::from)?;
                 let parent = judge.walker.step(*parent)?;
                 let (before, parent_time) = (parent.tree, parent.node.time);
                 let changes = judge.trees.diff(Some(before), Some(commit.tree))?;

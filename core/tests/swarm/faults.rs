@@ -171,8 +171,17 @@ rules! {
             c.room.forge(&c.mallory, text, &[]);
             assert_eq!(refusal(&c.room).name(), "MalformedMessage", "{text}");
         }
-        // A mode that does not exist.
-        c.room.forge_tree(&c.ann, r#"{"mode":7,"type":"initial"}"#, before.tree(), vec![]);
+        refusal(&c.room)
+    }
+    UnknownMode(c) {
+        let tree = c.room.tree();
+        for mode in ["5", "-1", "\"public\""] {
+            c.room.forge_tree(&c.ann, &format!(r#"{{"mode":{mode},"type":"initial"}}"#), tree, vec![]);
+            c.room.conversation = c.room.head.into();
+            assert_eq!(refusal(&c.room).name(), "UnknownMode", "{mode}");
+        }
+        // And without any.
+        c.room.forge_tree(&c.ann, r#"{"type":"initial"}"#, tree, vec![]);
         c.room.conversation = c.room.head.into();
         refusal(&c.room)
     }
@@ -259,6 +268,34 @@ rules! {
         room.write(|r, now| r.resolve(&c.ann.writer(), Direction::Ban, c.mallory.account(), now)).unwrap();
         room.forge(&c.mallory, TEXT, &[]);
         refusal(&room)
+    }
+    BannedDevice(c) {
+        let device = c.mallory2.id();
+        c.room.say(&c.mallory2, "from the tablet");
+        c.room.write(|r, now| r.vote(&c.ann.writer(), Direction::Ban, device, now)).unwrap();
+        c.room.write(|r, now| r.resolve(&c.ann.writer(), Direction::Ban, device, now)).unwrap();
+        let before = c.room.clone();
+        // The account is a member still, and its other device may write.
+        c.room.say(&c.mallory, "it was stolen");
+        c.room.valid().unwrap();
+        // To the daemon a device that brings its certificate along is as good as new.
+        let pem = c.mallory2.writer().device_pem;
+        let back = (TreePath::device(device), Some(&*pem));
+        for (text, files) in [
+            (TEXT.to_owned(), vec![back]),
+            (member(Action::Add, c.cat.account()), vec![back, (TreePath::invited(c.cat.account()), Some(&b""[..]))]),
+            (member(Action::Remove, c.mallory.account()), vec![(TreePath::member(c.mallory.account()), None)]),
+        ] {
+            c.room = before.clone();
+            c.room.forge(&c.mallory2, &text, &files);
+            assert_eq!(refusal(&c.room).name(), "BannedDevice", "{text}");
+        }
+        // Merging is writing.
+        c.room = before.clone();
+        let (a, b) = fork(c);
+        let tree = c.room.changed(&[back]);
+        c.room.forge_tree(&c.mallory2, &Message::merge(b).to_text(), tree, vec![a, b]);
+        refusal(&c.room)
     }
     CertificateExpired(c) {
         let old = Device::load("mallory-old");
@@ -461,10 +498,18 @@ rules! {
         refusal(&c.room)
     }
     AddBanned(c) {
+        let clean = c.room.clone();
         c.room.write(|r, now| r.vote(&c.ann.writer(), Direction::Ban, c.ben.account(), now)).unwrap();
         c.room.write(|r, now| r.resolve(&c.ann.writer(), Direction::Ban, c.ben.account(), now)).unwrap();
         c.room.forge(&c.mallory, &member(Action::Add, c.ben.account()), &[(TreePath::invited(c.ben.account()), Some(b""))]);
-        refusal(&c.room)
+        assert_eq!(refusal(&c.room).name(), "AddBanned");
+        // Nor somebody whose invitation was banned, which the daemon's check forgets.
+        let mut room = clean;
+        room.write(|r, now| r.add(&c.mallory.writer(), c.cat.account(), now)).unwrap();
+        room.write(|r, now| r.vote(&c.ann.writer(), Direction::Ban, c.cat.account(), now)).unwrap();
+        room.write(|r, now| r.resolve(&c.ann.writer(), Direction::Ban, c.cat.account(), now)).unwrap();
+        room.forge(&c.mallory, &member(Action::Add, c.cat.account()), &[(TreePath::invited(c.cat.account()), Some(b""))]);
+        refusal(&room)
     }
     InviteByNonAdmin(c) {
         let mut room = Room::create(&c.ann, ConversationMode::AdminInvitesOnly, None);
@@ -490,6 +535,16 @@ rules! {
         refusal(&c.room)
     }
     JoinTwice(c) {
+        // An admin does not become a member besides.
+        let mut room = c.room.clone();
+        room.forge(&c.mallory, &member(Action::Add, c.ann.account()), &[(TreePath::invited(c.ann.account()), Some(b""))]);
+        room.valid().unwrap();
+        let pem = c.ann.writer().account_pem;
+        room.forge(&c.ann, &member(Action::Join, c.ann.account()), &[
+            (TreePath::invited(c.ann.account()), None),
+            (TreePath::member(c.ann.account()), Some(&pem)),
+        ]);
+        assert_eq!(refusal(&room).name(), "JoinTwice");
         let account = c.mallory.chain.account.pem();
         c.room.forge(&c.mallory, &member(Action::Join, c.mallory.account()), &[(TreePath::member(c.mallory.account()), Some(account.as_bytes()))]);
         refusal(&c.room)
@@ -523,6 +578,16 @@ rules! {
             (TreePath::member(c.mallory.account()), None),
             (TreePath::admin(c.mallory.account()), Some(account.as_bytes())),
         ]);
+        refusal(&c.room)
+    }
+    RemoveWithoutEffect(c) {
+        // Says goodbye and stays.
+        let before = c.room.clone();
+        for files in [vec![], vec![(TreePath::device(c.mallory.id()), None)]] {
+            c.room = before.clone();
+            c.room.forge(&c.mallory, &member(Action::Remove, c.mallory.account()), &files);
+            assert_eq!(refusal(&c.room).name(), "RemoveWithoutEffect");
+        }
         refusal(&c.room)
     }
     ForeignDevice(c) {
@@ -571,6 +636,19 @@ rules! {
             let mut files = files;
             files.push((vote_path(as_member(&c.ben), &c.ann), None));
             c.room.forge(&c.ann, &member(Action::Ban, c.ben.account()), &files);
+            assert_eq!(refusal(&c.room).name(), "BanChangesContent");
+        }
+        // Unbanned and made an admin by the way: the daemon lets that pass.
+        c.room = before;
+        c.room.write(|r, now| r.resolve(&c.ann.writer(), Direction::Ban, c.ben.account(), now)).unwrap();
+        c.room.write(|r, now| r.vote(&c.ann.writer(), Direction::Unban, c.ben.account(), now)).unwrap();
+        let before = c.room.clone();
+        let vote = TreePath::Vote(Direction::Unban, as_member(&c.ben), c.ann.account());
+        for place in [vec![TreePath::admin(c.ben.account())], vec![TreePath::member(c.ben.account()), TreePath::admin(c.ben.account())]] {
+            c.room = before.clone();
+            let mut files = vec![(vote, None), (TreePath::Banned(as_member(&c.ben)), None)];
+            files.extend(place.into_iter().map(|p| (p, Some(&*good))));
+            c.room.forge(&c.ann, &member(Action::Unban, c.ben.account()), &files);
             assert_eq!(refusal(&c.room).name(), "BanChangesContent");
         }
         refusal(&c.room)

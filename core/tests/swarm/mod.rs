@@ -276,6 +276,31 @@ impl Room {
         tree
     }
 
+    /// Makes a member an admin. No commit does that by the rules, so what comes after it is
+    /// validated from here on: see [`Self::valid_since`].
+    pub fn with_admin(&mut self, by: &Device, who: &Device) -> ObjectId {
+        let pem = who.writer().account_pem;
+        self.forge(
+            by,
+            r#"{"type":"application/x-promotion"}"#,
+            &[
+                (TreePath::member(who.account()), None),
+                (TreePath::admin(who.account()), Some(&pem)),
+            ],
+        )
+    }
+
+    /// Validates what came after a commit.
+    pub fn valid_since(&self, have: ObjectId) -> Result<Verdict, Fault> {
+        validate(
+            &AwsLc,
+            &self.objects,
+            self.conversation,
+            Some(have),
+            self.head,
+        )
+    }
+
     /// Whatever a device wants to write, rightly signed; the head moves there.
     pub fn forge(
         &mut self,
