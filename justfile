@@ -33,6 +33,7 @@ test:
     stage fmt
     stage lint
     stage page
+    stage run-again
     stage trunk-agrees
     stage release-page {{ target }}/release-page
     stage unit
@@ -50,6 +51,23 @@ test-long:
 page: wasm
     @cargo build --quiet -p xtask -p starling
     @{{ target }}/debug/xtask page
+
+# says how long `run` takes to a served page when nothing changed: to be less than 5 s, judged by who reads it
+run-again: page
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=$(mktemp -d)
+    start=$(date +%s%N)
+    coproc RUN { exec "{{ just_executable() }}" run --listen 127.0.0.1:0 --bootstrap none --data-dir "$dir" 2>"$dir/log"; }
+    run=$RUN_PID
+    trap 'kill $run 2>/dev/null || true; wait $run 2>/dev/null || true; rm -rf "$dir"' EXIT
+    url=
+    while read -r line <&"${RUN[0]}"; do
+        [[ ! $line =~ ready:\ (http[^#]*) ]] || { url=${BASH_REMATCH[1]}; break; }
+    done
+    [ -n "$url" ] || { cat "$dir/log"; echo "run: no page"; exit 1; }
+    curl -sSf -o /dev/null "$url"
+    echo "run: a served page after $((($(date +%s%N) - start) / 1000000)) ms"
 
 # shows that Trunk builds the same page from the same description
 trunk-agrees: wasm

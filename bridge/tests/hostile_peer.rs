@@ -177,6 +177,11 @@ fn liars() -> Vec<Attack> {
         lies("a chain of 10^4 deltas", "PackTooDeep", chain(10_000)),
         lies("10^5 deltas upon one object", "MissingObject", fan(100_000)),
         lies(
+            "10^6 deltas",
+            "PackTooManyObjects",
+            counted(1_000_001, &[one.clone(), delta(id, 3, b"two")]),
+        ),
+        lies(
             "an object twice",
             "PackDuplicate",
             pack(&[one.clone(), one.clone()]),
@@ -786,9 +791,9 @@ async fn the_largest_lies_cost_no_more() {
 
     let room = stage.room().await;
     let (head, pack_of_many) =
-        tokio::task::block_in_place(|| unsigned(room.head, room.tree(), eve.id(), 300_000));
+        tokio::task::block_in_place(|| unsigned(room.head, room.tree(), eve.id(), 250_000));
     let attack = Attack {
-        what: "300,000 unsigned commits",
+        what: "250,000 unsigned commits",
         end: End::Rule("MissingSignature"),
         head,
         play: offers(head, pack_of_many),
@@ -796,7 +801,14 @@ async fn the_largest_lies_cost_no_more() {
     attacks.push((room, attack));
 
     let room = stage.room().await;
-    attacks.push((room, lies("10^6 deltas", "MissingObject", fan(1_000_000))));
+    attacks.push((
+        room,
+        lies(
+            "250,000 deltas upon one object",
+            "MissingObject",
+            fan(250_000),
+        ),
+    ));
     let room = stage.room().await;
     let zeros = (0u8..40).map(|n| {
         let mut bytes = vec![0; 31 << 20];

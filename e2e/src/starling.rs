@@ -392,11 +392,12 @@ impl Starling {
 
     /// Ends the bridge as a power cut does.
     pub fn kill(&mut self) {
+        // First, or it complains.
+        self.drop_listener();
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
-        self.drop_listener();
     }
 
     fn drop_listener(&mut self) {

@@ -50,8 +50,32 @@ pub(crate) fn words(rule: &str) -> &'static str {
         "ProfileByNonAdmin" => "rule/profile",
         "EditOfUnknown" | "EditOfForeign" | "EditOfNonMessage" => "rule/edit",
         "MergeWithMessage" | "MergeWithContent" | "MergeUndoes" => "rule/merge",
-        _ => "rule/other",
+        // A newer core names its rules after what they are about.
+        _ => by_beginning(rule),
     }
+}
+
+fn by_beginning(rule: &str) -> &'static str {
+    let families = [
+        ("Initial", "rule/beginning"),
+        ("Vote", "rule/vote"),
+        ("Ban", "rule/ban"),
+        ("Unban", "rule/ban"),
+        ("Add", "rule/invite"),
+        ("Invite", "rule/invite"),
+        ("Join", "rule/join"),
+        ("Remove", "rule/leave"),
+        ("Profile", "rule/profile"),
+        ("Edit", "rule/edit"),
+        ("Merge", "rule/merge"),
+        ("Malformed", "rule/damaged"),
+        ("Device", "rule/device"),
+        ("Certificate", "rule/device"),
+    ];
+    families
+        .into_iter()
+        .find(|(beginning, _)| rule.starts_with(beginning))
+        .map_or("rule/other", |(_, words)| words)
 }
 
 #[cfg(test)]

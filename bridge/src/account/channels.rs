@@ -25,6 +25,10 @@ use super::net::statuses;
 /// Longest card of a person that is taken; the reference has no limit.
 const MAX_CARD: usize = 2 << 20;
 
+/// How long after it has fetched a device is asked for the merge it made of that: validating and
+/// merging takes a daemon some tens of milliseconds a commit, and more may come meanwhile.
+const AFTER_MERGE: Duration = Duration::from_secs(1);
+
 /// How long a card may take.
 const CARD_TIME: Duration = Duration::from_secs(60);
 
@@ -234,7 +238,28 @@ impl Account {
         }
         if self.is_leaving(&conversation.id) {
             self.tidy(conversation).await;
+            return;
         }
+        let merged = conversation.ask(move |r| r.may_have_merged(device, commit));
+        if merged.await.unwrap_or(false) && id != self.jami_id() {
+            self.look_soon(conversation, id, device);
+        }
+    }
+
+    /// Asks a device what it has, once a merge it is likely to make is made: nobody else would hear
+    /// of it, and the group would go on with as many heads as it has daemons.
+    fn look_soon(self: &Arc<Self>, conversation: &Conversation, id: AccountId, device: DeviceId) {
+        if !self.shared().looking.insert((conversation.id, device)) {
+            return;
+        }
+        let (account, conversation) = (self.clone(), conversation.clone());
+        self.spawn(async move {
+            tokio::time::sleep(AFTER_MERGE).await;
+            account.shared().looking.remove(&(conversation.id, device));
+            if !conversation.ended.is_cancelled() && account.is_linked(&device) {
+                account.fetch(&conversation, id, device, None);
+            }
+        });
     }
 
     pub(super) fn emit_statuses(

@@ -189,7 +189,7 @@ impl Account {
                 })
             })
             .await??;
-        let invitation = self.invitation(conversation);
+        let invitation = self.invitation(conversation, member).await?;
         if self.links.tell_account(&member, &invitation) == 0 {
             // They are told when they are there: they hear of the commit, and ask for the invitation.
             self.wake.notify_one();

@@ -1,7 +1,8 @@
 //! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`]),
-//! whom it knows ([`people`]) and what it says ([`talk`]).
+//! whom it knows ([`people`]), which groups it is in ([`groups`]) and what it says ([`talk`]).
 
 pub mod book;
+mod changes;
 mod channels;
 mod fetch;
 pub mod groups;
@@ -9,6 +10,7 @@ mod guests;
 pub mod keep;
 pub mod links;
 pub mod net;
+mod offers;
 pub mod people;
 pub mod registry;
 pub mod share;
@@ -115,6 +117,8 @@ struct Shared {
     /// Conversations that were left, and are served until somebody has heard of it: with the commit
     /// that says so.
     leaving: BTreeMap<ConversationId, ObjectId>,
+    /// Devices that are to be asked what they have of a conversation.
+    looking: BTreeSet<(ConversationId, DeviceId)>,
     /// Devices that got our contact request, or our answer to theirs, since their owner came online.
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.

@@ -9,11 +9,13 @@ use super::guests::Guest;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
+use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
 use starling_core::identity::{Announcement, Certificate};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::ChannelName;
+use starling_core::swarm::members::Role;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -196,6 +198,9 @@ impl Account {
             self.watch(*id);
         }
         self.resend_requests().await?;
+        if let Err(e) = self.move_words().await {
+            tracing::warn!(%e, "what was written could not be moved to the conversation that counts");
+        }
         self.knock_at_doors().await?;
         let mut candidates: Vec<(AccountId, DeviceId)> = Vec::new();
         {
@@ -392,6 +397,9 @@ impl Account {
                 let account = self.clone();
                 let conversation = conversation.clone();
                 self.spawn_for(&conversation.clone(), async move {
+                    if snapshot.role(&id) == Some(Role::Invited) {
+                        account.invite_device(&conversation, id, device).await;
+                    }
                     account.tell_head(&conversation, device, id).await;
                 });
             } else if snapshot.role(&id).is_some() {
@@ -404,6 +412,23 @@ impl Account {
         }
         let account = self.clone();
         self.spawn(async move { account.show_profile(id, device).await });
+    }
+
+    /// Gives an invitation of ours to a device of who was invited. They may have been away when it
+    /// was made; one that is known says nothing new to them.
+    async fn invite_device(&self, conversation: &Conversation, id: AccountId, device: DeviceId) {
+        let conv = conversation.id;
+        let by_us = self
+            .book
+            .ask(move |b| {
+                let info = b.conversation(&conv);
+                info.is_some_and(|c| c.mode != MODE_ONE_TO_ONE && c.invited.contains_key(&id))
+            })
+            .await
+            .unwrap_or(false);
+        if by_us && let Ok(invite) = self.invitation(conversation, id).await {
+            self.links.tell(&device, &invite);
+        }
     }
 
     // --- telling and hearing ---
@@ -501,7 +526,7 @@ impl Account {
                     && !self.is_leaving(&conversation)
                     && c.snapshot().may_fetch(&id)
                 {
-                    let invite = self.invitation(&c);
+                    let invite = self.invitation(&c, id).await?;
                     self.links.tell(&device, &invite);
                 }
             }
@@ -553,12 +578,10 @@ impl Account {
     ) -> Result<(), AccountError> {
         let known = self
             .book
-            .ask(move |b| {
-                b.records().contains_key(&conversation) || b.request(&conversation).is_some()
-            })
+            .ask(move |b| b.records().contains_key(&conversation) || b.knows_request(&conversation))
             .await?;
         if known {
-            // Being cloned, left, or waiting for an answer.
+            // Being cloned, left, declined, or waiting for an answer.
             self.wake.notify_one();
         } else if id != self.jami_id() {
             self.links

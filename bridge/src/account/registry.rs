@@ -223,7 +223,7 @@ impl Accounts {
                 book.set_conversation(info)?;
             }
             for request in archive.requests.into_values() {
-                book.incoming(request, super::now_ms())?;
+                book.incoming(request, false, super::now_ms())?;
             }
         }
         std::fs::rename(&new, &dir).map_err(io(&dir))?;

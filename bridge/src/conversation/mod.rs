@@ -1,8 +1,8 @@
 //! Conversations: one actor each, and what travels between members.
 //!
 //! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
-//! [`keep_up`] how it follows the repository; [`wire`] git over a
-//! channel; [`fetching`] when to fetch from whom.
+//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`fetching`] when to
+//! fetch from whom.
 
 pub mod fetching;
 pub mod keep_up;

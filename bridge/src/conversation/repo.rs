@@ -44,6 +44,9 @@ const MERGE_SOON: Duration = Duration::from_millis(500);
 /// fetch take across the world.
 const MERGE_LATE: Duration = Duration::from_secs(3);
 
+/// So many commits back a merge is a sign that several write at once, and some may merge unseen.
+const LATELY: usize = 32;
+
 /// Who writes on this side.
 #[derive(Clone)]
 pub struct Me {
@@ -243,6 +246,8 @@ pub struct Repo {
     shared: Shared,
     pub(super) state: State,
     pub(super) progress: Progress,
+    /// What devices were last known to have, since the start.
+    heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
 }
@@ -343,6 +348,7 @@ impl Repo {
             shared,
             state,
             progress,
+            heads: BTreeMap::new(),
             told: BTreeMap::new(),
         };
         let mut known = (*repo.snapshot).clone();
@@ -673,6 +679,42 @@ impl Repo {
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+    }
+
+    /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says whether it
+    /// may have more by now: where several wrote at once, a daemon merges what it fetches with what
+    /// it had, and tells nobody of that merge before it writes something.
+    pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> bool {
+        let before = self.heads.get(&device).copied();
+        let relation = before.map(|before| write::relation(&*self.store, before, commit));
+        match relation {
+            // It says nothing new.
+            Some(Ok(Relation::UpToDate)) => false,
+            Some(Ok(Relation::FastForward)) | None => {
+                self.heads.insert(device, commit);
+                self.merged_lately()
+            }
+            // What cannot be compared is looked at.
+            Some(Ok(Relation::Diverged) | Err(_)) => {
+                self.heads.insert(device, commit);
+                true
+            }
+        }
+    }
+
+    /// Whether several wrote at once a short while ago.
+    fn merged_lately(&self) -> bool {
+        let mut at = Some(self.head);
+        for _ in 0..LATELY {
+            let Some(commit) = at.and_then(|id| self.timeline.commit(&id)) else {
+                return false;
+            };
+            match commit.parents.as_slice() {
+                [_, _, ..] => return true,
+                parents => at = parents.first().copied(),
+            }
+        }
+        false
     }
 
     /// A person has read up to a message. Gives the messages of ours whose state that changes.

@@ -234,13 +234,12 @@ fn Members(id: ConversationId) -> impl IntoView {
         members
     });
     let of = move |role: MemberRole| {
-        let ids = members.with(|all| {
+        members.with(|all| {
             all.iter()
                 .filter(|m| m.role == role)
                 .map(|m| m.id)
                 .collect::<Vec<_>>()
-        });
-        ids
+        })
     };
     let two = Memo::new(move |_| conversation.with(|c| c.mode == ConversationMode::OneToOne));
     let invites = Memo::new(move |_| conversation.with(|c| state.may_invite(c)));

@@ -352,13 +352,17 @@ fn Palette() -> impl IntoView {
     }
 }
 
+/// What keys do, and which they are.
+type Shortcut = (&'static str, &'static [&'static str]);
+
 #[component]
 fn Shortcuts() -> impl IntoView {
-    let (send, line): (&[&str], &[&str]) = match browser::enter_breaks() {
-        true => (&["Ctrl", "Enter"], &["Enter"]),
-        false => (&["Enter"], &["Shift", "Enter"]),
-    };
-    let parts: [(&str, Vec<(&str, &[&str])>); 3] = [
+    let (send, line): (&'static [&'static str], &'static [&'static str]) =
+        match browser::enter_breaks() {
+            true => (&["Ctrl", "Enter"], &["Enter"]),
+            false => (&["Enter"], &["Shift", "Enter"]),
+        };
+    let parts: [(&str, Vec<Shortcut>); 3] = [
         (
             "keys/everywhere",
             vec![
