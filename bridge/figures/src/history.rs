@@ -1,6 +1,6 @@
 //! Measures long histories: time, memory and room on the disk against the number of commits.
 //!
-//! `cargo run --release -p starling --example history -- [COMMITS...]` (1000 10000 100000)
+//!     history [COMMITS...]        1000 10000 100000 without
 //!
 //! A history is written once and kept in `target/history`: each of its commits takes a signature.
 //! Every measurement is a process of its own, so that the largest memory it held is its own.
