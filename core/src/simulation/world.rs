@@ -568,6 +568,7 @@ impl World {
                     if self.devs[n].honest() {
                         self.counts.notices += 1;
                     }
+                    self.log(|| format!("{} tells {} of {head:.8}", self.name(n), self.name(to)));
                     self.send(n, to, |link| Event::Notice(n, to, link, head));
                 }
                 Action::Fetch(device) => {
@@ -728,6 +729,7 @@ impl World {
         for n in &coming {
             quarantine.add(*n);
         }
+        self.log(|| format!("{} has {head:.8} from {}", self.name(by), self.name(of)));
         let how = match self.devs[by].replica.judge(&self.pool, &quarantine, head) {
             Judged::Bad(fault) => {
                 let name = fault.misbehaviour.name();
@@ -820,6 +822,12 @@ impl World {
     pub(crate) fn crash(&mut self, n: usize) {
         self.log(|| format!("{} crashes", self.name(n)));
         self.counts.crashes += 1;
+        // What was learnt of others is not on the disk.
+        for ((by, _), (row, _)) in &mut self.counts.in_vain {
+            if *by == n {
+                *row = 0;
+            }
+        }
         let broken = self.config.broken;
         let dev = &mut self.devs[n];
         dev.up = false;

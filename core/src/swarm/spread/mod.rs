@@ -164,12 +164,21 @@ struct Running {
     void: bool,
 }
 
+/// A notice that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    head: ObjectId,
+    at: Duration,
+    /// What the device had then.
+    about: Option<ObjectId>,
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Nothing: there is no link.
     standing: Option<Standing>,
-    /// The head it was told of last over this link, and when.
-    told: Option<(ObjectId, Duration)>,
+    /// What it was told last over this link.
+    told: Option<Told>,
     /// The head it said it has, or was fetched from it.
     has: Option<ObjectId>,
     want: Option<Want>,
@@ -361,7 +370,7 @@ impl Spread {
         if refused {
             return;
         }
-        let before = peer.has.replace(head);
+        peer.has = Some(head);
         #[cfg(test)]
         match self.mutation {
             Mutation::AnswersNotices => {
@@ -375,11 +384,6 @@ impl Spread {
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
             peer.want = None;
-            if self.only_tells && !known && before != Some(head) {
-                // It does not know yet that we left. One answer for each head: the other may have
-                // left too.
-                peer.told = None;
-            }
             self.to_tell.insert(device);
         } else {
             // A newer notice replaces the older one, and does not lose its turn.
@@ -512,7 +516,11 @@ impl Spread {
                 peer.want = None;
             }
             if peer.has == Some(theirs) && peer.hears() {
-                // It may lack what we have besides.
+                // It may lack what we have besides. Where two hold the same but for merges, one
+                // gives way: if that is not us it is they, who had another head when they were told.
+                if ours == self.head && peer.told.is_some_and(|t| t.about != Some(theirs)) {
+                    peer.told = None;
+                }
                 self.to_tell.insert(*device);
             }
         }
@@ -567,7 +575,7 @@ impl Spread {
             self.lacks_notice(peer)?;
             Some(
                 peer.told
-                    .map_or(Duration::ZERO, |(_, at)| at.saturating_add(NOTICE_GAP)),
+                    .map_or(Duration::ZERO, |t| t.at.saturating_add(NOTICE_GAP)),
             )
         });
         let next = merges.chain(notices).min();
@@ -698,7 +706,7 @@ impl Spread {
     /// The head a device is to be told of.
     fn lacks_notice(&self, peer: &Peer) -> Option<ObjectId> {
         let head = self.head?;
-        let told = peer.told.is_some_and(|(told, _)| told == head);
+        let told = peer.told.is_some_and(|t| t.head == head);
         (peer.hears() && !told && peer.has != Some(head)).then_some(head)
     }
 
@@ -716,7 +724,7 @@ impl Spread {
             };
             if peer
                 .told
-                .is_none_or(|(_, at)| at.saturating_add(NOTICE_GAP) <= now)
+                .is_none_or(|t| t.at.saturating_add(NOTICE_GAP) <= now)
             {
                 done.push(*device);
                 found = Some((*device, head));
@@ -727,7 +735,12 @@ impl Spread {
             self.to_tell.remove(&device);
         }
         let (device, head) = found?;
-        self.peers.get_mut(&device)?.told = Some((head, now));
+        let peer = self.peers.get_mut(&device)?;
+        peer.told = Some(Told {
+            head,
+            at: now,
+            about: peer.has,
+        });
         Some((device, head))
     }
 
