@@ -2,11 +2,10 @@
 
 use super::{Account, now};
 use crate::conversation::Conversation;
-use crate::conversation::wire::{SILENCE, serve};
+use crate::conversation::wire::serve;
 use crate::peer::{Channel, Incoming};
 use starling_core::account::VCard;
 use starling_core::api::Event;
-use starling_core::drt;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
@@ -38,7 +37,7 @@ impl Account {
     pub(super) fn take_channel(self: &Arc<Self>, incoming: Incoming) {
         let (id, device) = (incoming.account, incoming.device);
         let own = self.device_id();
-        if !self.lets_in(&id) {
+        if !self.lets_in(&id, &device) {
             return incoming.decline();
         }
         match incoming.name.clone() {
@@ -47,7 +46,7 @@ impl Account {
                 device: server,
                 conversation,
             } if server == own => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
@@ -59,13 +58,11 @@ impl Account {
             // Those who were asked in as well: a daemon opens it as soon as it has joined, which we
             // learn later; one that is declined once looks for others, and may find none.
             ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
-                        if let Err(e) = account.neighbour(channel, &c).await {
-                            tracing::debug!(%device, %e, "a swarm channel has ended");
-                        }
+                        account.neighbour(channel, &c).await;
                     });
                 }
                 _ => incoming.decline(),
@@ -80,7 +77,7 @@ impl Account {
                 let member = sender == device
                     && self
                         .conversation(&conversation)
-                        .is_some_and(|c| c.snapshot().may_fetch(&id));
+                        .is_some_and(|c| c.snapshot().admits(&id, &device));
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
@@ -95,7 +92,7 @@ impl Account {
             } => {
                 let member = self
                     .conversation(&conversation)
-                    .is_some_and(|c| c.snapshot().may_fetch(&id));
+                    .is_some_and(|c| c.snapshot().admits(&id, &device));
                 if member && whose == self.jami_id() {
                     let card = self.card();
                     let mut channel = incoming.accept();
@@ -131,7 +128,8 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
-        let allowed = || !self.is_blocked(&id) && conversation.snapshot().may_fetch(&id);
+        let _open = conversation.engines.git_open(device);
+        let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
             channel,
             conversation.id,
@@ -186,48 +184,6 @@ impl Account {
                 id,
                 status,
             });
-        }
-    }
-
-    /// A neighbour in the routing table of a swarm: answers what it asks.
-    pub(super) async fn neighbour(
-        &self,
-        mut channel: Channel,
-        conversation: &Conversation,
-    ) -> io::Result<()> {
-        write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
-        let mut buffer = Vec::new();
-        let mut piece = vec![0; 4096];
-        loop {
-            let n = channel.read(&mut piece).await?;
-            if n == 0 {
-                return Ok(());
-            }
-            buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-            while let Some((len, message)) =
-                drt::Message::first(&buffer).map_err(io::Error::other)?
-            {
-                buffer.drain(..len);
-                if let Some((near, count)) = message.find {
-                    let snapshot = conversation.snapshot();
-                    let mut nodes: Vec<DeviceId> = self
-                        .links
-                        .connected()
-                        .into_iter()
-                        .filter(|(d, a)| {
-                            snapshot.takes_part(a) && *d != near && *d != channel.device()
-                        })
-                        .map(|(d, _)| d)
-                        .collect();
-                    nodes.sort_by_key(|d| distance(d, &near));
-                    nodes.truncate(
-                        usize::try_from(count)
-                            .unwrap_or(usize::MAX)
-                            .min(drt::MAX_NODES),
-                    );
-                    write_all(&mut channel, &drt::Message::found(nodes).encode()).await?;
-                }
-            }
         }
     }
 
@@ -289,21 +245,5 @@ impl Account {
             tracing::debug!(%device, %e, "the card was not taken");
             self.shared().shown.remove(&device);
         }
-    }
-}
-
-fn distance(a: &DeviceId, b: &DeviceId) -> [u8; 32] {
-    let mut out = [0; 32];
-    for (o, (x, y)) in out.iter_mut().zip(a.0.iter().zip(b.0.iter())) {
-        *o = x ^ y;
-    }
-    out
-}
-
-/// Writes to a peer that may not read.
-async fn write_all(channel: &mut Channel, bytes: &[u8]) -> io::Result<()> {
-    match tokio::time::timeout(SILENCE, channel.write_all(bytes)).await {
-        Ok(done) => done,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`]),
+//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
 //! whom it knows ([`people`]) and what it says ([`talk`]).
 
 pub mod book;
@@ -10,6 +10,7 @@ pub mod net;
 pub mod people;
 pub mod registry;
 pub mod share;
+mod swarm;
 pub mod talk;
 
 use crate::actor::{Actor, Stopped};
@@ -32,6 +33,7 @@ use starling_core::api::{
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::peer::attempts::Attempts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,8 +104,12 @@ struct Shared {
     reach: BTreeMap<AccountId, Reach>,
     conversations: BTreeMap<ConversationId, Conversation>,
     has_password: bool,
-    /// Per device: no attempt before then, and how many failed.
-    attempts: BTreeMap<DeviceId, (std::time::Instant, u32)>,
+    /// When to try to reach a device.
+    attempts: Attempts,
+    /// Whose announcements are watched, and what ends that.
+    watching: BTreeMap<AccountId, CancellationToken>,
+    /// Channels on which was fetched.
+    fetchers: BTreeMap<(ConversationId, DeviceId), fetch::OpenFetch>,
     /// Conversations being cloned now.
     cloning: BTreeSet<ConversationId>,
     /// When to clone from whom: the one owner of that backoff.

@@ -73,6 +73,7 @@ impl Account {
         let conversation =
             tokio::task::block_in_place(|| Conversation::open(&self.dir, id, state, self.me()))?;
         self.shared().conversations.insert(id, conversation.clone());
+        self.start_engines(&conversation);
         // Its members may connect now.
         self.peers.policy_changed();
         Ok(conversation)
@@ -102,6 +103,7 @@ impl Account {
             })
             .await??;
         self.shared().conversations.insert(id, conversation.clone());
+        self.start_engines(&conversation);
         self.index_conversation(&conversation).await;
         self.show_ready(&conversation).await;
         Ok(conversation)
@@ -137,6 +139,7 @@ impl Account {
             .await??;
         let conversation = {
             let mut shared = self.shared();
+            shared.fetchers.retain(|(c, _), _| *c != id);
             shared.clones.remove(&id);
             shared.conversations.remove(&id)
         };

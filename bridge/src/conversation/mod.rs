@@ -1,8 +1,10 @@
 //! Conversations: one actor each, and what travels between members.
 //!
 //! [`repo`] is the actor's state; [`timeline`] what a reader sees; [`wire`] git over a
-//! channel; [`fetching`] when to fetch from whom.
+//! channel; [`engines`] whom to be connected with, whom to tell and from whom to fetch;
+//! [`fetching`] from whom to get the first copy.
 
+pub mod engines;
 pub mod fetching;
 pub mod repo;
 pub mod timeline;
@@ -11,7 +13,7 @@ pub mod wire;
 use crate::actor::{Actor, Stopped};
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
-use fetching::Fetching;
+use engines::Engines;
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
@@ -33,8 +35,8 @@ pub struct Conversation {
     pub id: ConversationId,
     /// Its objects: reading needs no turn.
     pub store: Arc<ObjectStore>,
-    /// When to fetch from whom.
-    pub fetching: Fetching,
+    /// Who is connected with whom, and how news travel.
+    pub engines: Engines,
     /// Cancelled when it is closed: whoever reads it for long watches this.
     pub ended: CancellationToken,
     repo: Actor<Repo>,
@@ -74,11 +76,12 @@ impl Conversation {
         me: Me,
     ) -> Result<Self, RepoError> {
         let store = Arc::new(ObjectStore::open(&path(account_dir, &id))?);
+        let (account, device) = (me.identity.account_id(), me.identity.device_id());
         let repo = Repo::open(id, store.clone(), state, me)?;
         Ok(Self {
             id,
             store,
-            fetching: Fetching::default(),
+            engines: Engines::new(id, account, device, repo.head()),
             ended: CancellationToken::new(),
             shared: repo.shared(),
             repo: Actor::start(repo),

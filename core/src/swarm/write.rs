@@ -293,6 +293,12 @@ impl<'a> Repository<'a> {
         Ok(out)
     }
 
+    /// The devices that were shut out.
+    pub fn banned_devices(&mut self) -> Result<BTreeSet<DeviceId>, WriteError> {
+        let tree = self.tree()?;
+        Ok(members::banned_devices(&mut self.judge.trees, tree)?)
+    }
+
     /// The open votes.
     pub fn votes(&mut self) -> Result<Vec<(Direction, Target, AccountId)>, WriteError> {
         let tree = self.tree()?;
