@@ -1,9 +1,7 @@
 //! What must hold when a story is over, everything is whole again and time has passed.
 
-use super::config::Links;
 use super::world::{Life, World};
 use crate::id::{AccountId, ObjectId};
-use crate::swarm::members::Role;
 use crate::swarm::message::{Action, Message};
 use crate::swarm::order::{Node, linear};
 use crate::swarm::spread::MAX_REMEMBERED;
@@ -133,12 +131,9 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
     // Effort.
     let counts = &world.counts;
     let devices = world.devs.len();
-    let degree = match world.config.links {
-        Links::Mesh => devices,
-        Links::Random(n) => n,
-    };
+    let links: usize = world.graph.iter().map(BTreeSet::len).sum();
     let commits = world.ledger.len() + world.hostile_commits + 1;
-    let allowed = NOTICES * commits * devices * degree.div_ceil(2) + 2 * counts.connected;
+    let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
     if counts.notices > allowed {
         fault(
             Check::Notices,
@@ -170,7 +165,7 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
             );
         }
     }
-    if counts.remembered > 3 * devices + MAX_REMEMBERED {
+    if counts.remembered > 4 * devices + MAX_REMEMBERED {
         fault(
             Check::Memory,
             format!("{} entries in an engine", counts.remembered),

@@ -264,6 +264,8 @@ pub struct Spread {
     /// Who may have to be told.
     to_tell: BTreeSet<DeviceId>,
     arrived: BTreeMap<ObjectId, Arrived>,
+    /// Heads that were taken in without changing ours: nothing new, until ours is another one.
+    aside: BTreeSet<ObjectId>,
     /// The head that is being taken in.
     entering: Option<ObjectId>,
     turn: u64,
@@ -285,6 +287,7 @@ impl Spread {
             peers: BTreeMap::new(),
             to_tell: BTreeSet::new(),
             arrived: BTreeMap::new(),
+            aside: BTreeSet::new(),
             entering: None,
             turn: 0,
             #[cfg(test)]
@@ -363,7 +366,8 @@ impl Spread {
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
-        let here = known || self.arrived.contains_key(&head) || self.entering == Some(head);
+        let waits = self.arrived.contains_key(&head) || self.entering == Some(head);
+        let here = known || waits || self.aside.contains(&head);
         let Some(peer) = self.peers.get_mut(&device).filter(|p| p.hears()) else {
             return;
         };
@@ -420,7 +424,7 @@ impl Spread {
                 if peer.hears() {
                     peer.has = Some(head);
                 }
-                let new = relation != Relation::UpToDate;
+                let new = relation != Relation::UpToDate && !self.aside.contains(&head);
                 if !new && running.head.is_some_and(|said| said != head) {
                     // It said it had something, and had nothing. That may happen; not for ever.
                     peer.failures = peer.failures.saturating_add(1);
@@ -524,6 +528,12 @@ impl Spread {
                 self.to_tell.insert(*device);
             }
         }
+        if ours == self.head && ours != Some(theirs) {
+            if self.aside.len() >= MAX_ARRIVED {
+                self.aside.pop_first();
+            }
+            self.aside.insert(theirs);
+        }
         if ours != self.head {
             #[cfg(test)]
             if self.mutation == Mutation::KeepsToItself {
@@ -610,6 +620,7 @@ impl Spread {
             .len()
             .saturating_add(refused)
             .saturating_add(self.arrived.len())
+            .saturating_add(self.aside.len())
             .saturating_add(self.to_tell.len())
             .saturating_add(self.kept())
     }
@@ -662,6 +673,7 @@ impl Spread {
     fn move_to(&mut self, head: Option<ObjectId>, merged: bool) {
         self.head = head;
         self.merged = merged;
+        self.aside.clear();
         let hearing = self.peers.iter().filter(|(_, p)| p.hears());
         self.to_tell.extend(hearing.map(|(device, _)| *device));
     }
