@@ -529,7 +529,8 @@ impl Repo {
     /// Makes a head whose objects are here part of the history.
     pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
         let judged = self.judged.remove(&theirs);
-        if self.timeline.contains(&theirs) {
+        // A merge that was left aside is looked at again: our head is another one by now.
+        if self.holds(&theirs) {
             return Ok(Taken::Nothing);
         }
         let new = match judged {
