@@ -16,6 +16,14 @@ pub(crate) enum Broken {
     WritesAgain,
     /// What somebody is to the conversation is not looked at again after it changed.
     StaleRoles,
+    /// Members are not read again after a merge.
+    OldRoles,
+    /// New commits are put at the end of the order, wherever they belong.
+    OwnOrder,
+    /// What breaks a rule is taken all the same.
+    TakesAll,
+    /// Merges are merged again, though they hold nothing new.
+    MergesMerges,
 }
 
 /// Who is connected with whom.
@@ -25,6 +33,8 @@ pub(crate) enum Links {
     Mesh,
     /// Each with about so many others at random.
     Random(usize),
+    /// As the routing tables of a swarm tie them: see [`crate::drt`].
+    Drt,
 }
 
 /// One run.
@@ -82,18 +92,17 @@ impl Config {
             hostile: hostile.min(accounts - 2),
             actions: 12 + rng.below(10) + accounts,
             gap: Duration::from_millis(*rng.pick(&[300, 2_000, 15_000]).unwrap_or(&300)),
-            links: if crowd {
-                // About what a routing table keeps.
-                Links::Random(2 * (accounts * devices).ilog2() as usize)
-            } else {
-                Links::Mesh
+            links: match (crowd, rng.below(3)) {
+                (true, 0) => Links::Random(2 * (accounts * devices).ilog2() as usize),
+                (true, _) | (false, 0) => Links::Drt,
+                (false, _) => Links::Mesh,
             },
             latency: *rng.pick(&[(1, 5), (10, 80), (20, 300)]).unwrap_or(&(1, 5)),
             loss: *rng.pick(&[0, 0, 10, 50]).unwrap_or(&0),
             crashes: *rng.pick(&[0, 0, 20, 80]).unwrap_or(&0),
             partitions: rng.below(3),
             skew: *rng.pick(&[0, 1, 9]).unwrap_or(&0),
-            settle: Duration::from_secs(3_600),
+            settle: Duration::from_secs(1_800),
             mutation: Mutation::Nothing,
             broken: Broken::Nothing,
             loud: false,

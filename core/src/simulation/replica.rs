@@ -1,15 +1,16 @@
 //! One device's copy of the conversation: the real operations, validation and merge, over a disk
 //! on which the power can go before and after every write.
 
+use super::config::Broken;
 use super::people::{Device, SimCrypto};
 use super::pool::{Pool, Set, View};
 use crate::crypto::Crypto as _;
 use crate::id::{AccountId, ConversationId, ObjectId};
-use crate::swarm::commit::Commit;
+use crate::swarm::commit::{Commit, Draft};
 use crate::swarm::members::Role;
 use crate::swarm::merge::Relation;
 use crate::swarm::message::Message;
-use crate::swarm::misbehaviour::Fault;
+use crate::swarm::misbehaviour::{Fault, Misbehaviour};
 use crate::swarm::object::{Kind, Objects as _};
 use crate::swarm::order::{LinearOrder, Node};
 use crate::swarm::validate::{BATCH, Validation};
@@ -54,6 +55,8 @@ pub(crate) struct Replica {
     pub(crate) known: BTreeMap<ObjectId, Node>,
     pub(crate) order: LinearOrder,
     pub(crate) roles: BTreeMap<AccountId, Role>,
+    /// What is wrong with this program.
+    pub(crate) broken: Broken,
 }
 
 impl Replica {
@@ -66,6 +69,7 @@ impl Replica {
             known: BTreeMap::new(),
             order: LinearOrder::new(),
             roles: BTreeMap::new(),
+            broken: Broken::Nothing,
         }
     }
 
@@ -73,6 +77,7 @@ impl Replica {
     pub(crate) fn erase(&mut self) {
         *self = Self {
             conversation: self.conversation,
+            broken: self.broken,
             ..Self::new(self.device)
         };
     }
@@ -196,6 +201,14 @@ impl Replica {
                 stack.extend(node.parents.iter().map(|p| (*p, false)));
             }
         }
+        if self.broken == Broken::OwnOrder && self.order.len() > 2 {
+            // As if each were the child of the one that was here last.
+            let mut last = self.order.order().last().copied();
+            for (id, node) in &mut first {
+                node.parents = last.into_iter().collect();
+                last = Some(*id);
+            }
+        }
         self.order
             .update(head, first)
             .expect("all parents are known");
@@ -276,7 +289,7 @@ impl Replica {
             quarantine: Some(quarantine),
             ..self.view(pool)
         };
-        let judged = (|| {
+        let judged: Result<(), Fault> = (|| {
             let known = |id: &ObjectId| self.known.contains_key(id);
             let mut validation = Validation::with_known(&view, conversation, &known, head)?;
             while let Some(batch) = validation.next_batch(BATCH)? {
@@ -285,9 +298,14 @@ impl Replica {
             Ok(())
         })();
         match (judged, self.head) {
-            (Err(fault), _) => Judged::Bad(fault_box(fault)),
-            (Ok(()), None) => Judged::Good(Relation::FastForward),
-            (Ok(()), Some(ours)) => {
+            (Err(fault), _)
+                if self.broken != Broken::TakesAll
+                    || matches!(*fault.misbehaviour, Misbehaviour::MissingObject(_)) =>
+            {
+                Judged::Bad(fault_box(fault))
+            }
+            (_, None) => Judged::Good(Relation::FastForward),
+            (_, Some(ours)) => {
                 Judged::Good(write::relation(&view, ours, head).expect("both were validated"))
             }
         }
@@ -334,6 +352,14 @@ impl Replica {
                 }
             }
         };
+        let merged = match (merged, self.head) {
+            (Merged::Adopt(_) | Merged::UpToDate, Some(ours))
+                if self.broken == Broken::MergesMerges =>
+            {
+                Merged::Commit(Box::new(self.merge_again(pool, ours, theirs, now)?))
+            }
+            (merged, _) => merged,
+        };
         let mut made = None;
         let head = match merged {
             Merged::UpToDate => None,
@@ -369,11 +395,37 @@ impl Replica {
         }
         if let Some(head) = head {
             self.reorder(head);
-            if !plain {
+            if !plain && self.broken != Broken::OldRoles {
                 self.refresh(pool);
             }
         }
         Ok(made)
+    }
+
+    fn merge_again(
+        &self,
+        pool: &Pool,
+        ours: ObjectId,
+        theirs: ObjectId,
+        now: u64,
+    ) -> Result<Written, WriteError> {
+        let tree = self.commit(pool, &ours).tree;
+        let message = Message::merge(theirs);
+        let draft = Draft {
+            tree,
+            parents: vec![ours, theirs],
+            name: &self.device.name,
+            device: self.device.id,
+            time: now,
+            message: &message.to_text(),
+        };
+        let commit = draft.sign(self.device.key())?;
+        Ok(Written {
+            commit: commit.id,
+            tree,
+            message,
+            objects: vec![commit],
+        })
     }
 
     /// Everything is checked again, from the first commit on.

@@ -6,6 +6,7 @@ use super::people::{self, DAY};
 use super::pool::{Pool, Set};
 use super::replica::{Judged, Replica, Trouble};
 use super::rng::Rng;
+use crate::drt::testkit::Mesh;
 use crate::id::{AccountId, ObjectId};
 use crate::swarm::members::Role;
 use crate::swarm::merge::Relation;
@@ -177,7 +178,10 @@ impl World {
                 let skew = rng.between(0, config.skew * 2 * 86_400);
                 devs.push(Dev {
                     account,
-                    replica: Replica::new(people::device(account, number, late)),
+                    replica: Replica {
+                        broken: config.broken,
+                        ..Replica::new(people::device(account, number, late))
+                    },
                     life: Life::Stranger,
                     hostile: hostile.clone(),
                     spread: None,
@@ -191,7 +195,7 @@ impl World {
                 });
             }
         }
-        let graph = graph(&mut rng, devs.len(), config.links);
+        let graph = graph(&mut rng, devs.len(), &config);
         let actions = config.actions;
         let mut world = Self {
             config,
@@ -299,6 +303,14 @@ impl World {
 
     // --- the run ---
 
+    /// Links come up, and nothing else happens.
+    pub(crate) fn rest(&mut self, time: Duration) {
+        self.connect_all();
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
     /// Runs the story, then heals everything and lets it come to rest.
     pub(crate) fn run(&mut self) {
         self.calm = false;
@@ -377,13 +389,27 @@ impl World {
         }
     }
 
+    /// A run that does not come to rest is not waited for.
+    fn runs_away(&mut self) -> bool {
+        let written = self.ledger.len() + self.hostile_commits + 20;
+        if self.counts.merges > 10 * written || self.counts.events > 20_000 * written {
+            self.wrong.push("it does not come to rest".into());
+            return true;
+        }
+        false
+    }
+
     fn step(&mut self, end: Duration) -> bool {
-        let Some(((at, _), event)) = self.events.pop_first() else {
-            return false;
-        };
-        if at > end {
+        if self.runs_away() {
             return false;
         }
+        let Some(first) = self.events.first_entry() else {
+            return false;
+        };
+        if first.key().0 > end {
+            return false;
+        }
+        let ((at, _), event) = first.remove_entry();
         self.now = self.now.max(at);
         self.counts.events += 1;
         self.take(event);
@@ -447,6 +473,22 @@ impl World {
             .filter(|b| self.links.contains_key(&pair(a, **b)))
             .copied()
             .collect()
+    }
+
+    /// How many steps the farthest device is from the first.
+    pub(crate) fn farthest(&self) -> usize {
+        let (mut seen, mut layer, mut steps) = (BTreeSet::from([0]), vec![0], 0);
+        loop {
+            let next: Vec<usize> = layer
+                .iter()
+                .flat_map(|n: &usize| self.graph[*n].iter().copied())
+                .filter(|n| seen.insert(*n))
+                .collect();
+            if next.is_empty() {
+                return steps;
+            }
+            (layer, steps) = (next, steps + 1);
+        }
     }
 
     pub(crate) fn link(&self, a: usize, b: usize) -> Option<u64> {
@@ -568,6 +610,7 @@ impl World {
                     if self.devs[n].honest() {
                         self.counts.notices += 1;
                     }
+                    self.log(|| format!("{} tells {} of {head:.8}", self.name(n), self.name(to)));
                     self.send(n, to, |link| Event::Notice(n, to, link, head));
                 }
                 Action::Fetch(device) => {
@@ -607,12 +650,12 @@ impl World {
         if self.devs[n].honest() {
             self.counts.fetches += 1;
         }
-        if !self.links.contains_key(&pair(n, of)) {
-            return self.end_fetch(n, of, Ended::Failed { progressed: false });
-        }
         self.devs[n]
             .fetching
             .insert(of, Fetching { id, coming: None });
+        if !self.links.contains_key(&pair(n, of)) {
+            return self.after(Duration::from_millis(1), Event::Refusal(n, of, id));
+        }
         self.after(SILENCE, Event::Silence(n, of, id));
         // Opening the channel is a round trip by itself.
         let open = self.latency(n, of) * 2;
@@ -728,6 +771,7 @@ impl World {
         for n in &coming {
             quarantine.add(*n);
         }
+        self.log(|| format!("{} has {head:.8} from {}", self.name(by), self.name(of)));
         let how = match self.devs[by].replica.judge(&self.pool, &quarantine, head) {
             Judged::Bad(fault) => {
                 let name = fault.misbehaviour.name();
@@ -820,6 +864,12 @@ impl World {
     pub(crate) fn crash(&mut self, n: usize) {
         self.log(|| format!("{} crashes", self.name(n)));
         self.counts.crashes += 1;
+        // What was learnt of others is not on the disk.
+        for ((by, _), (row, _)) in &mut self.counts.in_vain {
+            if *by == n {
+                *row = 0;
+            }
+        }
         let broken = self.config.broken;
         let dev = &mut self.devs[n];
         dev.up = false;
@@ -863,7 +913,7 @@ impl World {
     }
 }
 
-fn graph(rng: &mut Rng, devices: usize, links: Links) -> Vec<BTreeSet<usize>> {
+fn graph(rng: &mut Rng, devices: usize, config: &Config) -> Vec<BTreeSet<usize>> {
     let mut graph = vec![BTreeSet::new(); devices];
     let mut tie = |a: usize, b: usize| {
         if a != b {
@@ -871,14 +921,27 @@ fn graph(rng: &mut Rng, devices: usize, links: Links) -> Vec<BTreeSet<usize>> {
             graph[b].insert(a);
         }
     };
-    for a in 0..devices {
-        match links {
-            Links::Mesh => (0..a).for_each(|b| tie(a, b)),
-            Links::Random(degree) => {
+    match config.links {
+        Links::Mesh => (0..devices).for_each(|a| (0..a).for_each(|b| tie(a, b))),
+        Links::Random(degree) => {
+            for a in 0..devices {
                 tie(a, (a + 1) % devices);
                 // Each end draws half of them.
                 for _ in 1..degree / 2 {
                     tie(a, rng.below(devices));
+                }
+            }
+        }
+        Links::Drt => {
+            let mut mesh = Mesh::new(config.seed, devices);
+            mesh.start_all(Duration::from_secs(30));
+            mesh.run_until_whole(Duration::from_secs(1_200));
+            let ids = mesh.devices();
+            for (a, id) in ids.iter().enumerate() {
+                for near in mesh.drt(id).neighbours() {
+                    if let Ok(b) = ids.binary_search(&near) {
+                        tie(a, b);
+                    }
                 }
             }
         }

@@ -170,12 +170,21 @@ struct Running {
     void: bool,
 }
 
+/// A notice that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    head: ObjectId,
+    at: Duration,
+    /// What the device had then.
+    about: Option<ObjectId>,
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Nothing: there is no link.
     standing: Option<Standing>,
-    /// The head it was told of last over this link, and when.
-    told: Option<(ObjectId, Duration)>,
+    /// What it was told last over this link.
+    told: Option<Told>,
     /// The head it said it has, or was fetched from it.
     has: Option<ObjectId>,
     want: Option<Want>,
@@ -261,6 +270,8 @@ pub struct Spread {
     /// Who may have to be told.
     to_tell: BTreeSet<DeviceId>,
     arrived: BTreeMap<ObjectId, Arrived>,
+    /// Heads that were taken in without changing ours: nothing new, until ours is another one.
+    aside: BTreeSet<ObjectId>,
     /// The head that is being taken in.
     entering: Option<ObjectId>,
     turn: u64,
@@ -282,6 +293,7 @@ impl Spread {
             peers: BTreeMap::new(),
             to_tell: BTreeSet::new(),
             arrived: BTreeMap::new(),
+            aside: BTreeSet::new(),
             entering: None,
             turn: 0,
             #[cfg(test)]
@@ -361,14 +373,15 @@ impl Spread {
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
-        let here = known || self.arrived.contains_key(&head) || self.entering == Some(head);
+        let waits = self.arrived.contains_key(&head) || self.entering == Some(head);
+        let here = known || waits || self.aside.contains(&head);
         let Some(peer) = self.peers.get_mut(&device).filter(|p| p.hears()) else {
             return;
         };
         if refused {
             return;
         }
-        let before = peer.has.replace(head);
+        peer.has = Some(head);
         #[cfg(test)]
         match self.mutation {
             Mutation::AnswersNotices => {
@@ -382,11 +395,6 @@ impl Spread {
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
             peer.want = peer.want.filter(|w| w.insists);
-            if self.only_tells && !known && before != Some(head) {
-                // It does not know yet that we left. One answer for each head: the other may have
-                // left too.
-                peer.told = None;
-            }
             self.to_tell.insert(device);
         } else {
             // A newer notice replaces the older one, and does not lose its turn.
@@ -443,7 +451,7 @@ impl Spread {
                 if peer.hears() {
                     peer.has = Some(head);
                 }
-                let new = relation != Relation::UpToDate;
+                let new = relation != Relation::UpToDate && !self.aside.contains(&head);
                 if !new && running.head.is_some_and(|said| said != head) {
                     // It said it had something, and had nothing. That may happen; not for ever.
                     peer.failures = peer.failures.saturating_add(1);
@@ -541,9 +549,19 @@ impl Spread {
                 peer.want = None;
             }
             if peer.has == Some(theirs) && peer.hears() {
-                // It may lack what we have besides.
+                // It may lack what we have besides. Where two hold the same but for merges, one
+                // gives way: if that is not us it is they, who had another head when they were told.
+                if ours == self.head && peer.told.is_some_and(|t| t.about != Some(theirs)) {
+                    peer.told = None;
+                }
                 self.to_tell.insert(*device);
             }
+        }
+        if ours == self.head && ours != Some(theirs) {
+            if self.aside.len() >= MAX_ARRIVED {
+                self.aside.pop_first();
+            }
+            self.aside.insert(theirs);
         }
         if ours != self.head {
             #[cfg(test)]
@@ -596,7 +614,7 @@ impl Spread {
             self.lacks_notice(peer)?;
             Some(
                 peer.told
-                    .map_or(Duration::ZERO, |(_, at)| at.saturating_add(NOTICE_GAP)),
+                    .map_or(Duration::ZERO, |t| t.at.saturating_add(NOTICE_GAP)),
             )
         });
         let next = merges.chain(notices).min();
@@ -631,6 +649,7 @@ impl Spread {
             .len()
             .saturating_add(refused)
             .saturating_add(self.arrived.len())
+            .saturating_add(self.aside.len())
             .saturating_add(self.to_tell.len())
             .saturating_add(self.kept())
     }
@@ -684,6 +703,7 @@ impl Spread {
     fn move_to(&mut self, head: Option<ObjectId>, merged: bool) {
         self.head = head;
         self.merged = merged;
+        self.aside.clear();
         let hearing = self.peers.iter().filter(|(_, p)| p.hears());
         self.to_tell.extend(hearing.map(|(device, _)| *device));
     }
@@ -728,7 +748,7 @@ impl Spread {
     /// The head a device is to be told of.
     fn lacks_notice(&self, peer: &Peer) -> Option<ObjectId> {
         let head = self.head?;
-        let told = peer.told.is_some_and(|(told, _)| told == head);
+        let told = peer.told.is_some_and(|t| t.head == head);
         (peer.hears() && !told && peer.has != Some(head)).then_some(head)
     }
 
@@ -746,7 +766,7 @@ impl Spread {
             };
             if peer
                 .told
-                .is_none_or(|(_, at)| at.saturating_add(NOTICE_GAP) <= now)
+                .is_none_or(|t| t.at.saturating_add(NOTICE_GAP) <= now)
             {
                 done.push(*device);
                 found = Some((*device, head));
@@ -757,7 +777,12 @@ impl Spread {
             self.to_tell.remove(&device);
         }
         let (device, head) = found?;
-        self.peers.get_mut(&device)?.told = Some((head, now));
+        let peer = self.peers.get_mut(&device)?;
+        peer.told = Some(Told {
+            head,
+            at: now,
+            about: peer.has,
+        });
         Some((device, head))
     }
 
