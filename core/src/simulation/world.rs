@@ -68,6 +68,12 @@ impl Dev {
         self.replica.device.account
     }
 
+    /// Nothing that is under way counts any more.
+    pub(crate) fn forget_fetches(&mut self) {
+        self.fetching.clear();
+        self.staged.clear();
+    }
+
     pub(crate) fn honest(&self) -> bool {
         self.hostile.is_none()
     }
@@ -587,6 +593,12 @@ impl World {
     // --- what engines want ---
 
     pub(crate) fn start_engine(&mut self, n: usize) {
+        // What was learnt of others is not on the disk.
+        for ((by, _), (row, _)) in &mut self.counts.in_vain {
+            if *by == n {
+                *row = 0;
+            }
+        }
         let dev = &mut self.devs[n];
         let mut spread = Spread::new(dev.replica.device.id, dev.replica.head);
         spread.mutation = self.config.mutation;
@@ -864,20 +876,13 @@ impl World {
     pub(crate) fn crash(&mut self, n: usize) {
         self.log(|| format!("{} crashes", self.name(n)));
         self.counts.crashes += 1;
-        // What was learnt of others is not on the disk.
-        for ((by, _), (row, _)) in &mut self.counts.in_vain {
-            if *by == n {
-                *row = 0;
-            }
-        }
         let broken = self.config.broken;
         let dev = &mut self.devs[n];
         dev.up = false;
         dev.run += 1;
         dev.spread = None;
         dev.timer = None;
-        dev.fetching.clear();
-        dev.staged.clear();
+        dev.forget_fetches();
         if broken == Broken::NoFlush
             && let Some(head) = dev.replica.head
         {
