@@ -33,7 +33,9 @@ test:
     stage fmt
     stage lint
     stage page
+    stage run-again
     stage trunk-agrees
+    stage release-page {{ target }}/release-page
     stage unit
     stage deny
     stage fuzz {{ fuzz_seconds }}
@@ -50,6 +52,23 @@ page: wasm
     @cargo build --quiet -p xtask -p starling
     @{{ target }}/debug/xtask page
 
+# says how long `run` takes to a served page when nothing changed: to be less than 5 s, judged by who reads it
+run-again: page
+    #!/usr/bin/env bash
+    set -euo pipefail
+    dir=$(mktemp -d)
+    start=$(date +%s%N)
+    coproc RUN { exec "{{ just_executable() }}" run --listen 127.0.0.1:0 --bootstrap none --data-dir "$dir" 2>"$dir/log"; }
+    run=$RUN_PID
+    trap 'kill $run 2>/dev/null || true; wait $run 2>/dev/null || true; rm -rf "$dir"' EXIT
+    url=
+    while read -r line <&"${RUN[0]}"; do
+        [[ ! $line =~ ready:\ (http[^#]*) ]] || { url=${BASH_REMATCH[1]}; break; }
+    done
+    [ -n "$url" ] || { cat "$dir/log"; echo "run: no page"; exit 1; }
+    curl -sSf -o /dev/null "$url"
+    echo "run: a served page after $((($(date +%s%N) - start) / 1000000)) ms"
+
 # shows that Trunk builds the same page from the same description
 trunk-agrees: wasm
     @web/trunk.sh
@@ -57,17 +76,17 @@ trunk-agrees: wasm
     @{{ target }}/debug/xtask agree
 
 # the page as it is released: small, compressed; at most 900 kB
-release-page: wasm
+release-page dir='dist': wasm
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --quiet -p xtask -p starling
-    {{ target }}/debug/xtask page --release
+    cargo build --quiet -p xtask
+    {{ target }}/debug/xtask page --release {{ dir }}
     # What a browser downloads: the brotli form where there is one.
     sum=0
     while IFS= read -r file; do
         [ ! -e "$file.br" ] || file=$file.br
         sum=$((sum + $(stat -c %s "$file")))
-    done < <(find dist -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
+    done < <(find {{ dir }} -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
     echo "page: $sum bytes to download, of 900000"
     [ "$sum" -le 900000 ] || { echo "page: too heavy"; exit 1; }
 
@@ -75,6 +94,13 @@ release-page: wasm
 release: release-page
     cargo build --release -p starling
     @ls -l {{ target }}/release/starling
+
+# what Starling takes for its work, beside the reference on this machine: a table, and target/bench.json
+bench *sections: release-page
+    @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: what is measured beside it is left out"
+    cargo build --release -p starling -p starling-figures
+    @cargo build --quiet -p starling-e2e --bin bench
+    @STARLING_E2E_LOG=warn STARLING_JAMI_FLAGS=0 STARLING_BIN="$(realpath {{ target }})/release/starling" {{ target }}/debug/bench {{ sections }}
 
 # the WASM target, by whatever way works on this machine
 [private]
@@ -142,4 +168,4 @@ timings:
 
 # serve the page with live reload (installs Trunk), the bridge runs beside it
 watch: trunk-agrees
-    PATH="$PWD/{{ target }}/both-ways/tools:$PATH" trunk serve
+    PATH="$(realpath {{ target }})/both-ways/tools:$PATH" trunk serve

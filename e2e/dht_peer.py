@@ -12,10 +12,13 @@ Every line of stdin is a request {"n": number, "do": what, ...}, every line of s
     get        key                             all values
     listen     key
     quit
+
+Answers of puts and gets say how long they took, in microseconds.
 """
 import json
 import sys
 import threading
+import time
 
 try:
     import opendht as dht
@@ -71,9 +74,13 @@ def main():
         if what == "quit":
             break
         key = dht.InfoHash(r["key"].encode())
+        start = time.perf_counter()
 
-        def done(ok, nodes, n=n):
-            say(n=n, ok=bool(ok), nodes=len(nodes))
+        def took(start=start):
+            return round((time.perf_counter() - start) * 1e6)
+
+        def done(ok, nodes, n=n, took=took):
+            say(n=n, ok=bool(ok), nodes=len(nodes), took=took())
 
         if what.startswith("put"):
             value = dht.Value(bytes.fromhex(r["data"]))
@@ -92,8 +99,8 @@ def main():
                 found.append(show(v))
                 return True
 
-            def over(ok, nodes, n=n, found=found):
-                say(n=n, ok=bool(ok), values=found)
+            def over(ok, nodes, n=n, found=found, took=took):
+                say(n=n, ok=bool(ok), values=found, took=took())
 
             node.get(key, got, over)
         elif what == "listen":

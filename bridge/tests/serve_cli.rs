@@ -253,3 +253,42 @@ fn doctor_knows_a_running_bridge() {
 fn doctor_text(data: &Path) -> String {
     String::from_utf8(run(&["doctor"], data).stdout).unwrap()
 }
+
+#[test]
+fn a_data_directory_that_cannot_be_one_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "somebody's letter").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let refused = run(&["--listen", "127.0.0.1:0"], &path);
+        assert_eq!(refused.status.code(), Some(1));
+        let text = sentence(&refused);
+        assert!(text.contains(path.to_str().unwrap()), "{text}");
+        assert!(
+            text.contains("move it away") && text.contains("--data-dir"),
+            "{text}"
+        );
+        // The system's words are there, and only once.
+        assert_eq!(text.matches("os error").count(), 1, "{text}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"somebody's letter");
+    // Where nobody may make a directory, not even root.
+    let refused = run(&["--listen", "127.0.0.1:0"], Path::new("/proc/starling"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        sentence(&refused).contains("/proc/starling cannot be made"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn an_address_that_is_not_of_this_machine_is_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = run(&["--listen", "192.0.2.1:7474"], dir.path());
+    assert_eq!(refused.status.code(), Some(1));
+    let text = sentence(&refused);
+    assert!(
+        text.contains("192.0.2.1:7474 cannot be listened at") && text.contains("--listen"),
+        "{text}"
+    );
+}

@@ -238,6 +238,14 @@ impl Notice {
         ]))
     }
 
+    /// Reads one whole frame, as [`msgpack::Frames`] cuts them.
+    pub fn from_frame(frame: &[u8]) -> Result<Self, NoticeError> {
+        match Self::first_frame(frame)? {
+            Some((_, notice)) => notice,
+            None => Err(MsgpackError::Incomplete.into()),
+        }
+    }
+
     /// The first frame of a `msg:` channel's bytes and its length; `None` while it is not complete.
     /// A notice that is not understood is an error beside its length, so that the stream goes on.
     pub fn first_frame(bytes: &[u8]) -> Result<Option<FirstFrame>, NoticeError> {

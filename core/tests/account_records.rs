@@ -264,9 +264,40 @@ fn bad_trust_requests_are_refused_by_name() {
         TrustRequest::decode(&vec![0; 70_000]),
         Err(TrustRequestError::Msgpack(MsgpackError::TooLong(65536)))
     );
+    // What Starling adds comes through, and nothing is added where it does not hold.
+    let ours = TrustRequest::invitation(conversation(1), b"", 5);
+    assert!(ours.newest_counts);
+    assert_eq!(TrustRequest::decode(&ours.encode()).unwrap(), ours);
     // A profile that would not fit into a value stays at home.
     let large = TrustRequest::invitation(conversation(1), &vec![b'x'; 64_000], 5);
     assert!(large.payload.is_empty());
+}
+
+#[test]
+fn of_two_conversations_offered_at_once_both_sides_use_the_same() {
+    let offer = |n: u8, offered_ms: u64| Offer {
+        conversation: conversation(n),
+        offered_ms,
+    };
+    for (a, b) in [
+        (offer(1, 10), offer(2, 11)),
+        (offer(1, 11), offer(2, 10)),
+        (offer(1, 10), offer(2, 10)),
+        (offer(1, 0), offer(2, 10)),
+    ] {
+        // Each side has its own and hears of the other's.
+        assert_ne!(
+            b.replaces(&a, true, None),
+            a.replaces(&b, true, None),
+            "{a:?} {b:?}"
+        );
+        assert!(!a.replaces(&a, true, None));
+    }
+    // A daemon comes over to ours, unless it was in it and asks again.
+    assert!(!offer(2, 20).replaces(&offer(1, 10), false, None));
+    assert!(!offer(2, 20).replaces(&offer(1, 10), false, Some(20)));
+    assert!(offer(2, 21).replaces(&offer(1, 10), false, Some(20)));
+    assert!(offer(2, 0).replaces(&offer(1, 10), false, None));
 }
 
 #[test]
@@ -610,7 +641,7 @@ proptest! {
 
     #[test]
     fn trust_requests_round_trip(id in proptest::option::of(any::<[u8; 20]>()), payload in proptest::collection::vec(any::<u8>(), 0..100), confirm: bool, invited_ms: u64) {
-        let request = TrustRequest { conversation: id.map(ConversationId), payload, confirm, invited_ms };
+        let request = TrustRequest { conversation: id.map(ConversationId), payload, confirm, invited_ms, newest_counts: confirm };
         prop_assert_eq!(TrustRequest::decode(&request.encode()).unwrap(), request);
     }
 

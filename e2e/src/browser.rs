@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 
+/// The screen of a desktop, in pixels.
+pub const DESKTOP: (u32, u32) = (1280, 800);
+/// The screen of a phone, in pixels.
+pub const PHONE: (u32, u32) = (390, 844);
+
 /// One browser window.
 pub struct Browser {
     client: Client,
@@ -257,6 +262,54 @@ impl Browser {
         }
     }
 
+    /// Gives a file field a picture of 640 by 480 pixels, as if the person had picked one: two colours and a disc.
+    pub async fn give_picture(&self, css: &str, colours: [&str; 3]) {
+        let script = format!(
+            "const [sky, ground, disc] = {}; const c = document.createElement('canvas'); c.width = 640; c.height = 480; const x = c.getContext('2d'); \
+             x.fillStyle = sky; x.fillRect(0, 0, 640, 480); x.fillStyle = ground; x.fillRect(0, 330, 640, 150); \
+             x.fillStyle = disc; x.beginPath(); x.arc(360, 190, 90, 0, 7); x.fill(); \
+             c.toBlob(b => {{ const files = new DataTransfer(); files.items.add(new File([b], 'picture.png', {{ type: 'image/png' }})); \
+             const field = document.querySelector({}); field.files = files.files; field.dispatchEvent(new Event('change', {{ bubbles: true }})); }}, 'image/png')",
+            json!(colours),
+            json!(css)
+        );
+        self.find(css).await;
+        self.run(&script).await;
+    }
+
+    /// Presses a key where the focus is, as `KeyboardEvent.key` calls it; `Ctrl+` and `Shift+` before it.
+    pub async fn key(&self, key: &str) {
+        let modifiers =
+            if key.contains("Ctrl+") { 2 } else { 0 } + if key.contains("Shift+") { 8 } else { 0 };
+        let name = key.trim_start_matches("Ctrl+").trim_start_matches("Shift+");
+        let mut params = json!({"type": "keyDown", "key": name, "modifiers": modifiers});
+        if name.chars().count() == 1 && modifiers & 2 == 0 {
+            params["text"] = json!(name);
+        }
+        self.devtools("Input.dispatchKeyEvent", params.clone())
+            .await;
+        params["type"] = json!("keyUp");
+        self.devtools("Input.dispatchKeyEvent", params).await;
+    }
+
+    /// Moves the pointer over the first element that matches.
+    pub async fn hover(&self, css: &str) {
+        let place = self
+            .until(
+                &format!("a place of {css}"),
+                &format!(
+                    "const e = document.querySelector({}); if (!e) return null; const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]",
+                    json!(css)
+                ),
+            )
+            .await;
+        self.devtools(
+            "Input.dispatchMouseEvent",
+            json!({"type": "mouseMoved", "x": place[0], "y": place[1]}),
+        )
+        .await;
+    }
+
     /// The text of every element that matches, in document order.
     pub async fn texts(&self, css: &str) -> Vec<String> {
         let script = format!(
@@ -336,6 +389,29 @@ impl Browser {
         }
     }
 
+    /// Waits until what changed is on the screen and moves no more.
+    pub async fn painted(&self) {
+        self.run("window.stillSince = null; requestAnimationFrame(() => requestAnimationFrame(() => { window.stillSince = 1; }))").await;
+        self.until(
+            "the page to stand still",
+            "return window.stillSince && document.getAnimations().every(a => a.playState !== 'running' || a.effect.getComputedTiming().iterations === Infinity)",
+        )
+        .await;
+    }
+
+    /// Keeps pictures of the page on a desktop and a phone, light and dark.
+    pub async fn shoot(&self, name: &str) {
+        for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
+            for look in ["light", "dark"] {
+                self.screen(width, height, &[("prefers-color-scheme", look)])
+                    .await;
+                self.painted().await;
+                self.shot(&format!("{name}-{device}-{look}")).await;
+            }
+        }
+        self.screen(DESKTOP.0, DESKTOP.1, &[]).await;
+    }
+
     /// Ends the browser.
     pub async fn close(self) {
         let _ = self.client.close().await;
@@ -348,6 +424,7 @@ const NAMED: &str = r#"
 const [role, name] = arguments;
 const css = {
   button: 'button, [role=button]', textbox: 'input:not([type]), input[type=text], input[type=search], input[type=password], textarea',
+  listitem: 'li', note: '[role=note]',
   checkbox: 'input[type=checkbox]', radio: 'input[type=radio]', dialog: 'dialog[open]', combobox: 'select, [role=combobox]',
   option: '[role=option]', article: 'article', main: 'main', heading: 'h1, h2, h3', link: 'a',
 }[role] ?? `[role=${role}]`;

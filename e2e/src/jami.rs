@@ -7,8 +7,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+/// From when on the arrival of events is counted.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A running daemon with at most one account.
 pub struct Jami {
@@ -123,9 +126,10 @@ impl Jami {
         let (reader, shared) = (socket.try_clone().expect("a second handle"), inbox.clone());
         std::thread::spawn(move || {
             for line in BufReader::new(reader).lines() {
-                let Ok(Ok(m)) = line.map(|l| serde_json::from_str::<Value>(&l)) else {
+                let Ok(Ok(mut m)) = line.map(|l| serde_json::from_str::<Value>(&l)) else {
                     break;
                 };
+                m["arrived"] = json!(START.elapsed().as_secs_f64());
                 let mut inbox = shared.0.lock().expect("not poisoned");
                 if m.get("signal").is_some() {
                     inbox.events.push(m)
@@ -203,12 +207,23 @@ impl Jami {
         since: usize,
         mut pick: impl FnMut(&str, &Value) -> Option<T>,
     ) -> T {
+        self.wait_event(what, since, |e| {
+            pick(e["signal"].as_str().unwrap_or_default(), &e["args"])
+        })
+    }
+
+    fn wait_event<T>(
+        &self,
+        what: &str,
+        since: usize,
+        mut pick: impl FnMut(&Value) -> Option<T>,
+    ) -> T {
         let end = Instant::now() + wait::PATIENCE;
         let mut seen = since;
         let mut inbox = self.inbox.0.lock().expect("not poisoned");
         loop {
             while let Some(e) = inbox.events.get(seen) {
-                if let Some(t) = pick(e["signal"].as_str().unwrap_or_default(), &e["args"]) {
+                if let Some(t) = pick(e) {
                     return t;
                 }
                 seen += 1;
@@ -396,6 +411,23 @@ impl Jami {
                 && a["message"]["body"]["body"] == body)
                 .then(|| a["message"]["id"].as_str().unwrap_or_default().to_owned())
         })
+    }
+
+    /// Waits for a text after `since`; says when it came.
+    pub fn shown(&self, conversation: &str, body: &str, since: usize) -> Instant {
+        let seconds = self.wait_event(&format!("the text {body:?}"), since, |e| {
+            let a = &e["args"];
+            (e["signal"] == "swarmMessageReceived"
+                && a["conversation_id"] == conversation
+                && a["message"]["body"]["body"] == body)
+                .then(|| e["arrived"].as_f64().unwrap_or_default())
+        });
+        *START + Duration::from_secs_f64(seconds)
+    }
+
+    /// The process, for those who want to know what it uses.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until a member joined or was added; the daemon's event codes are 0 add, 1 join, 2 leave, 3 ban, 4 unban.

@@ -6,12 +6,14 @@
 pub mod browser;
 pub mod jami;
 pub mod net;
+pub mod peer;
 pub mod starling;
 pub mod wait;
 
 pub use browser::Browser;
 pub use jami::Jami;
 pub use net::{Host, Lab};
+pub use peer::Peer;
 pub use starling::Starling;
 
 /// Why this machine cannot run the outside tests, or `None` when it can.

@@ -23,6 +23,8 @@ pub struct Host {
     pub ns: String,
     /// Its address.
     pub addr: Ipv4Addr,
+    /// The switch's end of its cable.
+    port: String,
     /// A directory of its own.
     pub dir: PathBuf,
 }
@@ -137,8 +139,39 @@ impl Lab {
             name: name.into(),
             ns,
             addr,
+            port: outside,
             dir,
         }
+    }
+
+    /// Cuts the network in two: these machines reach each other, and all others each other.
+    pub fn split(&self, apart: &[&Host]) {
+        let switch = self.switch();
+        ip(&[
+            "-n",
+            &switch,
+            "link",
+            "add",
+            "br1",
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+        ]);
+        ip(&["-n", &switch, "link", "set", "br1", "up"]);
+        for host in apart {
+            ip(&["-n", &switch, "link", "set", &host.port, "master", "br1"]);
+        }
+    }
+
+    /// Makes it whole again.
+    pub fn join(&self) {
+        let switch = self.switch();
+        for n in 1..=self.hosts {
+            let port = format!("{}o{n}", self.prefix);
+            ip(&["-n", &switch, "link", "set", &port, "master", "br0"]);
+        }
+        ip(&["-n", &switch, "link", "del", "br1"]);
     }
 
     /// Keeps a process until the lab ends.

@@ -56,7 +56,8 @@ impl Starling {
         s
     }
 
-    fn data_dir(&self) -> PathBuf {
+    /// Where the bridge keeps what lasts.
+    pub fn data_dir(&self) -> PathBuf {
         self.host.dir.join("starling")
     }
 
@@ -129,6 +130,11 @@ impl Starling {
     /// The URL with a one-time pairing code that the bridge printed at its last start.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The process, for those who want to know what it uses.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the bridge runs").id()
     }
 
     /// One API call.
@@ -386,11 +392,12 @@ impl Starling {
 
     /// Ends the bridge as a power cut does.
     pub fn kill(&mut self) {
+        // First, or it complains.
+        self.drop_listener();
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
-        self.drop_listener();
     }
 
     fn drop_listener(&mut self) {

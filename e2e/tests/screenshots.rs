@@ -1,23 +1,8 @@
 //! Pictures of every view, for people to look at: `target/screenshots/*.png`.
 
 use serde_json::json;
+use starling_e2e::browser::{DESKTOP, PHONE};
 use starling_e2e::{Browser, Lab, Starling, browser, jami, needs};
-
-const DESKTOP: (u32, u32) = (1280, 800);
-const PHONE: (u32, u32) = (390, 844);
-
-/// The view as it is now, on a desktop and a phone, light and dark.
-async fn shoot(page: &Browser, name: &str) {
-    for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
-        for look in ["light", "dark"] {
-            page.screen(width, height, &[("prefers-color-scheme", look)])
-                .await;
-            painted(page).await;
-            page.shot(&format!("{name}-{device}-{look}")).await;
-        }
-    }
-    page.screen(DESKTOP.0, DESKTOP.1, &[]).await;
-}
 
 /// With more contrast, as the person's system may ask for.
 async fn shoot_contrast(page: &Browser, name: &str) {
@@ -28,20 +13,10 @@ async fn shoot_contrast(page: &Browser, name: &str) {
             &[("prefers-color-scheme", look), ("prefers-contrast", "more")],
         )
         .await;
-        painted(page).await;
+        page.painted().await;
         page.shot(&format!("{name}-contrast-{look}")).await;
     }
     page.screen(DESKTOP.0, DESKTOP.1, &[]).await;
-}
-
-/// Waits until what changed is on the screen and moves no more.
-async fn painted(page: &Browser) {
-    page.run("window.stillSince = null; requestAnimationFrame(() => requestAnimationFrame(() => { window.stillSince = 1; }))").await;
-    page.until(
-        "the page to stand still",
-        "return window.stillSince && document.getAnimations().every(a => a.playState !== 'running' || a.effect.getComputedTiming().iterations === Infinity)",
-    )
-    .await;
 }
 
 /// A time zone where this minute of the day in UTC is midnight.
@@ -81,46 +56,51 @@ async fn screenshots_of_every_view() {
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
     let (here, there) = (lab.host("alice"), lab.host("bob"));
+    let (far, away) = (lab.host("cat"), lab.host("denys"));
     let mut alice = Starling::start(&here, &bootstrap);
     let mut bob = Starling::start(&there, &bootstrap);
+    let mut cat = Starling::start(&far, &bootstrap);
+    let mut denys = Starling::start(&away, &bootstrap);
     bob.create_account("Bob Okonkwo");
+    let cat_id = cat.create_account("Catherine Delacroix-Featherstonehaugh");
+    let denys_id = denys.create_account("Денис Шевченко");
     let page = Browser::open(&mut lab, &here).await;
 
     // Without the code.
     page.go("http://127.0.0.1:7474/").await;
     page.named("heading", "Pair this browser").await;
-    shoot(&page, "01-unpaired").await;
+    page.shoot("01-unpaired").await;
     page.go("about:blank").await;
 
     // The first minute.
     page.go(alice.url()).await;
     page.named("heading", "Welcome to Starling").await;
-    shoot(&page, "02-first-run").await;
+    page.shoot("02-first-run").await;
     page.press("button", "I have a backup of an account").await;
     page.named("heading", "Restore from a backup").await;
-    shoot(&page, "03-first-run-backup").await;
+    page.shoot("03-first-run-backup").await;
     page.press("button", "Back").await;
     page.fill("Your name", "Alice Martin").await;
     page.wait_text("keys").await;
-    shoot(&page, "04-first-run-typed").await;
+    page.shoot("04-first-run-typed").await;
     page.press("button", "Continue").await;
     page.named("heading", "This is your address").await;
-    shoot(&page, "05-address").await;
+    page.shoot("05-address").await;
     page.press("button", "Later").await;
     page.named("heading", "Nobody here yet").await;
-    shoot(&page, "06-empty").await;
+    page.shoot("06-empty").await;
     let alice_id = alice.adopt_account();
 
     // Adding someone, and what can go wrong.
     page.press("button", "Add someone").await;
-    shoot(&page, "07-add").await;
+    page.shoot("07-add").await;
     page.fill("Their address", "alice@example.org").await;
     page.press("button", "Send request").await;
     page.wait_text("This is not an address").await;
-    shoot(&page, "08-add-wrong").await;
+    page.shoot("08-add-wrong").await;
     page.press("button", "Close").await;
     page.press("button", "Show my address").await;
-    shoot(&page, "09-own-address").await;
+    page.shoot("09-own-address").await;
     page.press("button", "Close").await;
 
     // Someone asks.
@@ -133,11 +113,18 @@ async fn screenshots_of_every_view() {
         .expect("a conversation")
         .to_owned();
     page.named("article", "Request from Bob Okonkwo").await;
-    shoot(&page, "10-request").await;
+    page.shoot("10-request").await;
     page.press("button", "Accept").await;
     page.named("textbox", "Message to Bob Okonkwo").await;
     page.wait_text("You joined").await;
-    shoot(&page, "11-conversation-new").await;
+    page.find("[data-testid=backup-card]").await;
+    page.shoot("11-conversation-new").await;
+    page.run("location.hash = '#/'").await;
+    page.named("heading", "Keep a backup").await;
+    page.shoot("11-backup").await;
+    page.press("button", "Later").await;
+    page.run(&format!("location.hash = '#/c/{conversation}'"))
+        .await;
 
     // A conversation as people have them.
     bob.wait_role(&conversation, &alice_id, "member");
@@ -162,7 +149,46 @@ async fn screenshots_of_every_view() {
     alice.rpc("message.send", json!({"account": alice.account(), "conversation": conversation, "body": "I bring tea. `two` flasks", "replyTo": bridge}));
     bubble(&page, "I bring tea. two flasks").await;
     checked(&page).await;
-    shoot(&page, "12-conversation").await;
+    // What the other thinks of it, and second thoughts.
+    let said = |text: &str| {
+        let text = text.to_owned();
+        let page = &page;
+        async move {
+            let id = page.run(&format!("return [...document.querySelectorAll('[data-testid=message]')].find(e => e.innerText.includes({})).id.slice(2)", json!(text))).await;
+            id.as_str().unwrap_or_default().to_owned()
+        }
+    };
+    let at = json!({"account": bob.account(), "conversation": conversation});
+    let with = |more: serde_json::Value| {
+        let mut all = at.clone();
+        if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object()) {
+            all.extend(more.clone());
+        }
+        all
+    };
+    let remember = said("Yes, I remember").await;
+    bob.rpc(
+        "message.react",
+        with(json!({"id": remember, "emoji": "👍"})),
+    );
+    let gasworks = said("old gasworks").await;
+    let mine = json!({"account": alice.account(), "conversation": conversation, "id": gasworks, "emoji": "❤️"});
+    alice.rpc("message.react", mine);
+    bob.rpc(
+        "message.react",
+        with(json!({"id": gasworks, "emoji": "❤️"})),
+    );
+    let course = said("Of course.").await;
+    bob.rpc(
+        "message.edit",
+        with(json!({"id": course, "body": "Of course!"})),
+    );
+    let slip = bob.send(&conversation, "Wrong window");
+    bubble(&page, "Wrong window").await;
+    bob.rpc("message.delete", with(json!({"id": slip})));
+    page.wait_text("This message was deleted.").await;
+    checked(&page).await;
+    page.shoot("12-conversation").await;
     shoot_contrast(&page, "12-conversation").await;
 
     // The proof of a message.
@@ -170,35 +196,198 @@ async fn screenshots_of_every_view() {
         .await;
     page.wait_text("This page checked the signature, the device and the rules")
         .await;
-    shoot(&page, "13-proof").await;
+    page.shoot("13-proof").await;
     shoot_contrast(&page, "13-proof").await;
     page.press("button", "Details").await;
     page.find("[data-testid=member]").await;
-    shoot(&page, "14-details").await;
-    page.press("button", "Block").await;
-    shoot(&page, "15-block").await;
-    page.press("button", "Cancel").await;
+    page.shoot("14-details").await;
+    page.run("document.querySelectorAll('[data-testid=member] .member')[0].click()")
+        .await;
+    page.shoot("15-details-person").await;
+
+    // What one can do with a message: at hand, in its panel, by keyboard.
+    page.press("button", "Close").await;
+    page.hover(&format!("#m-{gasworks} .bubble")).await;
+    page.painted().await;
+    page.shot("35-hover-desktop-light").await;
+    for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
+        for look in ["light", "dark"] {
+            page.screen(width, height, &[("prefers-color-scheme", look)])
+                .await;
+            page.painted().await;
+            page.run(&format!(
+                "const e = document.getElementById('m-{gasworks}'); e.scrollIntoView({{block: 'start'}}); e.focus()"
+            ))
+            .await;
+            page.key("Enter").await;
+            page.find("[data-testid=menu]").await;
+            page.painted().await;
+            page.shot(&format!("35-menu-{device}-{look}")).await;
+            page.press("button", "More emoji").await;
+            page.painted().await;
+            page.shot(&format!("36-emoji-{device}-{look}")).await;
+            page.key("Escape").await;
+            page.until(
+                "the panel to close",
+                "return !document.querySelector('[data-testid=menu]')",
+            )
+            .await;
+        }
+    }
+    page.screen(DESKTOP.0, DESKTOP.1, &[]).await;
+    page.run(&format!("document.getElementById('m-{gasworks}').focus()"))
+        .await;
+    page.key("r").await;
+    page.wait_text("Reply to Bob Okonkwo").await;
+    page.shoot("37-reply").await;
+    page.key("Escape").await;
+    page.run("document.querySelector('#composer').focus()")
+        .await;
+    page.key("ArrowUp").await;
+    page.wait_text("Editing your message").await;
+    page.shoot("37-edit").await;
+    page.key("Escape").await;
+    page.run(&format!(
+        "document.getElementById('m-{}').focus()",
+        said("Are you coming").await
+    ))
+    .await;
+    page.key("Delete").await;
+    page.wait_text("This message will be deleted").await;
+    page.shot("37-deleting-desktop-light").await;
+    page.press("button", "Undo").await;
+    bubble(&page, "Are you coming on Saturday?").await;
+
+    // Searching here.
+    page.key("Ctrl+f").await;
+    page.fill("Words in this conversation", "the").await;
+    page.find("[data-testid=hit]").await;
+    page.shoot("38-find").await;
+    page.press("button", "Close").await;
 
     // A group.
+    for (friend, id) in [(&cat, &cat_id), (&denys, &denys_id)] {
+        let two = alice.add_contact(id);
+        friend.wait_request_for(&two);
+        friend.accept(&two);
+        alice.wait_role(&two, id, "member");
+    }
     page.press("button", "New group").await;
     page.fill("Name of the group", "Bird watchers").await;
-    page.press("checkbox", "BO Bob Okonkwo").await;
-    shoot(&page, "16-new-group").await;
+    page.give_picture(
+        "[data-testid=photo-file]",
+        ["#7fb2c9", "#c9b37f", "#f4e9c8"],
+    )
+    .await;
+    page.find(".photo img").await;
+    page.fill("Who is invited", "bob\n").await;
+    page.fill("Who is invited", "cath\n").await;
+    page.named("button", "Take Bob Okonkwo out").await;
+    page.shoot("16-new-group").await;
+    page.press("button", "Join a group by its address").await;
+    page.named("heading", "Join a group").await;
+    page.shoot("16-join-group").await;
+    page.press("button", "Close").await;
+    page.press("button", "New group").await;
+    page.fill("Name of the group", "Bird watchers").await;
+    page.give_picture(
+        "[data-testid=photo-file]",
+        ["#7fb2c9", "#c9b37f", "#f4e9c8"],
+    )
+    .await;
+    page.find(".photo img").await;
+    for who in ["bob\n", "cath\n", "денис\n"] {
+        page.fill("Who is invited", who).await;
+    }
     page.press("button", "Make the group").await;
     page.named("textbox", "Message to Bird watchers").await;
     let group = bob.wait_request();
-    bob.accept(&group);
-    page.wait_text("Bob Okonkwo joined").await;
+    for friend in [&bob, &cat, &denys] {
+        friend.wait_request_for(&group);
+        friend.accept(&group);
+    }
+    for id in [&bob.id(), &cat_id, &denys_id] {
+        alice.wait_role(&group, id, "member");
+    }
     bob.send(&group, "Here we all are");
     bubble(&page, "Here we all are").await;
+    cat.wait_text_or_history(&group, "Here we all are");
+    cat.send(
+        &group,
+        "I have my grandmother’s binoculars. Does anybody need a pair?",
+    );
+    bubble(
+        &page,
+        "I have my grandmother’s binoculars. Does anybody need a pair?",
+    )
+    .await;
     page.fill("Message to Bird watchers", "Welcome!\n").await;
     bubble(&page, "Welcome!").await;
+    denys.wait_text_or_history(&group, "Welcome!");
+    denys.send(&group, "BUY CHEAP BINOCULARS!!! https://example.org/cheap");
+    bubble(&page, "BUY CHEAP BINOCULARS!!! https://example.org/cheap").await;
     checked(&page).await;
-    shoot(&page, "17-group").await;
+    page.shoot("17-group").await;
     page.press("button", "Details").await;
-    shoot(&page, "18-group-details").await;
+    page.find("[data-testid=member]").await;
+    page.shoot("18-group-details").await;
     page.press("button", "Invite someone").await;
-    shoot(&page, "19-invite").await;
+    page.shoot("19-invite").await;
+    page.press("button", "Close").await;
+    page.press("button", "Edit").await;
+    page.named("textbox", "Description").await;
+    page.fill("Description", "Saturdays at dusk, at the old gasworks")
+        .await;
+    page.shoot("19-edit-group").await;
+    page.press("button", "Save").await;
+    page.wait_text("You changed the title, description or picture")
+        .await;
+
+    // One of them is banned.
+    page.until(
+        "Denys among the members",
+        "const e = [...document.querySelectorAll('[data-testid=member] .member')].find(e => e.innerText.includes('Денис')); e?.click(); return !!e",
+    )
+    .await;
+    page.named("button", "Ban…").await;
+    page.run("document.querySelector('.does').scrollIntoView({block: 'center'})")
+        .await;
+    page.shoot("39-member").await;
+    page.press("button", "Ban…").await;
+    page.named("heading", "Ban Денис Шевченко?").await;
+    page.shoot("39-ban").await;
+    page.press("button", "Ban Денис Шевченко").await;
+    page.wait_text("Денис Шевченко was banned").await;
+    page.until(
+        "the banned among those who are gone",
+        "const e = document.querySelector('.gone-people'); if (e) e.open = true; return !!e",
+    )
+    .await;
+    page.shoot("39-banned").await;
+    page.press("button", "Leave the group").await;
+    page.shoot("39-leave").await;
+    page.press("button", "Cancel").await;
+    page.press("button", "Close").await;
+    let theirs = Browser::open(&mut lab, &away).await;
+    theirs.go(denys.url()).await;
+    theirs.named("heading", "Conversations").await;
+    theirs.run(&format!("location.hash = '#/c/{group}'")).await;
+    theirs
+        .wait_text("The admins have banned you from this group")
+        .await;
+    theirs.shoot("40-banned-me").await;
+    theirs.close().await;
+
+    // A public group, and its address.
+    page.press("button", "New group").await;
+    page.fill("Name of the group", "Neighbourhood").await;
+    page.run("document.querySelector('input[value=public]').click()")
+        .await;
+    page.press("button", "Make the group").await;
+    page.named("textbox", "Message to Neighbourhood").await;
+    page.press("button", "Details").await;
+    page.find("[data-testid=group-address]").await;
+    page.shoot("41-public").await;
     page.press("button", "Close").await;
 
     // What was said elsewhere meanwhile is unread.
@@ -208,8 +397,13 @@ async fn screenshots_of_every_view() {
     page.wait_text("And the weather looks good").await;
     page.run("location.hash = '#/'").await;
     page.named("heading", "Pick a conversation").await;
-    shoot(&page, "20-list").await;
+    page.shoot("20-list").await;
     shoot_contrast(&page, "20-list").await;
+    page.key("Ctrl+Shift+F").await;
+    page.fill("Search", "binoculars").await;
+    page.find("[data-testid=hit]").await;
+    page.shoot("20-search").await;
+    page.key("Escape").await;
 
     // Two days: in a time zone where it was midnight a minute ago.
     let minutes = page
@@ -225,7 +419,7 @@ async fn screenshots_of_every_view() {
         .await;
     bubble(&page, "And the weather looks good").await;
     checked(&page).await;
-    shoot(&page, "28-days-unread").await;
+    page.shoot("28-days-unread").await;
     page.devtools("Emulation.setTimezoneOverride", json!({"timezoneId": ""}))
         .await;
     page.reload().await;
@@ -234,23 +428,23 @@ async fn screenshots_of_every_view() {
     page.press("button", "Settings").await;
     page.wait_text("Paired browsers").await;
     page.wait_text("This browser").await;
-    shoot(&page, "21-settings").await;
+    page.shoot("21-settings").await;
     shoot_contrast(&page, "21-settings").await;
     page.run("document.querySelector('.pane-body:has(.page-pane)').scrollTo(0, 1e6)")
         .await;
     page.press("button", "Make a code").await;
     page.wait_text("Open this address in the other browser")
         .await;
-    shoot(&page, "22-settings-code").await;
+    page.shoot("22-settings-code").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: '?'}))")
         .await;
     page.find("dialog .shortcuts").await;
-    shoot(&page, "23-shortcuts").await;
+    page.shoot("23-shortcuts").await;
     page.press("button", "Close").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'k', ctrlKey: true}))")
         .await;
     page.find("#palette").await;
-    shoot(&page, "24-palette").await;
+    page.shoot("24-palette").await;
     page.press("button", "Close").await;
 
     // The other is away.
@@ -262,12 +456,12 @@ async fn screenshots_of_every_view() {
         .await;
     bubble(&page, "Are you still there?").await;
     page.find("[data-testid=link-line]").await;
-    shoot(&page, "25-other-offline").await;
+    page.shoot("25-other-offline").await;
 
     // One's own network is gone.
     here.unplug();
     page.wait_text("No network").await;
-    shoot(&page, "26-unplugged").await;
+    page.shoot("26-unplugged").await;
     here.plug();
     alice.wait_online();
 
@@ -277,17 +471,21 @@ async fn screenshots_of_every_view() {
     page.reload().await;
     bubble(&page, "Are you still there?").await;
     checked(&page).await;
-    shoot(&page, "30-arabic-conversation").await;
+    page.shoot("30-arabic-conversation").await;
     for (name, place) in [
         ("31-arabic-details", format!("#/c/{conversation}/details")),
         ("32-arabic-group", format!("#/c/{group}")),
+        ("32-arabic-group-details", format!("#/c/{group}/details")),
         ("33-arabic-settings", "#/settings".into()),
         ("34-arabic-list", "#/".into()),
     ] {
         page.run(&format!("location.hash = {}", json!(place))).await;
         page.find("main").await;
-        shoot(&page, name).await;
+        page.shoot(name).await;
     }
+    page.press("button", "مجموعة جديدة").await;
+    page.find("#group-title").await;
+    page.shoot("35-arabic-new-group").await;
     page.run("localStorage.removeItem('starling.language')")
         .await;
 
@@ -301,6 +499,6 @@ async fn screenshots_of_every_view() {
     page.fill("Message to Bob Okonkwo", "Written while Starling is away\n")
         .await;
     page.find("[data-testid=pending]").await;
-    shoot(&page, "27-bridge-gone").await;
+    page.shoot("27-bridge-gone").await;
     page.close().await;
 }

@@ -1,5 +1,6 @@
 //! Small errands in the browser: storage, the clipboard, times in words, files.
 
+use crate::picture;
 use leptos::prelude::*;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -82,9 +83,14 @@ pub(crate) async fn sleep_ms(ms: i32) {
 
 /// Moves the focus to the element with this id, once it is there.
 pub(crate) fn focus(id: &'static str) {
+    focus_on(id.to_owned());
+}
+
+/// The same, for an id that is made.
+pub(crate) fn focus_on(id: String) {
     request_animation_frame(move || {
         if let Some(element) = document()
-            .get_element_by_id(id)
+            .get_element_by_id(&id)
             .and_then(|e| e.dyn_into::<HtmlElement>().ok())
         {
             let _ = element.focus();
@@ -98,6 +104,50 @@ pub(crate) async fn file_as_base64(file: &web_sys::File) -> Option<String> {
     let buffer = JsFuture::from(file.array_buffer()).await.ok()?;
     let bytes = js_sys::Uint8Array::new(&buffer).to_vec();
     Some(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+/// A picture file as a small square JPEG inside a `data:` URL; nothing if it is no picture.
+pub(crate) async fn small_picture(file: &web_sys::File) -> Option<String> {
+    if file.size() > picture::LARGEST_FILE {
+        return None;
+    }
+    let bitmap = JsFuture::from(window().create_image_bitmap_with_blob(file).ok()?)
+        .await
+        .ok()?;
+    let bitmap: web_sys::ImageBitmap = bitmap.dyn_into().ok()?;
+    let (x, y, square) = picture::middle(bitmap.width(), bitmap.height());
+    let side = picture::side(square);
+    let canvas: web_sys::HtmlCanvasElement =
+        document().create_element("canvas").ok()?.dyn_into().ok()?;
+    canvas.set_width(side);
+    canvas.set_height(side);
+    let context: web_sys::CanvasRenderingContext2d =
+        canvas.get_context("2d").ok()??.dyn_into().ok()?;
+    // JPEG knows no transparency: what was clear becomes white, not black.
+    context.set_fill_style_str("#fff");
+    let (square, side) = (f64::from(square), f64::from(side));
+    context.fill_rect(0.0, 0.0, side, side);
+    context.set_image_smoothing_enabled(true);
+    context
+        .draw_image_with_image_bitmap_and_sw_and_sh_and_dx_and_dy_and_dw_and_dh(
+            &bitmap,
+            f64::from(x),
+            f64::from(y),
+            square,
+            square,
+            0.0,
+            0.0,
+            side,
+            side,
+        )
+        .ok()?;
+    bitmap.close();
+    picture::QUALITIES.into_iter().find_map(|quality| {
+        canvas
+            .to_data_url_with_type_and_encoder_options("image/jpeg", &quality.into())
+            .ok()
+            .filter(|url| url.len() <= picture::LONGEST && picture::is_shown(url))
+    })
 }
 
 /// Offers bytes as a download under a name.
@@ -189,4 +239,27 @@ pub(crate) fn brief_time(at_ms: i64) -> String {
             ],
         ),
     }
+}
+
+/// True where fingers point: there is no hovering, and a keyboard would cover the page.
+pub(crate) fn by_touch() -> bool {
+    window()
+        .match_media("(pointer: coarse)")
+        .ok()
+        .flatten()
+        .is_some_and(|m| m.matches())
+}
+
+/// True while the person has selected words on the page.
+pub(crate) fn has_selection() -> bool {
+    window()
+        .get_selection()
+        .ok()
+        .flatten()
+        .is_some_and(|s| !s.is_collapsed())
+}
+
+/// True if the person wants Enter to break the line, and Ctrl+Enter to send.
+pub(crate) fn enter_breaks() -> bool {
+    recall("enter").as_deref() == Some("breaks")
 }

@@ -5,7 +5,11 @@
 // The types that Leptos makes of components are public wherever the component is.
 #![cfg_attr(target_arch = "wasm32", allow(unreachable_pub))]
 
+mod happening;
+mod picture;
 mod rich;
+mod rule;
+mod seek;
 mod session;
 mod text;
 mod timeline;

@@ -121,3 +121,19 @@ pub(crate) fn tn(key: &str, number: usize, values: &[(&str, &str)]) -> String {
     all.extend_from_slice(values);
     with_words(key, i64::try_from(number).ok(), &all)
 }
+
+/// Names as a list in a sentence: “Ann, Ben and Cat”.
+pub(crate) fn list(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        _ => {
+            let all: js_sys::Array = names.iter().map(|name| JsValue::from_str(name)).collect();
+            let format = js_sys::Intl::ListFormat::new(
+                &js_sys::Array::of1(&language().as_str().into()),
+                &js_sys::Object::new(),
+            );
+            format.format(&all).into()
+        }
+    }
+}

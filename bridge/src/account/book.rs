@@ -8,8 +8,9 @@ use crate::store::state::{State, StateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use starling_core::account::{
-    Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE,
+    Contact, ConvInfo, ConversationRequest, MAX_FUTURE_MS, MODE_ONE_TO_ONE, Offer,
 };
+use starling_core::api::RefusedHistory;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
 
@@ -21,6 +22,10 @@ pub const MAX_REQUESTS_EACH: usize = 20;
 /// devices, `MAX_TRUST_REQUESTS` in `contact_list.cpp`, and keeps any number.)
 pub const MAX_REQUESTS: usize = 200;
 
+/// How many declined requests are remembered, so that they are not shown again. Who goes on asking
+/// for ever can at worst have an old one shown once more.
+pub const MAX_DECLINED: usize = 1000;
+
 /// What this device alone knows of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -31,12 +36,33 @@ pub struct Local {
     pub cloned: bool,
     /// Why there is no copy, in words: what was offered breaks the rules.
     pub refused: Option<String>,
+    /// What others let in and we refuse, until the person has seen it.
+    pub refusal: Option<RefusedHistory>,
+    /// What of that the person has seen: not shown again.
+    pub dismissed: Option<RefusedHistory>,
+    /// Members of a public conversation who may let us in; empty for others.
+    pub knock: Vec<AccountId>,
     /// How often a device offered what breaks the rules.
     pub strikes: BTreeMap<DeviceId, u8>,
-    /// When the other person of a conversation of two was first known to have accepted, unix ms.
-    pub confirmed_ms: u64,
+    /// How it was offered last.
+    pub offered: Option<Offered>,
+    /// The conversation with the same person whose place it takes. What we wrote there moves here.
+    pub replaces: Option<ConversationId>,
     /// The commit that says that we left: the repository is kept until somebody has it.
     pub left: Option<ObjectId>,
+}
+
+/// An offer of a conversation: a contact request, or an invitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offered {
+    /// Whose: ours, or theirs who asked.
+    pub by: AccountId,
+    /// When it was made, unix ms, by the clock of who made it; 0: not said. Tells an offer that is
+    /// made again from one that is sent again.
+    pub at_ms: u64,
+    /// See [`TrustRequest::newest_counts`](starling_core::account::TrustRequest).
+    pub newest_counts: bool,
 }
 
 /// So often a device may offer a history that breaks the rules before it is asked no more for that
@@ -89,8 +115,8 @@ pub enum Incoming {
     },
     /// Nothing to do, and why.
     Ignore(&'static str),
-    /// For a conversation with a confirmed contact: no need to ask.
-    Accept,
+    /// A conversation of two with a contact: no need to ask the person.
+    Contact,
 }
 
 /// The book of one account. Owned by its actor.
@@ -161,17 +187,45 @@ impl Book {
     }
 
     /// A person has accepted us; says whether that is news.
-    pub fn confirm(&mut self, id: AccountId, now_ms: u64) -> Result<bool, StateError> {
+    pub fn confirm(&mut self, id: AccountId) -> Result<bool, StateError> {
         if !self.change_contact(id, Contact::confirm)? {
             return Ok(false);
         }
         self.set_outgoing(&id, None)?;
-        if let Some(conversation) = self.contact(&id).conversation {
-            let mut local = self.local(&conversation);
-            local.confirmed_ms = now_ms;
-            self.set_local(conversation, local)?;
-        }
         Ok(true)
+    }
+
+    /// The conversation with a person that is used now, as it was offered.
+    pub fn offer(&self, id: &AccountId) -> Option<Offer> {
+        let conversation = self.contact(id).conversation?;
+        self.conversation(&conversation)?;
+        Some(Offer {
+            conversation,
+            offered_ms: self.local(&conversation).offered.map_or(0, |o| o.at_ms),
+        })
+    }
+
+    /// Notes that a conversation is offered.
+    pub fn set_offered(
+        &mut self,
+        conversation: ConversationId,
+        offered: Offered,
+    ) -> Result<(), StateError> {
+        let mut local = self.local(&conversation);
+        local.offered = Some(offered);
+        self.set_local(conversation, local)
+    }
+
+    /// The time of a new offer of ours to a person: now, and later than whatever was offered between
+    /// us before, also by a clock that runs ahead of ours.
+    pub fn next_offer_ms(&self, id: &AccountId, now_ms: u64) -> u64 {
+        let between = self
+            .conversations
+            .values()
+            .filter(|c| c.mode == MODE_ONE_TO_ONE && c.members.contains(id));
+        between
+            .filter_map(|c| self.local(&c.id).offered)
+            .fold(now_ms, |next, o| next.max(o.at_ms.saturating_add(1)))
     }
 
     /// Our request to a person, if it is not confirmed.
@@ -271,6 +325,15 @@ impl Book {
         self.set_conversation(info)
     }
 
+    /// The conversations that gave way to another one that is here, and to which.
+    pub fn moves(&self) -> Vec<(ConversationId, ConversationId)> {
+        self.local
+            .iter()
+            .filter(|(id, l)| l.cloned && self.conversation(id).is_some())
+            .filter_map(|(id, l)| Some((l.replaces?, *id)))
+            .collect()
+    }
+
     /// What this device alone knows of a conversation.
     pub fn local(&self, id: &ConversationId) -> Local {
         self.local.get(id).cloned().unwrap_or_default()
@@ -288,15 +351,21 @@ impl Book {
         self.requests.values().filter(|r| r.is_open())
     }
 
+    /// Whether a request is known, answered or not.
+    pub fn knows_request(&self, id: &ConversationId) -> bool {
+        self.requests.contains_key(id)
+    }
+
     /// One request that waits for an answer.
     pub fn request(&self, id: &ConversationId) -> Option<&ConversationRequest> {
         self.requests.get(id).filter(|r| r.is_open())
     }
 
-    /// Takes in a request; says what to do with it.
+    /// Takes in a request, `received_ms` as who asks says it; says what to do with it.
     pub fn incoming(
         &mut self,
         mut request: ConversationRequest,
+        newest_counts: bool,
         now_ms: u64,
     ) -> Result<Incoming, StateError> {
         let from = self.contact(&request.from);
@@ -308,21 +377,36 @@ impl Book {
         }
         let one_to_one = request.mode() == MODE_ONE_TO_ONE;
         if one_to_one && from.is_active() && from.confirmed {
-            return Ok(Incoming::Accept);
+            return Ok(Incoming::Contact);
         }
-        // A clock that runs ahead must not make a request newer than every later answer.
-        request.received_ms = request
-            .received_ms
-            .min(now_ms.saturating_add(MAX_FUTURE_MS));
+        // By the clock of who asks: compared with nothing but what the same person said before.
+        let offered = Offered {
+            by: request.from,
+            at_ms: request.received_ms,
+            newest_counts,
+        };
+        request.received_ms = match offered.at_ms {
+            0 => now_ms,
+            // A clock that runs ahead must not make a request newer than every later answer.
+            at => at.min(now_ms.saturating_add(MAX_FUTURE_MS)),
+        };
         request.declined_ms = 0;
-        if one_to_one && !from.is_active() && request.received_ms <= from.removed_ms {
-            return Ok(Incoming::Ignore("they were removed after that"));
-        }
+        let before = self.local(&request.conversation).offered;
+        let again = before.is_some_and(|b| b.by == offered.by && offered.at_ms <= b.at_ms);
         match self.requests.get(&request.conversation) {
-            Some(r) if r.is_open() => return Ok(Incoming::Ignore("it is known")),
-            Some(r) if request.received_ms <= r.declined_ms => {
+            Some(r) if r.is_open() => {
+                if r.from == request.from && !again {
+                    // Declining it answers this as well.
+                    self.set_offered(request.conversation, offered)?;
+                }
+                return Ok(Incoming::Ignore("it is known"));
+            }
+            Some(_) if again => return Ok(Incoming::Ignore("it was declined")),
+            // Somebody else asks: there is only our own clock to go by.
+            Some(r) if r.from != request.from && request.received_ms <= r.declined_ms => {
                 return Ok(Incoming::Ignore("it was declined"));
             }
+            None if again => return Ok(Incoming::Ignore("it was answered")),
             _ => {}
         }
         if self.requests().count() >= MAX_REQUESTS {
@@ -347,6 +431,7 @@ impl Book {
                 self.decline(id, now_ms)?;
             }
         }
+        self.set_offered(request.conversation, offered)?;
         self.keep_request(request.clone())?;
         Ok(Incoming::Show { request, replaces })
     }
@@ -355,6 +440,16 @@ impl Book {
         self.state
             .put("request", &request.conversation.to_hex(), &request)?;
         self.requests.insert(request.conversation, request);
+        let declined = || self.requests.values().filter(|r| !r.is_open());
+        if declined().count() > MAX_DECLINED {
+            let oldest = declined().min_by_key(|r| r.declined_ms);
+            if let Some(id) = oldest.map(|r| r.conversation) {
+                self.take_request(&id)?;
+                if !self.conversations.contains_key(&id) && self.local.remove(&id).is_some() {
+                    self.state.remove("local", &id.to_hex())?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -435,18 +530,18 @@ mod tests {
     fn a_declined_request_comes_again_only_when_asked_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
-        shown(book.incoming(request(1, 100), 100).unwrap());
+        shown(book.incoming(request(1, 100), false, 100).unwrap());
         assert_eq!(
-            book.incoming(request(1, 100), 101).unwrap(),
+            book.incoming(request(1, 100), false, 101).unwrap(),
             Incoming::Ignore("it is known")
         );
         book.decline(&ConversationId([1; 20]), 200).unwrap();
         assert_eq!(book.requests().count(), 0);
         assert_eq!(
-            book.incoming(request(1, 100), 300).unwrap(),
+            book.incoming(request(1, 100), false, 300).unwrap(),
             Incoming::Ignore("it was declined")
         );
-        shown(book.incoming(request(1, 201), 300).unwrap());
+        shown(book.incoming(request(1, 201), false, 300).unwrap());
         drop(book);
         let book = self::book(&dir);
         assert_eq!(
@@ -456,10 +551,86 @@ mod tests {
     }
 
     #[test]
+    fn asking_again_counts_whatever_the_clocks_say() {
+        // Their clock is an hour behind ours, or a day ahead.
+        for (at, now) in [(100, 3_600_100), (90_000_000, 1000)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut book = book(&dir);
+            shown(book.incoming(request(1, at), false, now).unwrap());
+            // Asked once more before it is answered.
+            book.incoming(request(1, at + 1), false, now + 1).unwrap();
+            book.decline(&ConversationId([1; 20]), now + 2).unwrap();
+            for sent_again in [at, at + 1] {
+                assert_eq!(
+                    book.incoming(request(1, sent_again), false, now + 50)
+                        .unwrap(),
+                    Incoming::Ignore("it was declined")
+                );
+            }
+            shown(book.incoming(request(1, at + 2), false, now + 3).unwrap());
+            book.take_request(&ConversationId([1; 20])).unwrap();
+            assert_eq!(
+                book.incoming(request(1, at + 2), false, now + 50).unwrap(),
+                Incoming::Ignore("it was answered")
+            );
+        }
+    }
+
+    #[test]
+    fn an_offer_of_ours_is_later_than_any_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        assert_eq!(book.next_offer_ms(&BOB, 1000), 1000);
+        let id = ConversationId([1; 20]);
+        let mut info = ConvInfo::new(id, MODE_ONE_TO_ONE, 1000);
+        info.members.insert(BOB);
+        book.set_conversation(info).unwrap();
+        let offered = Offered {
+            by: BOB,
+            at_ms: 2000,
+            newest_counts: false,
+        };
+        book.set_offered(id, offered).unwrap();
+        assert_eq!(book.next_offer_ms(&BOB, 1000), 2001);
+    }
+
+    #[test]
+    fn declined_requests_are_not_kept_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = book(&dir);
+        let many = MAX_DECLINED as u64 + 20;
+        for n in 0..many {
+            let mut bytes = [0; 20];
+            bytes[..8].copy_from_slice(&n.to_be_bytes());
+            let id = ConversationId(bytes);
+            let of = ConversationRequest {
+                conversation: id,
+                ..request(0, 100 + n)
+            };
+            shown(book.incoming(of, false, 100 + n).unwrap());
+            book.decline(&id, 200 + n).unwrap();
+        }
+        assert_eq!(book.requests.len(), MAX_DECLINED);
+        assert_eq!(book.local.len(), MAX_DECLINED);
+        // The newest are the ones that are remembered.
+        assert_eq!(
+            book.requests.values().map(|r| r.declined_ms).min(),
+            Some(220)
+        );
+        drop(book);
+        assert_eq!(self::book(&dir).requests.len(), MAX_DECLINED);
+    }
+
+    #[test]
     fn a_clock_that_runs_ahead_gains_five_minutes_at_most() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
-            shown(book(&dir).incoming(request(1, u64::MAX), 1000).unwrap()).received_ms,
+            shown(
+                book(&dir)
+                    .incoming(request(1, u64::MAX), false, 1000)
+                    .unwrap()
+            )
+            .received_ms,
             301_000
         );
     }
@@ -468,8 +639,9 @@ mod tests {
     fn a_newer_request_of_a_person_replaces_the_older() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
-        book.incoming(request(1, 1), 1).unwrap();
-        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), 2).unwrap() else {
+        book.incoming(request(1, 1), false, 1).unwrap();
+        let Incoming::Show { replaces, .. } = book.incoming(request(2, 2), false, 2).unwrap()
+        else {
             panic!()
         };
         assert_eq!(replaces, [ConversationId([1; 20])]);
@@ -484,10 +656,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
         book.change_contact(BOB, |c| c.add(1, None, true)).unwrap();
-        assert_eq!(book.incoming(request(1, 1), 1).unwrap(), Incoming::Accept);
+        assert_eq!(
+            book.incoming(request(1, 1), false, 1).unwrap(),
+            Incoming::Contact
+        );
         book.change_contact(BOB, |c| c.remove(2, true)).unwrap();
         assert_eq!(
-            book.incoming(request(1, 1), 1).unwrap(),
+            book.incoming(request(1, 1), false, 1).unwrap(),
             Incoming::Ignore("they are blocked")
         );
     }
@@ -500,7 +675,7 @@ mod tests {
             let mut r = request(0, 1);
             r.conversation.0[..8].copy_from_slice(&n.to_be_bytes());
             r.from.0[..8].copy_from_slice(&n.to_be_bytes());
-            book.incoming(r, 1).unwrap();
+            book.incoming(r, false, 1).unwrap();
         }
         assert_eq!(book.requests().count(), MAX_REQUESTS);
     }

@@ -1,11 +1,15 @@
 //! Channels that others open to us: git, routing, cards; and our own card given to them.
 
+use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::wire::serve;
 use crate::peer::{Channel, Incoming};
+use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
 use starling_core::api::Event;
+use starling_core::git::Repository;
+use starling_core::git::object::Kind as ObjectKind;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
@@ -40,8 +44,18 @@ impl Account {
         if !self.lets_in(&id, &device) {
             return incoming.decline();
         }
+        let kind = match &incoming.name {
+            ChannelName::Message { .. } => Kind::Message,
+            ChannelName::Git { .. } => Kind::Git,
+            ChannelName::Swarm { .. } => Kind::Swarm,
+            _ => Kind::Card,
+        };
+        let Some(guest) = self.guests.enter(device, kind) else {
+            tracing::debug!(%device, ?kind, "a device has enough channels of a kind");
+            return incoming.decline();
+        };
         match incoming.name.clone() {
-            ChannelName::Message { .. } => self.run_message_channel(incoming.accept()),
+            ChannelName::Message { .. } => self.run_message_channel(incoming.accept(), Some(guest)),
             ChannelName::Git {
                 device: server,
                 conversation,
@@ -50,7 +64,15 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.serve_git(channel, c, id, device).await;
+                    });
+                }
+                Some(c) if c.snapshot().role(&id).is_some() => {
+                    let account = self.clone();
+                    self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
+                        account.serve_ban(incoming, c, id, device).await;
                     });
                 }
                 _ => incoming.decline(),
@@ -62,6 +84,7 @@ impl Account {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
+                        let _guest = guest;
                         account.neighbour(channel, &c).await;
                     });
                 }
@@ -81,7 +104,10 @@ impl Account {
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
-                    self.spawn(async move { account.take_card(channel, id).await });
+                    self.spawn(async move {
+                        let _guest = guest;
+                        account.take_card(channel, id).await;
+                    });
                 } else {
                     incoming.decline();
                 }
@@ -97,6 +123,7 @@ impl Account {
                     let card = self.card();
                     let mut channel = incoming.accept();
                     self.spawn(async move {
+                        let _guest = guest;
                         let give = async {
                             let _ = channel.write_all(&card).await;
                             let _ = channel.shutdown().await;
@@ -129,11 +156,13 @@ impl Account {
             }
         };
         let _open = conversation.engines.git_open(device);
+        let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
             channel,
             conversation.id,
             store,
+            &turns,
             allowed,
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
@@ -142,6 +171,42 @@ impl Account {
                 }
             },
         );
+        tokio::join!(serving, note);
+    }
+
+    /// Serves somebody who is banned: up to the commit that says so, and nothing after it.
+    async fn serve_ban(
+        self: Arc<Self>,
+        incoming: Incoming,
+        conversation: Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
+        let ban = conversation.ask(move |r| r.unaware_of(&id, &device)).await;
+        let Ok(Some(ban)) = ban else {
+            return incoming.decline();
+        };
+        let store = Arc::new(UpTo {
+            store: conversation.store.clone(),
+            head: ban,
+        });
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let note = async {
+            while let Some(commit) = told.recv().await {
+                self.note_fetched(&conversation, id, device, commit).await;
+                // Nothing is left to say to them.
+                self.enforce();
+            }
+        };
+        let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
+        let turns = self.guests.packs(id);
+        let channel = incoming.accept();
+        let id = conversation.id;
+        let serving = serve(channel, id, store, &turns, allowed, move |event| {
+            if let Served::UpToDate(commit) | Served::Sent(commit) = event {
+                let _ = tell.send(commit);
+            }
+        });
         tokio::join!(serving, note);
     }
 
@@ -166,6 +231,12 @@ impl Account {
         }
         if self.is_leaving(&conversation.id) {
             self.tidy(conversation).await;
+            return;
+        }
+        let merged = conversation.ask(move |r| r.may_have_merged(device, commit));
+        if merged.await.unwrap_or(false) && id != self.jami_id() {
+            // Nobody else would hear of it, and the group go on with as many heads as daemons.
+            conversation.engines.spread(|s, now| s.look(device, now));
         }
     }
 
@@ -245,5 +316,25 @@ impl Account {
             tracing::debug!(%device, %e, "the card was not taken");
             self.shared().shown.remove(&device);
         }
+    }
+}
+
+/// A repository as it was at a commit.
+struct UpTo {
+    store: Arc<ObjectStore>,
+    head: ObjectId,
+}
+
+impl Repository for UpTo {
+    fn head(&self) -> Option<ObjectId> {
+        Some(self.head)
+    }
+
+    fn object(&self, id: &ObjectId) -> Option<(ObjectKind, Vec<u8>)> {
+        Repository::object(&*self.store, id)
+    }
+
+    fn contains(&self, id: &ObjectId) -> bool {
+        Repository::contains(&*self.store, id)
     }
 }

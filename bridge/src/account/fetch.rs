@@ -2,7 +2,7 @@
 //! if it is valid, into the history.
 
 use super::book::MAX_STRIKES;
-use super::{Account, AccountError, now_unix};
+use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
 use crate::conversation::fetching::{self, Fetching, Turn};
@@ -11,12 +11,13 @@ use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
 use crate::store::state::StateError;
-use starling_core::api::Event;
+use starling_core::api::RefusedHistory;
 use starling_core::git::pack::Limits;
 use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::merge::Relation;
+use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
@@ -83,8 +84,8 @@ impl Account {
                 return Err(FetchTrouble::Refused(head));
             }
         };
-        if let Some(e) = sink.bad.take() {
-            let _ = self.blame(conversation.id, device, conversation.head(), &e);
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            let _ = self.blame(conversation.id, device, *head, &e).await;
             return Err(FetchTrouble::Failed(e.to_string()));
         }
         let fetched = fetched?;
@@ -95,16 +96,24 @@ impl Account {
             Fetched::Nothing(head) => (conversation.ask(move |r| r.received(head)).await, head),
             Fetched::Pack(head) => {
                 // A pack that is wrong is the device's fault: another may have the same head whole.
-                let quarantine = sink.finish().map_err(|e| {
-                    let _ = self.blame(conversation.id, device, head, &e);
-                    FetchTrouble::Failed(e.to_string())
-                })?;
+                let quarantine = match sink.finish() {
+                    Ok(quarantine) => quarantine,
+                    Err(e) => {
+                        let _ = self.blame(conversation.id, device, head, &e).await;
+                        return Err(FetchTrouble::Failed(e.to_string()));
+                    }
+                };
                 let received = conversation.ask(move |r| r.receive(quarantine, head)).await;
                 (received, head)
             }
         };
         let received = received.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
         tracing::debug!(%device, conversation = %conversation.id, ?fetched, "fetched");
+        if received.is_ok()
+            && let Err(e) = self.no_longer_refused(conversation, device).await
+        {
+            tracing::warn!(%e, "a refusal is still shown");
+        }
         match received {
             Ok(Relation::UpToDate) => {
                 self.note_fetched(conversation, id, device, head).await;
@@ -115,17 +124,18 @@ impl Account {
                 Ok((head, relation))
             }
             Err(RepoError::Rejected(fault)) => {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation: conversation.id,
-                    from: device,
-                    commit: Some(fault.commit),
-                    rule: fault.misbehaviour.name(),
-                    detail: fault.misbehaviour.to_string(),
-                });
+                self.refuse_or_say(conversation.id, refusal(device, &fault))
+                    .await;
                 Err(FetchTrouble::Refused(head))
             }
             Err(e) => Err(FetchTrouble::Failed(e.to_string())),
+        }
+    }
+
+    /// Keeps a refusal for the person; that it cannot be kept takes nothing from it.
+    async fn refuse_or_say(self: &Arc<Self>, id: ConversationId, refused: RefusedHistory) {
+        if let Err(e) = self.refuse(id, refused).await {
+            tracing::warn!(%e, "what was refused could not be kept");
         }
     }
 
@@ -155,8 +165,8 @@ impl Account {
     }
 
     /// What to do about a pack that did not come through quarantine.
-    fn blame(
-        &self,
+    async fn blame(
+        self: &Arc<Self>,
         conversation: ConversationId,
         device: DeviceId,
         head: ObjectId,
@@ -165,14 +175,15 @@ impl Account {
         match e {
             QuarantineError::Store(e) => FetchTrouble::Failed(e.to_string()),
             QuarantineError::Pack(e) => {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation,
-                    from: device,
-                    commit: None,
-                    rule: "Pack".into(),
+                let refused = RefusedHistory {
+                    rule: e.name(),
                     detail: e.to_string(),
-                });
+                    from: device,
+                    account: None,
+                    commit: None,
+                    at: now(),
+                };
+                self.refuse_or_say(conversation, refused).await;
                 FetchTrouble::Refused(head)
             }
         }
@@ -312,16 +323,16 @@ impl Account {
         let refused = move |head: &ObjectId| turns.is_refused(head);
         let mut sink = Arriving::new(store.clone(), refused);
         let fetched = fetcher.fetch(&mut sink).await;
-        if let Some(e) = sink.bad.take() {
-            let bad = ObjectId::from(id);
-            return Err(self.blame(id, device, bad, &e));
+        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
+            return Err(self.blame(id, device, *head, &e).await);
         }
         let Fetched::Pack(head) = fetched? else {
             return Err(failed(&"nothing was offered"));
         };
-        let quarantine = sink
-            .finish()
-            .map_err(|e| self.blame(id, device, head, &e))?;
+        let quarantine = match sink.finish() {
+            Ok(quarantine) => quarantine,
+            Err(e) => return Err(self.blame(id, device, head, &e).await),
+        };
         let own = self.jami_id();
         let checked = tokio::task::block_in_place(|| {
             crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own)
@@ -330,18 +341,25 @@ impl Account {
             drop(quarantine);
             drop(store);
             let _ = std::fs::remove_dir_all(&staging);
-            if let RepoError::Rejected(fault) = &e {
-                self.emit(Event::ConversationRejected {
-                    account: self.id.clone(),
-                    conversation: id,
-                    from: device,
-                    commit: Some(fault.commit),
-                    rule: fault.misbehaviour.name(),
-                    detail: fault.misbehaviour.to_string(),
-                });
-                return Err(FetchTrouble::Refused(head));
-            }
-            return Err(failed(&e));
+            return match &e {
+                RepoError::Rejected(fault) => {
+                    self.refuse_or_say(id, refusal(device, fault)).await;
+                    Err(FetchTrouble::Refused(head))
+                }
+                RepoError::Document => {
+                    let refused = RefusedHistory {
+                        rule: "Document".into(),
+                        detail: e.to_string(),
+                        from: device,
+                        account: None,
+                        commit: Some(id.into()),
+                        at: now(),
+                    };
+                    self.refuse_or_say(id, refused).await;
+                    Err(FetchTrouble::Refused(head))
+                }
+                _ => Err(failed(&e)),
+            };
         }
         tokio::task::block_in_place(|| {
             quarantine.accept().map_err(|e| failed(&e))?;
@@ -375,6 +393,8 @@ impl Account {
                 let mut local = b.local(&id);
                 local.cloned = true;
                 local.refused = None;
+                local.refusal = None;
+                local.knock.clear();
                 local.strikes.clear();
                 b.set_local(id, local)?;
                 // What the invitation said of it counts no more.
@@ -397,6 +417,18 @@ impl Account {
 pub(super) struct OpenFetch {
     fetcher: Fetcher<Channel>,
     _open: GitOpen,
+}
+
+/// A fault as it is kept and shown.
+fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
+    RefusedHistory {
+        rule: fault.misbehaviour.name(),
+        detail: fault.misbehaviour.to_string(),
+        from,
+        account: fault.account,
+        commit: Some(fault.commit),
+        at: now(),
+    }
 }
 
 /// Why a fetch did not end well.

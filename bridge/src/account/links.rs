@@ -4,7 +4,8 @@
 //! whatever arrives on any is read, and notices go out on the newest.
 
 use starling_core::id::{AccountId, DeviceId};
-use starling_core::notice::Notice;
+use starling_core::msgpack::Frames;
+use starling_core::notice::{MAX_NOTICE, Notice};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -144,7 +145,7 @@ where
     F: Future<Output = ()> + Send,
 {
     let (mut read, mut write) = tokio::io::split(channel);
-    let mut buffer = Vec::new();
+    let mut frames = Frames::new(MAX_NOTICE);
     let mut piece = vec![0; 8 << 10];
     let mut id = random_number() % MAX_ID;
     loop {
@@ -167,23 +168,14 @@ where
                 if n == 0 {
                     return Ok(());
                 }
-                buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-                let mut used = 0;
-                loop {
-                    let rest = buffer.get(used..).unwrap_or_default();
-                    match Notice::first_frame(rest) {
-                        Ok(None) => break,
-                        Ok(Some((len, notice))) => {
-                            used += len;
-                            match notice {
-                                Ok(n) => heard(n).await,
-                                Err(e) => tracing::debug!(%e, "a notice that is not understood is passed over"),
-                            }
-                        }
-                        Err(e) => return Err(io::Error::other(e)),
+                frames.push(piece.get(..n).unwrap_or_default());
+                while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
+                    let notice = Notice::from_frame(frame);
+                    match notice {
+                        Ok(n) => heard(n).await,
+                        Err(e) => tracing::debug!(%e, "a notice that is not understood is passed over"),
                     }
                 }
-                buffer.drain(..used);
             }
         }
     }

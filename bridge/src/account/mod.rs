@@ -1,12 +1,16 @@
 //! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
-//! whom it knows ([`people`]) and what it says ([`talk`]).
+//! whom it knows ([`people`]), which groups it is in ([`groups`]) and what it says ([`talk`]).
 
 pub mod book;
+mod changes;
 mod channels;
 mod fetch;
+pub mod groups;
+mod guests;
 pub mod keep;
 pub mod links;
 pub mod net;
+mod offers;
 pub mod people;
 pub mod registry;
 pub mod share;
@@ -34,6 +38,7 @@ use starling_core::api::{
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
 use starling_core::peer::attempts::Attempts;
+use starling_core::swarm::public::Doorkeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +126,10 @@ struct Shared {
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
+    /// Public conversations that we wait to be let into.
+    knocking: BTreeMap<ConversationId, groups::Knocking>,
+    /// Whom we let into public conversations.
+    doors: BTreeMap<ConversationId, Doorkeeper>,
 }
 
 /// One account at work.
@@ -136,6 +145,7 @@ pub struct Account {
     index: Mutex<Index>,
     peers: PeerManager,
     links: Links,
+    guests: guests::Guests,
     shared: Mutex<Shared>,
     /// Something may be done now that could not be done before.
     wake: Notify,

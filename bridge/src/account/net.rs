@@ -5,9 +5,12 @@
 //! and there is no link"), never a single event that may be missed: [`Account::reconcile`]
 //! looks at the whole whenever anything changed, and every few seconds.
 
+use super::guests::Guest;
 use super::{Account, AccountError, now};
+use crate::conversation::Conversation;
 use crate::conversation::engines::clock;
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
+use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt::Input;
 use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
@@ -232,6 +235,10 @@ impl Account {
         }
         self.watch_only(&everyone);
         self.resend_requests().await?;
+        if let Err(e) = self.move_words().await {
+            tracing::warn!(%e, "what was written could not be moved to the conversation that counts");
+        }
+        self.knock_at_doors().await?;
         let mut candidates: Vec<(AccountId, DeviceId)> = Vec::new();
         {
             let shared = self.shared();
@@ -303,7 +310,7 @@ impl Account {
         match opened {
             Ok(channel) => {
                 self.shared().attempts.reached(&device);
-                self.run_message_channel(channel);
+                self.run_message_channel(channel, None);
             }
             Err(e) => {
                 let until = self.shared().attempts.failed(device, clock());
@@ -375,7 +382,7 @@ impl Account {
                     .open(&device, Some(id), ChannelName::Message { device })
                     .await
                 {
-                    Ok(channel) => account.run_message_channel(channel),
+                    Ok(channel) => account.run_message_channel(channel, None),
                     // Daemons of 2023 have none: they are told over other ways.
                     Err(e) => tracing::debug!(%device, %e, "no message channel"),
                 }
@@ -384,11 +391,13 @@ impl Account {
         self.wake.notify_one();
     }
 
-    pub(super) fn run_message_channel(self: &Arc<Self>, channel: Channel) {
+    /// `guest`: the place that the channel takes, if the other side opened it.
+    pub(super) fn run_message_channel(self: &Arc<Self>, channel: Channel, guest: Option<Guest>) {
         let (device, id) = (channel.device(), channel.account());
         let first = !self.links.has(&device);
         let account = self.clone();
         self.spawn(async move {
+            let _guest = guest;
             let heard = {
                 let account = account.clone();
                 move |notice| account.clone().hear(id, device, notice)
@@ -417,8 +426,40 @@ impl Account {
 
     /// Two devices meet: what is not a matter of one conversation's engines.
     pub(super) fn catch_up(self: &Arc<Self>, id: AccountId, device: DeviceId) {
+        for conversation in self.conversations() {
+            let snapshot = conversation.snapshot();
+            let account = self.clone();
+            if snapshot.role(&id) == Some(Role::Invited) && snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.invite_device(&c, id, device).await;
+                });
+            } else if snapshot.role(&id).is_some() && !snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.tell_banned(&c).await;
+                });
+            }
+        }
         let account = self.clone();
         self.spawn(async move { account.show_profile(id, device).await });
+    }
+
+    /// Gives an invitation of ours to a device of who was invited. They may have been away when it
+    /// was made; one that is known says nothing new to them.
+    async fn invite_device(&self, conversation: &Conversation, id: AccountId, device: DeviceId) {
+        let conv = conversation.id;
+        let by_us = self
+            .book
+            .ask(move |b| {
+                let info = b.conversation(&conv);
+                info.is_some_and(|c| c.mode != MODE_ONE_TO_ONE && c.invited.contains_key(&id))
+            })
+            .await
+            .unwrap_or(false);
+        if by_us && let Ok(invite) = self.invitation(conversation, id).await {
+            self.links.tell(&device, &invite);
+        }
     }
 
     // --- telling and hearing ---
@@ -428,7 +469,7 @@ impl Account {
         if !self.lets_in(&id, &device) {
             return;
         }
-        if !self.knows(&id) && !self.is_of_shared(&id, &device, &notice) {
+        if !self.knows(&id) && !self.knocks_at(&id) && !self.is_of_shared(&id, &device, &notice) {
             tracing::debug!(%id, %device, "a fellow member says what only contacts may");
             return;
         }
@@ -489,7 +530,7 @@ impl Account {
                     && !self.is_leaving(&conversation)
                     && c.snapshot().may_fetch(&id)
                 {
-                    let invite = self.invitation(&c);
+                    let invite = self.invitation(&c, id).await?;
                     self.links.tell(&device, &invite);
                 }
             }
@@ -541,12 +582,10 @@ impl Account {
     ) -> Result<(), AccountError> {
         let known = self
             .book
-            .ask(move |b| {
-                b.records().contains_key(&conversation) || b.request(&conversation).is_some()
-            })
+            .ask(move |b| b.records().contains_key(&conversation) || b.knows_request(&conversation))
             .await?;
         if known {
-            // Being cloned, left, or waiting for an answer.
+            // Being cloned, left, declined, or waiting for an answer.
             self.wake.notify_one();
         } else if id != self.jami_id() {
             self.links

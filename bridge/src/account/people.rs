@@ -1,20 +1,20 @@
 //! The people an account knows: contacts, requests to and from them, their cards.
 
-use super::book::{Book, Incoming, Local, Outgoing, Profile};
-use super::{Account, AccountError, now, now_ms};
-use crate::dht::PutOptions;
+use super::book::{Book, Incoming, Local, Offered, Outgoing, Profile};
+use super::{Account, AccountError, now_ms};
 use crate::store::state::StateError;
 use base64::Engine as _;
 use starling_core::account::{
-    ConvInfo, ConversationRequest, MAX_TRUST_PAYLOAD, MODE_ONE_TO_ONE, Photo, Received,
+    ConvInfo, ConversationRequest, MAX_TRUST_PAYLOAD, MODE_ONE_TO_ONE, Offer, Photo, Received,
     TrustRequest, TrustStatus, VCard, receive_trust_request,
 };
 use starling_core::api::{self, ApiError, ConversationMode, ErrorCode, Event};
 use starling_core::dht::envelope::keys;
-use starling_core::dht::{Value, types};
+use starling_core::dht::types;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::Arguments;
+use starling_core::swarm::public::Knock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,7 +189,7 @@ impl Account {
             .await?)
     }
 
-    async fn emit_contact(
+    pub(super) async fn emit_contact(
         self: &Arc<Self>,
         id: AccountId,
         removed: bool,
@@ -268,8 +268,10 @@ impl Account {
                 .id
             }
         };
+        let own = self.jami_id();
         self.book
             .ask(move |b| -> Result<(), StateError> {
+                let invited_ms = b.next_offer_ms(&id, now_ms());
                 b.change_contact(id, |c| c.add(now_ms(), Some(conversation), false))?;
                 if !b.contact(&id).confirmed {
                     // Asked again by a person: newer than what was declined.
@@ -277,9 +279,15 @@ impl Account {
                         &id,
                         Some(&Outgoing {
                             greeting,
-                            invited_ms: now_ms(),
+                            invited_ms,
                         }),
                     )?;
+                    let offered = Offered {
+                        by: own,
+                        at_ms: invited_ms,
+                        newest_counts: true,
+                    };
+                    b.set_offered(conversation, offered)?;
                 }
                 Ok(())
             })
@@ -368,15 +376,19 @@ impl Account {
             request.ok_or_else(|| ApiError::not_found("There is no such request any more."))?;
         let from = request.from;
         let one_to_one = request.mode() == MODE_ONE_TO_ONE;
+        if mode_of(request.mode()) == ConversationMode::Unknown {
+            return Err(ApiError::unsupported("This invitation is to something that this bridge does not know: it was made by a newer program. Decline it, or accept it there.").into());
+        }
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut info = ConvInfo::new(conversation, request.mode(), now_ms());
                 info.members.insert(from);
+                let offered = b.local(&conversation).offered;
                 b.set_local(
                     conversation,
                     Local {
                         metadata: request.metadata.clone(),
-                        confirmed_ms: now_ms(),
+                        offered,
                         ..Local::default()
                     },
                 )?;
@@ -441,7 +453,7 @@ impl Account {
     // --- requests through the DHT ---
 
     /// What was sent to the devices of a person is to be sent to them again.
-    fn forget_asked(&self, id: AccountId, confirm: bool) {
+    pub(super) fn forget_asked(&self, id: AccountId, confirm: bool) {
         let mut shared = self.shared();
         let devices: Vec<DeviceId> = shared
             .reach
@@ -479,30 +491,38 @@ impl Account {
                     .ask(move |b| b.outgoing(&id))
                     .await??
                     .unwrap_or_default();
-                let mut card = VCard::new(&self.shared().options.profile.display_name);
-                if let Some(photo) = self
-                    .shared()
-                    .options
-                    .profile
-                    .avatar
-                    .as_deref()
-                    .and_then(read_data_url)
-                {
-                    card.set_photo(Some(&photo));
-                }
-                if let Some(words) = &outgoing.greeting {
-                    card.set(GREETING, &words.replace(['\r', '\n'], " "));
-                }
-                let mut payload = card.to_string().into_bytes();
-                if payload.len() >= MAX_TRUST_PAYLOAD {
-                    card.set_photo(None);
-                    payload = card.to_string().into_bytes();
-                }
-                let request = TrustRequest::invitation(conversation, &payload, outgoing.invited_ms);
-                self.send_to_devices(id, request);
+                self.send_to_devices(id, self.request(conversation, &outgoing));
             }
         }
         Ok(())
+    }
+
+    /// A contact request of ours, with our card.
+    fn request(&self, conversation: ConversationId, outgoing: &Outgoing) -> TrustRequest {
+        let profile = self.shared().options.profile.clone();
+        let mut card = VCard::new(&profile.display_name);
+        if let Some(photo) = profile.avatar.as_deref().and_then(read_data_url) {
+            card.set_photo(Some(&photo));
+        }
+        if let Some(words) = &outgoing.greeting {
+            card.set(GREETING, &words.replace(['\r', '\n'], " "));
+        }
+        let mut payload = card.to_string().into_bytes();
+        if payload.len() >= MAX_TRUST_PAYLOAD {
+            card.set_photo(None);
+            payload = card.to_string().into_bytes();
+        }
+        TrustRequest::invitation(conversation, &payload, outgoing.invited_ms)
+    }
+
+    /// Offers the conversation that we have with a contact once more.
+    pub(super) fn ask_again(self: &Arc<Self>, id: AccountId, ours: Offer) {
+        let outgoing = Outgoing {
+            greeting: None,
+            invited_ms: ours.offered_ms,
+        };
+        self.forget_asked(id, false);
+        self.send_to_devices(id, self.request(ours.conversation, &outgoing));
     }
 
     /// Whether a device of a person lacks a request or confirmation of ours.
@@ -561,21 +581,8 @@ impl Account {
         device: DeviceId,
         request: &TrustRequest,
     ) -> Result<(), String> {
-        let chain = self
-            .peers
-            .certificate(device, None)
+        self.put_in_inbox(id, device, types::TRUST_REQUEST, request.encode())
             .await
-            .map_err(|e| e.to_string())?;
-        if chain.account_id() != id {
-            return Err("the device is announced by an account that is not its own".into());
-        }
-        let value = Value::new(types::TRUST_REQUEST, request.encode());
-        let inbox = keys::inbox(&chain.short_id());
-        self.secure
-            .put_encrypted(inbox, &chain.device.spki(), value, PutOptions::default())
-            .await
-            .map_err(|e| e.to_string())?;
-        Ok(())
     }
 
     /// Reads what others put into this device's inbox.
@@ -594,24 +601,29 @@ impl Account {
                 if value.type_id() != types::TRUST_REQUEST {
                     continue;
                 }
-                match TrustRequest::decode(value.data()) {
-                    Ok(request) => {
-                        // Each looks for a certificate: a flood of them waits in line.
-                        let Ok(slot) = slots.clone().acquire_owned().await else {
-                            return;
-                        };
-                        let account = self.clone();
-                        self.spawn(async move {
-                            let _slot = slot;
-                            if let Err(e) =
-                                account.asked_by(DeviceId::of_key(&owner), request).await
-                            {
-                                tracing::debug!(%e, "a request could not be taken");
-                            }
-                        });
-                    }
-                    Err(e) => tracing::debug!(%e, "what lies in the inbox is no request"),
+                let knock = Knock::decode(value.data());
+                let request = TrustRequest::decode(value.data());
+                if let (None, Err(e)) = (knock, &request) {
+                    tracing::debug!(%e, "what lies in the inbox is no request");
+                    continue;
                 }
+                // Each looks for a certificate: a flood of them waits in line.
+                let Ok(slot) = slots.clone().acquire_owned().await else {
+                    return;
+                };
+                let account = self.clone();
+                self.spawn(async move {
+                    let _slot = slot;
+                    let device = DeviceId::of_key(&owner);
+                    let taken = match (knock, request) {
+                        (Some(knock), _) => account.knocked(device, knock).await,
+                        (None, Ok(request)) => account.asked_by(device, request).await,
+                        (None, Err(_)) => return,
+                    };
+                    if let Err(e) = taken {
+                        tracing::debug!(%e, "a request could not be taken");
+                    }
+                });
             }
         }
     }
@@ -654,17 +666,16 @@ impl Account {
                 other_conversation,
             } => {
                 if newly_confirmed {
-                    self.book.ask(move |b| b.confirm(from, now_ms())).await??;
+                    self.book.ask(move |b| b.confirm(from)).await??;
                     self.emit_contact(from, false).await?;
                 }
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
                 if let Some(conversation) = request.conversation.filter(|_| answer) {
-                    self.book.ask(move |b| b.owe(from, conversation)).await??;
-                    self.forget_asked(from, true);
-                }
-                if let Some(theirs) = other_conversation.filter(|_| answer) {
-                    self.offered_another(from, theirs, request.invited_ms)
-                        .await?;
+                    let theirs = Offer {
+                        conversation,
+                        offered_ms: request.invited_ms,
+                    };
+                    self.offered(from, theirs, request.newest_counts).await?;
                 }
                 self.wake.notify_one();
                 Ok(())
@@ -676,102 +687,29 @@ impl Account {
                 if !strangers {
                     return Ok(());
                 }
+                // What they say of themselves is kept if they are shown: anybody can make an account.
                 let card = VCard::parse(&request.payload).ok();
                 let mut metadata =
                     BTreeMap::from([("mode".to_owned(), MODE_ONE_TO_ONE.to_string())]);
+                let mut said = None;
                 if let Some(card) = &card {
                     let who = profile(card);
                     metadata.insert("title".into(), who.display_name.clone());
                     if let Some(words) = card.get(GREETING) {
                         metadata.insert("note".into(), clean(words));
                     }
-                    self.book.ask(move |b| b.set_profile(from, who)).await??;
+                    said = Some(who);
                 }
-                let received_ms = if request.invited_ms == 0 {
-                    now_ms()
-                } else {
-                    request.invited_ms
-                };
-                self.take_request(ConversationRequest {
+                let asked = ConversationRequest {
                     from,
                     conversation,
                     metadata,
-                    received_ms,
+                    received_ms: request.invited_ms,
                     declined_ms: 0,
-                })
-                .await
+                };
+                self.take_request(asked, request.newest_counts, said).await
             }
         }
-    }
-
-    /// Answers a request that came in while its sender was being made a contact: from then on
-    /// nobody would, since contacts need not ask.
-    async fn settle_crossing(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
-        let waiting = self
-            .book
-            .ask(move |b| -> Result<_, StateError> {
-                let waiting = b
-                    .requests()
-                    .find(|r| r.from == id && r.mode() == MODE_ONE_TO_ONE)
-                    .cloned();
-                if let Some(request) = &waiting {
-                    b.confirm(id, now_ms())?;
-                    b.owe(id, request.conversation)?;
-                    b.take_request(&request.conversation)?;
-                }
-                Ok(waiting)
-            })
-            .await??;
-        let Some(request) = waiting else {
-            return Ok(());
-        };
-        self.emit(Event::RequestRemoved {
-            account: self.id.clone(),
-            conversation: request.conversation,
-        });
-        self.forget_asked(id, true);
-        // Asked before we knew, whatever their clock says.
-        let invited_ms = 1;
-        self.offered_another(id, request.conversation, invited_ms)
-            .await
-    }
-
-    /// A contact offers another conversation of two than the one we know.
-    async fn offered_another(
-        self: &Arc<Self>,
-        from: AccountId,
-        theirs: ConversationId,
-        invited_ms: u64,
-    ) -> Result<(), AccountError> {
-        let (ours, confirmed_ms) = self
-            .book
-            .ask(move |b| {
-                let ours = b.contact(&from).conversation;
-                (ours, ours.map_or(0, |o| b.local(&o).confirmed_ms))
-            })
-            .await?;
-        // We invited each other, before either knew: both sides keep the same one of the two. A
-        // contact who asks after having accepted lost theirs: the new one is it.
-        let crossed = invited_ms != 0 && invited_ms <= confirmed_ms;
-        if crossed && ours.is_some_and(|o| o < theirs) {
-            return Ok(());
-        }
-        self.join_silently(theirs, MODE_ONE_TO_ONE, from, BTreeMap::new())
-            .await?;
-        self.book
-            .ask(move |b| b.change_contact(from, |c| c.add(now_ms(), Some(theirs), true)))
-            .await??;
-        self.emit_contact(from, false).await?;
-        if let Some((id, ours)) = ours
-            .filter(|_| crossed)
-            .and_then(|o| Some((o, self.conversation(&o)?)))
-            && ours.ask(|r| r.timeline().len()).await? == 1
-        {
-            // Nothing was said in it, and nobody else has it.
-            drop(ours);
-            self.forget_conversation(id).await?;
-        }
-        Ok(())
     }
 
     /// Who is a member of the conversation with us has accepted us, whether or not their
@@ -793,7 +731,7 @@ impl Account {
             let news = self
                 .book
                 .ask(move |b| -> Result<bool, StateError> {
-                    Ok(b.contact(&other).conversation == Some(id) && b.confirm(other, now_ms())?)
+                    Ok(b.contact(&other).conversation == Some(id) && b.confirm(other)?)
                 })
                 .await??;
             if news {
@@ -816,11 +754,6 @@ impl Account {
             tracing::debug!(%from, "a stranger's invitation is passed over");
             return Ok(());
         }
-        let received_ms = if received_ms == 0 {
-            now_ms()
-        } else {
-            received_ms
-        };
         let metadata = metadata
             .into_iter()
             .filter(|(key, value)| {
@@ -833,36 +766,44 @@ impl Account {
                 value.len() <= longest
             })
             .collect();
-        self.take_request(ConversationRequest {
+        let invited = ConversationRequest {
             from,
             conversation,
             metadata,
             received_ms,
             declined_ms: 0,
-        })
-        .await
+        };
+        self.take_request(invited, false, None).await
     }
 
+    /// `said`: what the sender says of themselves.
     async fn take_request(
         self: &Arc<Self>,
         request: ConversationRequest,
+        newest_counts: bool,
+        said: Option<Profile>,
     ) -> Result<(), AccountError> {
-        let (id, from, mode, metadata) = (
-            request.conversation,
-            request.from,
-            request.mode(),
-            request.metadata.clone(),
-        );
+        let (id, from) = (request.conversation, request.from);
+        let theirs = Offer {
+            conversation: id,
+            offered_ms: request.received_ms,
+        };
         match self
             .book
-            .ask(move |b| b.incoming(request, now_ms()))
+            .ask(move |b| -> Result<_, StateError> {
+                let incoming = b.incoming(request, newest_counts, now_ms())?;
+                if let Some(who) = said.filter(|_| !matches!(incoming, Incoming::Ignore(_))) {
+                    b.set_profile(from, who)?;
+                }
+                Ok(incoming)
+            })
             .await??
         {
             Incoming::Ignore(why) => {
                 tracing::debug!(conversation = %id, why, "a request is passed over");
                 Ok(())
             }
-            Incoming::Accept => self.join_silently(id, mode, from, metadata).await,
+            Incoming::Contact => self.offered(from, theirs, newest_counts).await,
             Incoming::Show { request, replaces } => {
                 for conversation in replaces {
                     self.emit(Event::RequestRemoved {
@@ -889,45 +830,6 @@ impl Account {
         }
     }
 
-    /// A conversation with a contact, that need not be asked about.
-    async fn join_silently(
-        self: &Arc<Self>,
-        id: ConversationId,
-        mode: u8,
-        from: AccountId,
-        metadata: BTreeMap<String, String>,
-    ) -> Result<(), AccountError> {
-        let new = self
-            .book
-            .ask(move |b| -> Result<bool, StateError> {
-                if b.conversation(&id).is_some() {
-                    return Ok(false);
-                }
-                let mut info = ConvInfo::new(id, mode, now_ms());
-                info.members.insert(from);
-                b.set_local(
-                    id,
-                    Local {
-                        metadata,
-                        confirmed_ms: now_ms(),
-                        ..Local::default()
-                    },
-                )?;
-                b.set_conversation(info)?;
-                b.take_request(&id)?;
-                Ok(true)
-            })
-            .await??;
-        if new {
-            self.emit(Event::ConversationSyncing {
-                account: self.id.clone(),
-                conversation: id,
-            });
-            self.start_clone(id);
-        }
-        Ok(())
-    }
-
     /// A person says something new of themselves.
     pub(super) async fn learn_profile(
         self: &Arc<Self>,
@@ -952,9 +854,22 @@ impl Account {
         Ok(())
     }
 
-    /// The invitation to a group, as it is sent.
-    pub(super) fn invitation(&self, conversation: &crate::conversation::Conversation) -> Notice {
-        let snapshot = conversation.snapshot();
+    /// The invitation of a member, as it is sent: the same each time until they are invited anew.
+    pub(super) async fn invitation(
+        &self,
+        conversation: &crate::conversation::Conversation,
+        member: AccountId,
+    ) -> Result<Notice, AccountError> {
+        let (id, snapshot) = (conversation.id, conversation.snapshot());
+        let made = self
+            .book
+            .ask(move |b| {
+                let invited = b
+                    .conversation(&id)
+                    .and_then(|c| c.invited.get(&member).copied());
+                invited.or_else(|| b.local(&id).offered.map(|o| o.at_ms))
+            })
+            .await?;
         let profile = &snapshot.profile;
         let mut metadata =
             BTreeMap::from([("mode".to_owned(), snapshot.mode.number().to_string())]);
@@ -971,10 +886,10 @@ impl Account {
                 metadata.insert(key.to_owned(), value.clone());
             }
         }
-        Notice::Invite {
-            conversation: conversation.id,
+        Ok(Notice::Invite {
+            conversation: id,
             metadata,
-            received_ms: u64::try_from(now()).unwrap_or(0),
-        }
+            received_ms: made.unwrap_or_else(now_ms),
+        })
     }
 }

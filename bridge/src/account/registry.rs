@@ -216,7 +216,7 @@ impl Accounts {
                 book.set_conversation(info)?;
             }
             for request in archive.requests.into_values() {
-                book.incoming(request, super::now_ms())?;
+                book.incoming(request, false, super::now_ms())?;
             }
         }
         std::fs::rename(&new, &dir).map_err(io(&dir))?;
@@ -301,6 +301,7 @@ impl Accounts {
             index: Mutex::new(index),
             peers,
             links: Links::default(),
+            guests: super::guests::Guests::default(),
             shared: Mutex::new(Shared {
                 options: options.clone(),
                 trust,
@@ -462,10 +463,12 @@ impl Account {
             return false;
         }
         self.knows(peer)
-            || self
-                .conversations()
-                .iter()
-                .any(|c| c.snapshot().admits(peer, device))
+            || self.knocks_at(peer)
+            || self.conversations().iter().any(|c| {
+                let snapshot = c.snapshot();
+                // Who was banned may come once more, to hear of it.
+                snapshot.admits(peer, device) || snapshot.unaware.contains(peer)
+            })
     }
 
     /// The archive with what the account knows now, under its own password.

@@ -24,7 +24,7 @@ impl Account {
     ) -> Result<Vec<u8>, AccountError> {
         let conversation = self.need_conversation(&id)?;
         let commits = conversation
-            .ask(move |r: &mut Repo| r.timeline().window(from.as_ref(), limit))
+            .ask(move |r: &mut Repo| r.window(from.as_ref(), limit))
             .await?;
         let commits = commits.ok_or_else(|| {
             ApiError::not_found("There is no commit with that id in this conversation.")

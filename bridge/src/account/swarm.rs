@@ -9,10 +9,11 @@ use crate::conversation::repo::{Repo, RepoError, Snapshot, Taken};
 use crate::peer::{Channel, OpenError};
 use starling_core::crypto::Crypto as _;
 use starling_core::drt::{
-    CertificateSource, Found, Input, Lease, Message, Output, Verdict, pack_chain,
+    CertificateSource, Found, Input, Lease, MAX_MESSAGE, Message, Output, Verdict, pack_chain,
 };
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::identity::CertificateChain;
+use starling_core::msgpack::Frames;
 use starling_core::notice::Notice;
 use starling_core::peer::attempts::Attempt;
 use starling_core::peer::channel_name::ChannelName;
@@ -313,7 +314,12 @@ impl Account {
         let near = self.conversations().iter().any(|c| {
             c.engines.neighbours().contains(&device) || c.engines.with_git().contains(&device)
         });
-        if !near && matches!(self.wants_link(&account).await, Ok(false)) {
+        // Who was just banned is to hear of it.
+        let hears = self
+            .conversations()
+            .iter()
+            .any(|c| c.snapshot().unaware.contains(&account));
+        if !near && !hears && matches!(self.wants_link(&account).await, Ok(false)) {
             tracing::debug!(%device, "a connection is not needed any more");
             self.peers.close_device(&device);
         }
@@ -491,7 +497,7 @@ async fn exchange(
     mut line: Line,
 ) -> io::Result<()> {
     let (mut read, mut write) = tokio::io::split(channel);
-    let mut buffer = Vec::new();
+    let mut frames = Frames::new(MAX_MESSAGE);
     let mut piece = vec![0; 4096];
     loop {
         tokio::select! {
@@ -513,10 +519,16 @@ async fn exchange(
                 if n == 0 {
                     return Ok(());
                 }
-                buffer.extend_from_slice(piece.get(..n).unwrap_or_default());
-                while let Some((len, message)) = Message::first(&buffer).map_err(io::Error::other)? {
-                    buffer.drain(..len);
-                    c.engines.drt(Input::Message { from: device, message: Box::new(message) });
+                frames.push(piece.get(..n).unwrap_or_default());
+                while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
+                    let Some((_, message)) = Message::first(frame).map_err(io::Error::other)?
+                    else {
+                        continue;
+                    };
+                    c.engines.drt(Input::Message {
+                        from: device,
+                        message: Box::new(message),
+                    });
                     // The task that answers comes first.
                     tokio::task::yield_now().await;
                 }

@@ -11,11 +11,11 @@ use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
     self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
-    MemberRole, MessageFound, MessageType,
+    MemberAction, MemberRole, MessageFound, MessageType,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::notice::Notice;
-use starling_core::swarm::members::{Profile as Title, Role};
+use starling_core::swarm::members::Role;
 use starling_core::swarm::message::{ConversationMode as Mode, Message as Swarm};
 use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
 use std::collections::BTreeMap;
@@ -27,10 +27,7 @@ const LISTED_MEMBERS: usize = 32;
 
 /// Longest text of a message, in bytes: some hundred pages. The reference has no limit but
 /// that of a fetch; a commit this long is still read by everyone.
-const MAX_BODY: usize = 1 << 20;
-
-/// Most people that a group is begun with.
-const MAX_FIRST_MEMBERS: usize = 100;
+pub(super) const MAX_BODY: usize = 1 << 20;
 
 fn api_mode(mode: Mode) -> ConversationMode {
     ConversationMode::from_number(i64::from(mode.number()))
@@ -183,9 +180,17 @@ impl Account {
             .iter()
             .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
         if others && conversation.snapshot().takes_part(&own) {
-            let (left, _) = conversation
+            let left = conversation
                 .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
-                .await??;
+                .await?;
+            let left = match left {
+                Ok((left, _)) => left,
+                // This device is banned, or never wrote here: nobody would believe it.
+                Err(RepoError::Write(WriteError::NotAMember | WriteError::DeviceBanned)) => {
+                    return self.forget_conversation(id).await;
+                }
+                Err(e) => return Err(e.into()),
+            };
             // Kept, out of sight, until somebody has fetched the leave; see `tidy`.
             self.shared().leaving.insert(id, left);
             self.book
@@ -279,8 +284,16 @@ impl Account {
                 after,
             });
         }
+        let (mut votes, mut bans) = (false, false);
         for message in new {
-            if let Some(change) = &message.member {
+            votes |= message.kind == MessageType::Vote;
+            if let Some(change) = message
+                .member
+                .as_ref()
+                .filter(|_| message.kind == MessageType::Member)
+            {
+                votes |= matches!(change.action, MemberAction::Ban | MemberAction::Unban);
+                bans |= change.action == MemberAction::Ban;
                 let member = self.member_view(&conversation.snapshot(), change.id).await;
                 if let Ok(Some(member)) = member {
                     self.emit(Event::ConversationMember {
@@ -303,6 +316,16 @@ impl Account {
                 conversation: id,
                 message: Box::new(message),
             });
+        }
+        if votes {
+            self.emit(Event::ConversationVotes {
+                account: self.id.clone(),
+                conversation: id,
+                ballots: super::groups::view_ballots(&conversation.snapshot()),
+            });
+        }
+        if bans {
+            self.tell_banned(conversation).await;
         }
         if snapshot_changed {
             if let Err(e) = self.confirm_members(conversation).await {
@@ -487,6 +510,10 @@ impl Account {
                 unread: 0,
                 read_up_to: None,
                 preferences,
+                own_role: None,
+                read_only: local.refused.is_some().then_some(api::ReadOnly::Refused),
+                refused: local.refusal,
+                address: None,
             });
         };
         let read_up_to = info.last_displayed;
@@ -509,6 +536,10 @@ impl Account {
             unread,
             read_up_to,
             preferences,
+            own_role: snapshot.role(&self.jami_id()).map(api_role),
+            read_only: self.read_only(&snapshot),
+            refused: local.refusal,
+            address: self.address(id, &snapshot),
         })
     }
 
@@ -588,8 +619,8 @@ impl Account {
 
     // --- writing ---
 
-    /// Writes a commit, shows it here, then tells the others.
-    async fn write<F>(
+    /// Writes the commit an operation makes, shows it here, then tells the others.
+    pub async fn write<F>(
         self: &Arc<Self>,
         id: ConversationId,
         operation: F,
@@ -600,6 +631,7 @@ impl Account {
             + 'static,
     {
         let conversation = self.need_conversation(&id)?;
+        self.may_write(&conversation)?;
         let (commit, changes) = conversation
             .ask(move |r| r.write(now_unix(), operation))
             .await??;
@@ -624,6 +656,12 @@ impl Account {
                 "The message is longer than one mebibyte. Send it as a file.",
             )
             .into());
+        }
+        if let Some(to) = reply_to
+            && self.message(id, to).await?.unaccepted
+        {
+            let text = "The others do not have the message you answer.";
+            return Err(ApiError::new(ErrorCode::Conflict, text).into());
         }
         let commit = self
             .write(id, move |repo, writer, now| {
@@ -702,98 +740,7 @@ impl Account {
         }
     }
 
-    // --- groups ---
-
-    /// Makes a group and invites people to it.
-    pub async fn create_group(
-        self: &Arc<Self>,
-        mode: ConversationMode,
-        title: Option<String>,
-        members: Vec<AccountId>,
-    ) -> Result<api::Conversation, AccountError> {
-        if members.len() > MAX_FIRST_MEMBERS {
-            return Err(ApiError::new(ErrorCode::TooLarge, format!("A group begins with at most {MAX_FIRST_MEMBERS} people; invite the others afterwards.")).into());
-        }
-        let mode = match mode {
-            ConversationMode::InvitesOnly => Mode::InvitesOnly,
-            ConversationMode::OneToOne => {
-                return Err(ApiError::invalid(
-                    "A conversation of two is made by adding a contact.",
-                )
-                .into());
-            }
-            _ => {
-                return Err(
-                    ApiError::unsupported("Groups of this kind cannot be made yet.").into(),
-                );
-            }
-        };
-        let own = self.jami_id();
-        let members: std::collections::BTreeSet<AccountId> =
-            members.into_iter().filter(|m| *m != own).collect();
-        let conversation = self.new_conversation(mode, None).await?;
-        let id = conversation.id;
-        if let Some(title) = title.filter(|t| !t.trim().is_empty()) {
-            self.update_conversation(
-                id,
-                Title {
-                    title: Some(one_line(&title)),
-                    ..Title::default()
-                },
-            )
-            .await?;
-        }
-        for member in members {
-            self.invite(id, member).await?;
-        }
-        self.conversation_view(id).await
-    }
-
-    /// Invites a person, or sends the invitation again.
-    pub async fn invite(
-        self: &Arc<Self>,
-        id: ConversationId,
-        member: AccountId,
-    ) -> Result<(), AccountError> {
-        let conversation = self.need_conversation(&id)?;
-        let added = self
-            .write(id, move |repo, writer, now| repo.add(writer, member, now))
-            .await;
-        match added {
-            Ok(_) | Err(AccountError::Repo(RepoError::Write(WriteError::AlreadyInvited))) => {}
-            Err(e) => return Err(e),
-        }
-        self.watch(member);
-        self.book
-            .ask(move |b| {
-                b.change_conversation(&id, |c| {
-                    c.members.insert(member);
-                    c.invited.insert(member, now_ms());
-                })
-            })
-            .await??;
-        let invitation = self.invitation(&conversation);
-        if self.links.tell_account(&member, &invitation) == 0 {
-            // They are told when they are there: they hear of the commit, and ask for the invitation.
-            self.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Changes what a conversation calls itself.
-    pub async fn update_conversation(
-        self: &Arc<Self>,
-        id: ConversationId,
-        change: Title,
-    ) -> Result<(), AccountError> {
-        self.write(id, move |repo, writer, now| {
-            let mut profile = repo.profile()?;
-            profile.update(change);
-            repo.update_profile(writer, profile, now)
-        })
-        .await?;
-        Ok(())
-    }
+    // --- preferences ---
 
     /// What the owner chose for a conversation.
     pub async fn preferences(
@@ -851,15 +798,6 @@ impl Account {
     pub fn repository_path(&self, id: &ConversationId) -> std::path::PathBuf {
         crate::conversation::path(Path::new(&self.dir), id)
     }
-}
-
-/// A title or description as cards can hold it.
-fn one_line(text: &str) -> String {
-    text.split(['\r', '\n'])
-        .collect::<Vec<_>>()
-        .join(" ")
-        .trim()
-        .to_owned()
 }
 
 /// What the index keeps of a message; nothing of those without words.

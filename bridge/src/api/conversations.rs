@@ -3,15 +3,18 @@
 use super::account::account;
 use super::{App, Ctx, Router};
 use starling_core::api::method::{
-    ConversationCreate, ConversationGet, ConversationGetPreferences, ConversationInvite,
-    ConversationLeave, ConversationList, ConversationMembers, ConversationSetPreferences,
-    ConversationUpdate, ConversationVerify, ExportConversation, GetConversationHistory,
+    ConversationBan, ConversationCreate, ConversationDismissRefusal, ConversationGet,
+    ConversationGetPreferences, ConversationInvite, ConversationJoin, ConversationLeave,
+    ConversationList, ConversationMembers, ConversationSetPreferences, ConversationUnban,
+    ConversationUpdate, ConversationVerify, ConversationVotes, ExportConversation,
+    GetConversationHistory,
 };
 use starling_core::api::{
-    AccountParams, ApiError, Conversation, ConversationCreateParams, ConversationExport,
-    ConversationHistory, ConversationHistoryParams, ConversationMemberParams, ConversationParams,
-    ConversationPreferences, ConversationSetPreferencesParams, ConversationUpdateParams,
-    ConversationVerdict, LocalAccountId, Member, page_limit,
+    AccountParams, ApiError, Ballot, Conversation, ConversationBanParams, ConversationCreateParams,
+    ConversationExport, ConversationHistory, ConversationHistoryParams, ConversationJoinParams,
+    ConversationMemberParams, ConversationParams, ConversationPreferences,
+    ConversationSetPreferencesParams, ConversationUpdateParams, ConversationVerdict,
+    LocalAccountId, Member, page_limit,
 };
 use starling_core::id::{ConversationId, ObjectId};
 use starling_core::swarm::members::Profile;
@@ -23,6 +26,11 @@ pub(super) fn register(r: &mut Router) {
     r.on(ConversationGet, get);
     r.on(ConversationMembers, members);
     r.on(ConversationInvite, invite);
+    r.on(ConversationBan, ban);
+    r.on(ConversationUnban, unban);
+    r.on(ConversationVotes, votes);
+    r.on(ConversationJoin, join);
+    r.on(ConversationDismissRefusal, dismiss_refusal);
     r.on(ConversationLeave, leave);
     r.on(ConversationUpdate, update);
     r.on(ConversationGetPreferences, preferences);
@@ -55,6 +63,32 @@ async fn members(ctx: Ctx, p: ConversationParams) -> Result<Vec<Member>, ApiErro
 async fn invite(ctx: Ctx, p: ConversationMemberParams) -> Result<(), ApiError> {
     Ok(account(&ctx, &p.account)?
         .invite(p.conversation, p.id)
+        .await?)
+}
+
+async fn ban(ctx: Ctx, p: ConversationBanParams) -> Result<Ballot, ApiError> {
+    Ok(account(&ctx, &p.account)?
+        .ban(p.conversation, p.id, p.device)
+        .await?)
+}
+
+async fn unban(ctx: Ctx, p: ConversationBanParams) -> Result<Ballot, ApiError> {
+    Ok(account(&ctx, &p.account)?
+        .unban(p.conversation, p.id, p.device)
+        .await?)
+}
+
+async fn votes(ctx: Ctx, p: ConversationParams) -> Result<Vec<Ballot>, ApiError> {
+    Ok(account(&ctx, &p.account)?.votes(p.conversation)?)
+}
+
+async fn join(ctx: Ctx, p: ConversationJoinParams) -> Result<Conversation, ApiError> {
+    Ok(account(&ctx, &p.account)?.join_public(&p.address).await?)
+}
+
+async fn dismiss_refusal(ctx: Ctx, p: ConversationParams) -> Result<Conversation, ApiError> {
+    Ok(account(&ctx, &p.account)?
+        .dismiss_refusal(p.conversation)
         .await?)
 }
 

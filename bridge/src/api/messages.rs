@@ -3,16 +3,21 @@
 use super::account::account;
 use super::{Ctx, Router};
 use starling_core::api::method::{
-    GetMessageStatus, MessageGet, MessageMarkDisplayed, MessageSearch, MessageSend,
-    MessageSetTyping,
+    GetMessageStatus, MessageDelete, MessageEdit, MessageGet, MessageMarkDisplayed, MessageReact,
+    MessageSearch, MessageSend, MessageSetTyping, MessageUnreact,
 };
 use starling_core::api::{
-    ApiError, Message, MessageFound, MessageParams, MessageSearchParams, MessageSendParams,
-    MessageSent, MessageSetTypingParams, MessageStatusResult, page_limit,
+    ApiError, Message, MessageEditParams, MessageFound, MessageParams, MessageReactParams,
+    MessageSearchParams, MessageSendParams, MessageSent, MessageSetTypingParams,
+    MessageStatusResult, page_limit,
 };
 
 pub(super) fn register(r: &mut Router) {
     r.on(MessageSend, send);
+    r.on(MessageEdit, edit);
+    r.on(MessageDelete, delete);
+    r.on(MessageReact, react);
+    r.on(MessageUnreact, unreact);
     r.on(MessageMarkDisplayed, mark_displayed);
     r.on(MessageSetTyping, set_typing);
     r.on(GetMessageStatus, status);
@@ -25,6 +30,32 @@ async fn send(ctx: Ctx, p: MessageSendParams) -> Result<MessageSent, ApiError> {
         .send(p.conversation, p.body, p.reply_to)
         .await?;
     Ok(MessageSent { id })
+}
+
+async fn edit(ctx: Ctx, p: MessageEditParams) -> Result<MessageSent, ApiError> {
+    let id = account(&ctx, &p.account)?
+        .edit(p.conversation, p.id, p.body)
+        .await?;
+    Ok(MessageSent { id })
+}
+
+async fn delete(ctx: Ctx, p: MessageParams) -> Result<(), ApiError> {
+    Ok(account(&ctx, &p.account)?
+        .delete(p.conversation, p.id)
+        .await?)
+}
+
+async fn react(ctx: Ctx, p: MessageReactParams) -> Result<MessageSent, ApiError> {
+    let id = account(&ctx, &p.account)?
+        .react(p.conversation, p.id, p.emoji)
+        .await?;
+    Ok(MessageSent { id })
+}
+
+async fn unreact(ctx: Ctx, p: MessageReactParams) -> Result<(), ApiError> {
+    Ok(account(&ctx, &p.account)?
+        .unreact(p.conversation, p.id, &p.emoji)
+        .await?)
 }
 
 async fn mark_displayed(ctx: Ctx, p: MessageParams) -> Result<(), ApiError> {

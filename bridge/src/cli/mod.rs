@@ -176,9 +176,23 @@ pub(crate) fn main() -> ExitCode {
     // A task that hangs shall not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result.unwrap_or_else(|e| {
-        eprintln!("starling: {e:#}");
+        eprintln!("starling: {}", sentence(&e));
         ExitCode::FAILURE
     })
+}
+
+/// An error and its causes, each said once: many name their cause themselves.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut all = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !all.contains(&cause) {
+            if !all.is_empty() {
+                all.push_str(": ");
+            }
+            all.push_str(&cause);
+        }
+    }
+    all
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -58,6 +58,17 @@ pub enum Ended {
     Refused(ObjectId),
 }
 
+/// What follows a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Rest,
+    /// Another fetch at once: there was news meanwhile.
+    Now,
+    /// Another fetch after the pause: ask for a turn again.
+    Later,
+}
+
 /// The pause after that many failures.
 fn pause(failures: u32) -> Duration {
     FIRST_PAUSE
@@ -94,8 +105,8 @@ impl Fetching {
         }
     }
 
-    /// Reports the end of a fetch. True: fetch once more at once, there was news meanwhile.
-    pub fn done(&self, device: DeviceId, how: Ended, now: Instant) -> bool {
+    /// Reports the end of a fetch. News that came meanwhile are not lost, however it ended.
+    pub fn done(&self, device: DeviceId, how: Ended, now: Instant) -> Next {
         let mut devices = self.devices();
         let d = devices.entry(device).or_default();
         let again = std::mem::take(&mut d.again);
@@ -106,12 +117,12 @@ impl Fetching {
                 d.refusals = 0;
                 d.not_before = None;
                 d.running = again;
-                again
+                if again { Next::Now } else { Next::Rest }
             }
             Ended::Failed => {
                 d.failures = d.failures.saturating_add(1);
                 d.not_before = Some(now + pause(d.failures));
-                false
+                Next::Later
             }
             Ended::Refused(head) => {
                 if d.refused.len() >= MAX_REFUSED {
@@ -121,7 +132,7 @@ impl Fetching {
                 d.failures = 0;
                 d.refusals = d.refusals.saturating_add(1);
                 d.not_before = Some(now + pause(d.refusals));
-                false
+                if again { Next::Later } else { Next::Rest }
             }
         }
     }
@@ -163,8 +174,8 @@ mod tests {
         assert_eq!(f.ask(BOB, None, now), Turn::Go);
         assert_eq!(f.ask(BOB, None, now), Turn::Running);
         assert_eq!(f.ask(BOB, None, now), Turn::Running);
-        assert!(f.done(BOB, Ended::Well, now));
-        assert!(!f.done(BOB, Ended::Well, now));
+        assert_eq!(f.done(BOB, Ended::Well, now), Next::Now);
+        assert_eq!(f.done(BOB, Ended::Well, now), Next::Rest);
         assert_eq!(f.ask(BOB, None, now), Turn::Go);
     }
 
@@ -174,7 +185,7 @@ mod tests {
         let mut last = Duration::ZERO;
         for _ in 0..20 {
             assert_eq!(f.ask(BOB, None, now), Turn::Go);
-            assert!(!f.done(BOB, Ended::Failed, now));
+            assert_eq!(f.done(BOB, Ended::Failed, now), Next::Later);
             let Turn::After(at) = f.ask(BOB, None, now) else {
                 panic!("no pause")
             };
@@ -196,6 +207,11 @@ mod tests {
         assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Go);
         f.done(BOB, Ended::Refused(HEAD), now);
         assert_eq!(f.ask(BOB, Some(HEAD), now), Turn::Refused);
+        // What was said during a fetch that is refused is looked at after the pause.
+        let (g, other) = (Fetching::default(), ObjectId([8; 20]));
+        assert_eq!(g.ask(BOB, Some(HEAD), now), Turn::Go);
+        assert_eq!(g.ask(BOB, Some(other), now), Turn::Running);
+        assert_eq!(g.done(BOB, Ended::Refused(HEAD), now), Next::Later);
         assert!(f.is_refused(&HEAD) && !f.is_refused(&ObjectId([8; 20])));
         // Not at once, and not by connecting anew either.
         f.connected(&BOB);

@@ -1,13 +1,15 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state; [`timeline`] what a reader sees; [`wire`] git over a
-//! channel; [`engines`] whom to be connected with, whom to tell and from whom to fetch;
-//! [`fetching`] from whom to get the first copy.
+//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees;
+//! [`wire`] git over a channel; [`engines`] whom to be connected with, whom to tell and from whom
+//! to fetch; [`fetching`] from whom to get the first copy.
 
 pub mod engines;
 pub mod fetching;
 pub mod repo;
 pub mod timeline;
+mod unaccepted;
+pub mod votes;
 pub mod wire;
 
 use crate::actor::{Actor, Stopped};

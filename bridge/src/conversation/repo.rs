@@ -2,6 +2,7 @@
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
 use super::timeline::{Changes, Damaged, Timeline, Written};
+use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
@@ -13,6 +14,7 @@ use starling_core::api::{
 use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::{Member, Profile, Role};
@@ -33,6 +35,9 @@ const MAX_STATUS_EVENTS: usize = 100;
 
 /// Commits that were judged and wait to be made part of the history; of more they are judged again.
 const MAX_JUDGED: usize = 10_000;
+
+/// So many commits back a merge is a sign that several write at once, and some may merge unseen.
+const LATELY: usize = 32;
 
 /// Who writes on this side.
 #[derive(Clone)]
@@ -56,8 +61,12 @@ pub struct Snapshot {
     pub profile: Profile,
     /// When it began, unix ms.
     pub created: Millis,
-    /// Devices that were shut out.
+    /// The votes that are open.
+    pub ballots: Vec<Ballot>,
+    /// Devices that are banned, while their accounts need not be.
     pub banned_devices: BTreeSet<DeviceId>,
+    /// Banned people who have not fetched the commit that says so: they may, and nothing more.
+    pub unaware: BTreeSet<AccountId>,
 }
 
 impl Snapshot {
@@ -90,9 +99,9 @@ impl Snapshot {
 /// What a device has fetched from us, or announced to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fetched {
-    account: AccountId,
-    commit: ObjectId,
+pub(super) struct Fetched {
+    pub(super) account: AccountId,
+    pub(super) commit: ObjectId,
     at: Millis,
 }
 
@@ -107,9 +116,14 @@ struct Read {
 /// How far others are: kept, since no repository knows it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Progress {
-    fetched: BTreeMap<DeviceId, Fetched>,
+pub(super) struct Progress {
+    pub(super) fetched: BTreeMap<DeviceId, Fetched>,
     read: BTreeMap<AccountId, Read>,
+    /// The commits by which people and devices were banned while we were there, by their id as
+    /// the commit has it.
+    pub(super) bans: BTreeMap<String, ObjectId>,
+    /// Messages of ours that the others go on without, oldest first.
+    pub(super) unaccepted: Vec<Unaccepted>,
 }
 
 /// What a fetch led to.
@@ -147,14 +161,19 @@ pub enum RepoError {
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
+    /// A collaborative document: not a conversation, though it lies in a repository like one.
+    #[error(
+        "what was offered is a document that belongs to another conversation, and no conversation"
+    )]
+    Document,
 }
 
 impl From<RepoError> for ApiError {
     fn from(e: RepoError) -> Self {
         let code = match &e {
-            RepoError::Write(WriteError::NotAMember | WriteError::NotInvited) => {
-                ErrorCode::NotAMember
-            }
+            RepoError::Write(
+                WriteError::NotAMember | WriteError::NotInvited | WriteError::DeviceBanned,
+            ) => ErrorCode::NotAMember,
             RepoError::Write(WriteError::NotAnAdmin) => ErrorCode::NotAuthorised,
             RepoError::Write(
                 WriteError::AlreadyMember
@@ -169,7 +188,9 @@ impl From<RepoError> for ApiError {
                 WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_),
             ) => ErrorCode::Internal,
             RepoError::Write(_) => ErrorCode::Conflict,
-            RepoError::Rejected(_) | RepoError::NotForUs => ErrorCode::Rejected,
+            RepoError::Rejected(_) | RepoError::NotForUs | RepoError::Document => {
+                ErrorCode::Rejected
+            }
             RepoError::Store(_) | RepoError::State(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
         };
@@ -186,16 +207,18 @@ pub type Shared = Arc<RwLock<Arc<Snapshot>>>;
 
 /// One conversation.
 pub struct Repo {
-    id: ConversationId,
+    pub(super) id: ConversationId,
     me: Me,
-    store: Arc<ObjectStore>,
-    head: ObjectId,
-    timeline: Timeline,
-    snapshot: Arc<Snapshot>,
+    pub(super) store: Arc<ObjectStore>,
+    pub(super) head: ObjectId,
+    pub(super) timeline: Timeline,
+    pub(super) snapshot: Arc<Snapshot>,
     /// The same, for those who cannot wait for their turn.
     shared: Shared,
-    state: State,
-    progress: Progress,
+    pub(super) state: State,
+    pub(super) progress: Progress,
+    /// What devices were last known to have, since the start.
+    heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
     /// Commits of heads that are here and valid, and no part of the history yet.
@@ -220,7 +243,9 @@ fn snapshot(
         members: repository.members()?,
         profile: repository.profile()?,
         created,
+        ballots: repository.ballots()?,
         banned_devices: repository.banned_devices()?,
+        unaware: BTreeSet::new(),
     })
 }
 
@@ -263,7 +288,7 @@ impl Repo {
         let snapshot = Arc::new(snapshot(&*store, id, head)?);
         let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
         let shared = Arc::new(RwLock::new(snapshot.clone()));
-        Ok(Self {
+        let mut repo = Self {
             id,
             me,
             store,
@@ -273,9 +298,12 @@ impl Repo {
             shared,
             state,
             progress,
+            heads: BTreeMap::new(),
             told: BTreeMap::new(),
             judged: BTreeMap::new(),
-        })
+        };
+        repo.refresh(true)?;
+        Ok(repo)
     }
 
     /// Makes a new conversation on the disk: the first commit, which names it.
@@ -297,6 +325,9 @@ impl Repo {
     ) -> Result<Snapshot, RepoError> {
         validate(objects, id, &|_| false, head).map_err(RepoError::Rejected)?;
         let snapshot = snapshot(objects, id, head)?;
+        if snapshot.mode == ConversationMode::Document {
+            return Err(RepoError::Document);
+        }
         if !snapshot.may_fetch(own) {
             return Err(RepoError::NotForUs);
         }
@@ -328,7 +359,7 @@ impl Repo {
         self.me.name = name;
     }
 
-    fn own(&self) -> AccountId {
+    pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
     }
 
@@ -372,13 +403,16 @@ impl Repo {
             author: self.own(),
         };
         let changes = self.timeline.extend(self.head, vec![new])?;
+        if members {
+            self.note_bans(&changes);
+        }
         self.refresh_or_say(members);
         Ok(changes)
     }
 
     /// [`Self::refresh`] after a commit that is on the disk already: what fails now must not say
     /// that it is not.
-    fn refresh_or_say(&mut self, members_too: bool) -> bool {
+    pub(super) fn refresh_or_say(&mut self, members_too: bool) -> bool {
         self.refresh(members_too).unwrap_or_else(|e| {
             tracing::error!(conversation = %self.id, %e, "members and profile cannot be read");
             let _ = self.refresh(false);
@@ -389,7 +423,9 @@ impl Repo {
     /// Brings the snapshot up to the head; says whether more than the head changed.
     fn refresh(&mut self, members_too: bool) -> Result<bool, RepoError> {
         let new = if members_too {
-            snapshot(&*self.store, self.id, self.head)?
+            let mut new = snapshot(&*self.store, self.id, self.head)?;
+            new.unaware = self.unaware(&new);
+            new
         } else {
             Snapshot {
                 head: self.head,
@@ -485,7 +521,11 @@ impl Repo {
                     return Ok(Taken::Nothing);
                 }
                 // We have been thrown out, or left on another device: follow, without a word of ours.
-                Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                Err(WriteError::NotAMember) => {
+                    drop(repository);
+                    self.keep_what_is_lost(theirs)?;
+                    Merged::FastForward(theirs)
+                }
                 other => other?,
             }
         };
@@ -523,6 +563,8 @@ impl Repo {
         };
         self.head = head;
         let changes = self.timeline.extend(head, all)?;
+        self.note_bans(&changes);
+        self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
@@ -574,9 +616,48 @@ impl Repo {
         );
         self.state
             .put("progress", &self.id.to_hex(), &self.progress)?;
+        if self.snapshot.unaware.contains(&account) {
+            self.refresh_or_say(true);
+        }
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
+    }
+
+    /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says whether it
+    /// may have more by now: where several wrote at once, a daemon merges what it fetches with what
+    /// it had, and tells nobody of that merge before it writes something.
+    pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> bool {
+        let before = self.heads.get(&device).copied();
+        let relation = before.map(|before| write::relation(&*self.store, before, commit));
+        match relation {
+            // It says nothing new.
+            Some(Ok(Relation::UpToDate)) => false,
+            Some(Ok(Relation::FastForward)) | None => {
+                self.heads.insert(device, commit);
+                self.merged_lately()
+            }
+            // What cannot be compared is looked at.
+            Some(Ok(Relation::Diverged) | Err(_)) => {
+                self.heads.insert(device, commit);
+                true
+            }
+        }
+    }
+
+    /// Whether several wrote at once a short while ago.
+    fn merged_lately(&self) -> bool {
+        let mut at = Some(self.head);
+        for _ in 0..LATELY {
+            let Some(commit) = at.and_then(|id| self.timeline.commit(&id)) else {
+                return false;
+            };
+            match commit.parents.as_slice() {
+                [_, _, ..] => return true,
+                parents => at = parents.first().copied(),
+            }
+        }
+        false
     }
 
     /// A person has read up to a message. Gives the messages of ours whose state that changes.
@@ -718,12 +799,16 @@ impl Repo {
 
     /// A message as the API shows it.
     pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
-        self.timeline.entry(id).map(|e| self.to_api(&e))
+        match self.timeline.entry(id) {
+            Some(entry) => Some(self.to_api(&entry)),
+            None => self.unaccepted(id),
+        }
     }
 
     fn to_api(&self, entry: &Entry) -> api::Message {
         let mut message = entry.to_api();
         message.status = self.status(&message.id);
+        self.say_what_about(&mut message);
         message
     }
 
@@ -733,13 +818,21 @@ impl Repo {
         before: Option<&ObjectId>,
         limit: usize,
     ) -> Option<(Vec<api::Message>, bool)> {
-        let (entries, more) = self.timeline.page(before, limit)?;
-        Some((entries.iter().map(|e| self.to_api(e)).collect(), more))
+        // What stands before a message that is in no history ends with the one it stands after.
+        let place = before.and_then(|b| self.place_of(b));
+        let (entries, more) = self.timeline.page(place.as_ref().or(before), limit)?;
+        let mut page: Vec<api::Message> = entries.iter().map(|e| self.to_api(e)).collect();
+        page.extend(place.and_then(|p| self.message(&p)));
+        let mut page = self.with_unaccepted(page);
+        if let Some(end) = before.and_then(|b| page.iter().position(|m| m.id == *b)) {
+            page.truncate(end);
+        }
+        Some((page, more))
     }
 
     /// The newest message.
     pub fn last_message(&self) -> Option<api::Message> {
-        self.timeline.last().map(|e| self.to_api(&e))
+        self.last_or_kept(self.timeline.last().map(|e| self.to_api(&e)))
     }
 
     /// How many messages of others came since one.

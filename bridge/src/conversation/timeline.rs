@@ -32,6 +32,19 @@ pub struct Changes {
     pub reordered: Option<Option<ObjectId>>,
 }
 
+impl Changes {
+    /// Adds what came right after.
+    pub fn append(&mut self, later: Self) {
+        self.updated.extend(later.updated);
+        // What moved first moved farthest.
+        self.reordered = self.reordered.or(later.reordered);
+        self.shown.extend(later.shown);
+        for id in &self.shown {
+            self.updated.remove(id);
+        }
+    }
+}
+
 /// The timeline of one conversation.
 #[derive(Default)]
 pub struct Timeline {

@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Silence in the middle of a request after which a peer is given up. The
 /// reference waits a day, and its users' conversations froze for hours.
@@ -16,6 +17,14 @@ pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// The longest a whole fetch may take: 256 MiB at 70 kB/s.
 pub const WHOLE_FETCH: Duration = Duration::from_secs(3600);
+
+/// Slower than that on the whole, in bytes a second, is no fetch but a way to keep us waiting: less
+/// than any modem ever brought.
+const SLOWEST: u64 = 256;
+
+/// How long a fetch may take, however little it has brought: finding the objects of a large
+/// conversation keeps a server busy for a while.
+const AT_FIRST: Duration = Duration::from_secs(120);
 
 /// Bytes of pack that are received at most; the reference's limit (`MAX_FETCH_SIZE`).
 pub const MAX_PACK: u64 = 256 << 20;
@@ -25,11 +34,13 @@ const PIECE: usize = 16 << 10;
 
 /// Serves fetches on one channel until the peer closes it, or breaks the protocol.
 /// `event` hears what the peer has fetched; `allowed` is asked before every answer, since who
-/// may fetch changes while a channel is open.
+/// may fetch changes while a channel is open. A pack is made only while holding one of `turns`:
+/// each takes memory and time, and a peer can open many channels.
 pub async fn serve<C, R>(
     mut channel: C,
     conversation: ConversationId,
     repo: Arc<R>,
+    turns: &Semaphore,
     allowed: impl Fn() -> bool,
     mut event: impl FnMut(Event),
 ) where
@@ -51,6 +62,12 @@ pub async fn serve<C, R>(
             break;
         }
         engine.handle_input(piece.get(..n).unwrap_or_default(), &*repo);
+        let _turn = if engine.is_sending() {
+            // Never closed; and who waits, waits for what the same peer asked for.
+            turns.acquire().await.ok()
+        } else {
+            None
+        };
         loop {
             match tokio::task::block_in_place(|| engine.poll_output(&*repo)) {
                 Some(ServeOutput::Send(bytes)) => {
@@ -95,9 +112,9 @@ pub enum FetchFailed {
     /// The channel broke.
     #[error("the channel broke: {0}")]
     Channel(io::Error),
-    /// Our own disk refused.
-    #[error("the pack could not be written: {0}")]
-    Disk(io::Error),
+    /// The sink does not take the pack for that commit: it is bad, or our own disk refuses.
+    #[error("the pack for {0} was not taken: {1}")]
+    Sink(ObjectId, io::Error),
     /// The peer offers what was refused before.
     #[error("the commit {0} was refused before")]
     Refused(ObjectId),
@@ -147,6 +164,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
             FetchFailed::Unusable
         })?;
         let mut piece = vec![0; PIECE];
+        let begun = Instant::now();
+        let mut received = 0u64;
+        let mut wanted = ObjectId([0; 20]);
         loop {
             while let Some(output) = self.engine.poll_output() {
                 match output {
@@ -165,11 +185,14 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
                         return Err(FetchFailed::Refused(head));
                     }
                     FetchOutput::Advertised(head) if sink.has(&head) => self.engine.up_to_date(),
-                    FetchOutput::Advertised(_) => self.engine.want(&sink.haves()),
+                    FetchOutput::Advertised(head) => {
+                        wanted = head;
+                        self.engine.want(&sink.haves());
+                    }
                     FetchOutput::Pack(bytes) => {
                         if let Err(e) = sink.pack(&bytes) {
                             self.engine.cancel();
-                            return Err(FetchFailed::Disk(e));
+                            return Err(FetchFailed::Sink(wanted, e));
                         }
                     }
                     FetchOutput::Outcome(Outcome::Done { head, .. }) => {
@@ -181,12 +204,121 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
                     FetchOutput::Outcome(Outcome::Failed(e)) => return Err(e.into()),
                 }
             }
-            match timeout(SILENCE, self.channel.read(&mut piece)).await {
+            let slow = begun + AT_FIRST + Duration::from_secs(received / SLOWEST);
+            let until = slow.min(Instant::now() + SILENCE);
+            match timeout_at(until, self.channel.read(&mut piece)).await {
                 Err(_) => self.engine.handle_timeout(),
                 Ok(Err(e)) => return Err(FetchFailed::Channel(e)),
                 Ok(Ok(0)) => self.engine.handle_closed(),
-                Ok(Ok(n)) => self.engine.handle_input(piece.get(..n).unwrap_or_default()),
+                Ok(Ok(n)) => {
+                    received = received.saturating_add(n as u64);
+                    self.engine.handle_input(piece.get(..n).unwrap_or_default());
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use starling_core::git::pktline;
+    use tokio::io::{DuplexStream, duplex};
+
+    struct Nothing;
+
+    impl Sink for Nothing {
+        fn has(&self, _: &ObjectId) -> bool {
+            false
+        }
+        fn refuses(&self, _: &ObjectId) -> bool {
+            false
+        }
+        fn haves(&self) -> Vec<ObjectId> {
+            Vec::new()
+        }
+        fn pack(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const HEAD: ObjectId = ObjectId([7; 20]);
+
+    /// How a fetch ends, and after how long, when the server sends that first and then goes on so.
+    async fn meets<F: Future<Output = ()> + Send + 'static>(
+        first: Vec<u8>,
+        then: impl FnOnce(DuplexStream) -> F,
+    ) -> (FetchFailed, Duration) {
+        let (here, mut there) = duplex(1 << 20);
+        let mut fetcher = Fetcher::new(here, ConversationId([1; 20]), DeviceId([2; 32]));
+        there.write_all(&first).await.unwrap();
+        tokio::spawn(then(there));
+        let begun = Instant::now();
+        let failed = fetcher.fetch(&mut Nothing).await.unwrap_err();
+        (failed, begun.elapsed())
+    }
+
+    fn branch() -> Vec<u8> {
+        let mut out = Vec::new();
+        let line = format!("{HEAD} refs/heads/main\0side-band-64k\n");
+        pktline::write(&mut out, line.as_bytes()).unwrap();
+        out.extend_from_slice(pktline::FLUSH);
+        out
+    }
+
+    async fn drips(mut channel: DuplexStream, every: Duration) {
+        let mut line = Vec::new();
+        pktline::write(&mut line, &[1; 60_000]).unwrap();
+        for byte in line {
+            tokio::time::sleep(every).await;
+            if channel.write_all(&[byte]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_and_slow_servers_are_given_up() {
+        let silent = |channel| async move {
+            std::future::pending::<()>().await;
+            drop::<DuplexStream>(channel);
+        };
+        let timed_out = |e: &FetchFailed| matches!(e, FetchFailed::Peer(FetchError::TimedOut));
+        // Says nothing; shows its branch and says nothing; begins a pack and says nothing.
+        let mut begun = branch();
+        begun.extend_from_slice(b"0008NAK\n000b\x01PACK");
+        for first in [Vec::new(), branch(), begun] {
+            let (why, after) = meets(first, silent).await;
+            assert!(timed_out(&why), "{why}");
+            assert_eq!(after, SILENCE);
+        }
+        // A byte a minute is silence; a byte every ten seconds is too slow.
+        let minute = Duration::from_secs(60);
+        let (why, after) = meets(branch(), move |c| drips(c, minute)).await;
+        assert!(timed_out(&why) && after == SILENCE, "{why} {after:?}");
+        let (why, after) = meets(branch(), |c| drips(c, Duration::from_secs(10))).await;
+        assert!(timed_out(&why), "{why}");
+        assert!(after < AT_FIRST + SILENCE, "{after:?}");
+        // Flushes only, for as long as it likes.
+        let (why, after) = meets(Vec::new(), |mut channel| async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                if channel.write_all(pktline::FLUSH).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        assert!(timed_out(&why), "{why}");
+        assert!(after < AT_FIRST + SILENCE, "{after:?}");
+        // Goes away in the middle.
+        let mut half = branch();
+        half.extend_from_slice(b"0008NAK\n000b\x01PACK");
+        let (why, _) = meets(half, |channel| async move { drop(channel) }).await;
+        assert!(
+            matches!(why, FetchFailed::Peer(FetchError::Closed)),
+            "{why}"
+        );
     }
 }

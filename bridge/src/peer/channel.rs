@@ -15,14 +15,50 @@ use tokio_util::sync::PollSemaphore;
 
 /// Bytes that may wait for the reader of one channel. The protocol has no flow control: a reader
 /// that leaves more than this unread stops the whole connection for a while, and then loses its channel.
-pub(super) const READ_BUDGET: usize = 4 * 1024 * 1024;
+pub(super) const READ_BUDGET: usize = 3 * 1024 * 1024;
+/// Bytes that may wait for the readers of all channels of a connection together: a peer may open
+/// many. When that is used up, the channel with most of it is the one that is lost.
+pub(super) const LINK_BUDGET: usize = 4 * 1024 * 1024;
 /// Most bytes that one write hands over.
 const MAX_WRITE: usize = 64 * 1024;
+
+/// Room that received bytes take until they are read: in their channel and in their connection.
+#[derive(Debug)]
+pub(super) struct Room {
+    channel: OwnedSemaphorePermit,
+    link: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Room for so many bytes, if there is some now.
+    pub(super) fn take(channel: &Arc<Semaphore>, link: &Arc<Semaphore>, len: u32) -> Option<Self> {
+        Some(Self {
+            channel: channel.clone().try_acquire_many_owned(len).ok()?,
+            link: link.clone().try_acquire_many_owned(len).ok()?,
+        })
+    }
+
+    /// Waits for it. `None`: the channel is gone.
+    pub(super) async fn wait(
+        channel: Arc<Semaphore>,
+        link: Arc<Semaphore>,
+        len: u32,
+    ) -> Option<Self> {
+        Some(Self {
+            channel: channel.acquire_many_owned(len).await.ok()?,
+            link: link.acquire_many_owned(len).await.ok()?,
+        })
+    }
+
+    fn free(&mut self, len: usize) {
+        drop((self.channel.split(len), self.link.split(len)));
+    }
+}
 
 /// What a channel's reader gets.
 #[derive(Debug)]
 pub(super) enum Inbound {
-    Data(Vec<u8>, OwnedSemaphorePermit),
+    Data(Vec<u8>, Room),
     /// The peer ended the channel.
     End,
     /// The connection is gone, or the channel was given up.
@@ -56,7 +92,7 @@ pub struct Channel {
     account: AccountId,
     commands: mpsc::UnboundedSender<Command>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
-    current: Option<(Bytes, OwnedSemaphorePermit)>,
+    current: Option<(Bytes, Room)>,
     write_credit: PollSemaphore,
     ended: Option<Result<(), (io::ErrorKind, &'static str)>>,
     shut: bool,
@@ -127,11 +163,11 @@ impl AsyncRead for Channel {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            if let Some((bytes, permit)) = &mut self.current {
+            if let Some((bytes, room)) = &mut self.current {
                 let n = bytes.len().min(buf.remaining());
                 buf.put_slice(&bytes.split_to(n));
                 // What was read makes room at once.
-                drop(permit.split(n));
+                room.free(n);
                 if bytes.is_empty() {
                     self.current = None;
                 }
@@ -143,8 +179,8 @@ impl AsyncRead for Channel {
                 None => {}
             }
             match ready!(self.inbound.poll_recv(cx)) {
-                Some(Inbound::Data(data, permit)) => {
-                    self.current = Some((Bytes::from(data), permit));
+                Some(Inbound::Data(data, room)) => {
+                    self.current = Some((Bytes::from(data), room));
                 }
                 Some(Inbound::End) => self.ended = Some(Ok(())),
                 Some(Inbound::Lost(kind, why)) => self.ended = Some(Err((kind, why))),

@@ -1,6 +1,6 @@
 //! One connection to one device: its sockets and engines, owned by one task.
 
-use super::channel::{Channel, ChannelSide, Inbound};
+use super::channel::{Channel, ChannelSide, Inbound, LINK_BUDGET, Room};
 use super::manager::{Incoming, OpenError};
 use super::net::Listeners;
 use super::session::{Session, SessionError};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -125,6 +125,7 @@ pub(super) fn start(setup: Setup) -> LinkHandle {
             requested: BTreeMap::new(),
             offered: BTreeMap::new(),
             channels: BTreeMap::new(),
+            unread: Arc::new(Semaphore::new(LINK_BUDGET)),
             stalled: None,
             progress: progress_tx,
             connected: false,
@@ -200,6 +201,8 @@ struct Link {
     requested: BTreeMap<ChannelId, (ChannelName, OpenReply, Instant)>,
     offered: BTreeMap<ChannelId, (ChannelName, Instant)>,
     channels: BTreeMap<ChannelId, ChannelSide>,
+    /// Room for what all readers together have not read.
+    unread: Arc<Semaphore>,
     stalled: Option<Stalled>,
     progress: watch::Sender<Progress>,
     connected: bool,
@@ -229,7 +232,7 @@ impl Link {
                 },
                 // Room in the socket's queue: the pump uses it.
                 _ = reserve(socket) => {}
-                permit = credit(self.stalled.as_ref()) => self.unstall(permit),
+                room = room(self.stalled.as_ref(), &self.unread) => self.unstall(room),
                 () = sleep_until(wake) => {
                     if let Err(why) = self.handle_time() { return why; }
                 }
@@ -421,18 +424,39 @@ impl Link {
                 self.decline(id, &name);
             }
         }
-        if self.stalled.as_ref().is_some_and(|s| s.until <= instant)
-            && let Some(stalled) = self.stalled.take()
-        {
-            self.end(stalled.channel);
-            if let Some(side) = self.channels.remove(&stalled.channel) {
-                side.finish(Inbound::Lost(
-                    io::ErrorKind::TimedOut,
-                    "the channel was not read for too long",
-                ));
-            }
+        if self.stalled.as_ref().is_some_and(|s| s.until <= instant) {
+            self.give_up_a_reader(instant);
         }
         Ok(())
+    }
+
+    /// A reader has made no room for too long: its channel is given up.
+    fn give_up_a_reader(&mut self, now: Instant) {
+        let Some(mut stalled) = self.stalled.take() else {
+            return;
+        };
+        let own = stalled.credit.available_permits() < stalled.data.len();
+        let fullest = self
+            .channels
+            .iter()
+            .min_by_key(|(_, side)| side.read_credit.available_permits())
+            .map(|(id, _)| *id);
+        let lost = match fullest {
+            // The data has room in its channel; it is the others' that fill the connection.
+            Some(fullest) if !own => fullest,
+            _ => stalled.channel,
+        };
+        self.end(lost);
+        if let Some(side) = self.channels.remove(&lost) {
+            side.finish(Inbound::Lost(
+                io::ErrorKind::TimedOut,
+                "the channel was not read for too long",
+            ));
+        }
+        if lost != stalled.channel {
+            stalled.until = now + STALL_TIMEOUT;
+            self.stalled = Some(stalled);
+        }
     }
 
     fn handle_net(&mut self, event: Net) {
@@ -595,9 +619,9 @@ impl Link {
                     return Ok(());
                 };
                 let credit = side.read_credit.clone();
-                match credit.clone().try_acquire_many_owned(len32(&data)) {
-                    Ok(permit) => self.deliver(id, data, permit),
-                    Err(_) => {
+                match Room::take(&credit, &self.unread, len32(&data)) {
+                    Some(room) => self.deliver(id, data, room),
+                    None => {
                         self.stalled = Some(Stalled {
                             channel: id,
                             data,
@@ -641,9 +665,9 @@ impl Link {
         }
     }
 
-    fn deliver(&mut self, id: ChannelId, data: Vec<u8>, permit: OwnedSemaphorePermit) {
+    fn deliver(&mut self, id: ChannelId, data: Vec<u8>, room: Room) {
         let gone = match self.channels.get(&id) {
-            Some(side) => side.inbound.send(Inbound::Data(data, permit)).is_err(),
+            Some(side) => side.inbound.send(Inbound::Data(data, room)).is_err(),
             None => false,
         };
         if gone {
@@ -652,9 +676,9 @@ impl Link {
         }
     }
 
-    fn unstall(&mut self, permit: Option<OwnedSemaphorePermit>) {
-        if let (Some(stalled), Some(permit)) = (self.stalled.take(), permit) {
-            self.deliver(stalled.channel, stalled.data, permit);
+    fn unstall(&mut self, room: Option<Room>) {
+        if let (Some(stalled), Some(room)) = (self.stalled.take(), room) {
+            self.deliver(stalled.channel, stalled.data, room);
         }
     }
 
@@ -817,15 +841,10 @@ async fn reserve(socket: Option<mpsc::Sender<Vec<u8>>>) {
     }
 }
 
-/// Room at the reader that stalls, or never.
-async fn credit(stalled: Option<&Stalled>) -> Option<OwnedSemaphorePermit> {
+/// Room for what has stalled, or never.
+async fn room(stalled: Option<&Stalled>, unread: &Arc<Semaphore>) -> Option<Room> {
     match stalled {
-        Some(s) => s
-            .credit
-            .clone()
-            .acquire_many_owned(len32(&s.data))
-            .await
-            .ok(),
+        Some(s) => Room::wait(s.credit.clone(), unread.clone(), len32(&s.data)).await,
         None => std::future::pending().await,
     }
 }

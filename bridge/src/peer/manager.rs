@@ -51,6 +51,9 @@ pub struct Limits {
     pub incoming: usize,
     /// Connections to one device, in all stages. Two are normal when both sides ask at once.
     pub per_device: usize,
+    /// Connections to all devices of one account together. An account makes as many devices as it
+    /// likes, and each connection takes memory.
+    pub per_account: usize,
     /// Channels of one connection.
     pub channels: usize,
     /// Certificates of strangers that are looked for at a time.
@@ -63,6 +66,7 @@ impl Default for Limits {
             outgoing: 64,
             incoming: 32,
             per_device: 6,
+            per_account: 32,
             channels: 256,
             lookups: 16,
         }
@@ -696,10 +700,15 @@ impl Inner {
         if pending >= self.config.limits.incoming {
             return Err(OpenError::TooMany);
         }
-        let lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
-        let short = DeviceShortId::of_key(&signal.from);
-        let chain = self.certificate(device, Some(short)).await?;
-        drop(lookup);
+        let chain = match self.known(&device) {
+            Some(chain) => chain,
+            None => {
+                // Strangers who flood us with requests keep out other strangers, nobody else.
+                let _lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
+                let short = DeviceShortId::of_key(&signal.from);
+                self.certificate(device, Some(short)).await?
+            }
+        };
         let account = chain.account_id();
         let may = || (self.config.policy)(&account, &device);
         let let_in = tokio::select! {
@@ -726,16 +735,19 @@ impl Inner {
         Ok(())
     }
 
+    /// The chain of a device that was met before, if it is valid still.
+    fn known(&self, device: &DeviceId) -> Option<CertificateChain> {
+        let chain = self.store.get(device)?;
+        chain.check_structure(unix_now()).is_ok().then_some(chain)
+    }
+
     /// The chain of a device, verified.
     async fn certificate(
         &self,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
     ) -> Result<CertificateChain, OpenError> {
-        let now = unix_now();
-        if let Some(chain) = self.store.get(&device)
-            && chain.check_structure(now).is_ok()
-        {
+        if let Some(chain) = self.known(&device) {
             return Ok(chain);
         }
         let chain = self
@@ -744,7 +756,7 @@ impl Inner {
             .await
             .filter(|chain| chain.device_id() == device)
             .ok_or(OpenError::NoCertificate)?;
-        chain.verify(self.config.crypto.as_ref(), now, &[])?;
+        chain.verify(self.config.crypto.as_ref(), unix_now(), &[])?;
         Ok(chain)
     }
 
@@ -804,8 +816,14 @@ impl Inner {
         let (device, account) = (chain.device_id(), chain.account_id());
         let link = {
             let mut table = self.table();
+            let all = table.links.values().flatten();
+            let theirs = all.filter(|e| e.account == account).count();
             let entries = table.links.entry(device).or_default();
-            if entries.len() >= self.config.limits.per_device || self.ended.is_cancelled() {
+            let limits = &self.config.limits;
+            if entries.len() >= limits.per_device
+                || theirs >= limits.per_account
+                || self.ended.is_cancelled()
+            {
                 return Err(OpenError::TooMany);
             }
             let link = link::start(setup);

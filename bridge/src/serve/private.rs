@@ -47,6 +47,9 @@ fn advice(e: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "Check who owns the directory, or choose another with --data-dir."
         }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "A file is where a directory should be: move it away, or choose another with --data-dir."
+        }
         _ => "Check the disk, or choose another directory with --data-dir.",
     }
 }

@@ -46,7 +46,15 @@ impl Index {
                 path: path.into(),
                 db,
             }),
-            Ok(None) | Err(_) => {
+            unusable => {
+                match unusable {
+                    Err(e) if path.exists() => {
+                        tracing::warn!(path = %path.display(), %e, "The message index is damaged. It is made anew from the conversations; nothing is lost.");
+                    }
+                    _ => {
+                        tracing::info!(path = %path.display(), "The message index is of another version, or damaged. It is made anew.");
+                    }
+                }
                 for suffix in ["", "-wal", "-shm"] {
                     let mut file = path.as_os_str().to_owned();
                     file.push(suffix);

@@ -7,9 +7,19 @@ use starling_bridge::account::registry::Accounts;
 use starling_bridge::account::{Account, Context, Options};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};
-use starling_core::api::{Conversation, ConversationState, Event, LocalAccountId, Message};
-use starling_core::id::{AccountId, ConversationId};
+use starling_core::api::{
+    Conversation, ConversationMode, ConversationState, Event, LocalAccountId, Member, MemberRole,
+    Message,
+};
+use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::identity::AccountKeys;
+use starling_core::swarm::commit::{Commit, Draft};
+use starling_core::swarm::message::Message as Swarm;
+use starling_core::swarm::object::{Kind, NewObject, Objects};
+use starling_core::swarm::path::TreePath;
+use starling_core::swarm::tree::Trees;
+use starling_core::swarm::write::Written;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -271,4 +281,85 @@ pub(crate) async fn befriend(alice: &Bridge, bob: &Bridge) -> ConversationId {
         })
         .await;
     id
+}
+
+/// A group whose other members are friends of who made it, and have come in.
+pub(crate) async fn group(
+    admin: &Bridge,
+    mode: ConversationMode,
+    others: &[&Bridge],
+) -> ConversationId {
+    for other in others {
+        let who = other.id();
+        let known = admin.account().contact(who).await;
+        if known.is_err() {
+            befriend(admin, other).await;
+        }
+    }
+    let ids = others.iter().map(|b| b.id()).collect();
+    let made = admin.account().create_group(mode, None, ids).await.unwrap();
+    let id = made.id;
+    for other in others {
+        other
+            .until("an invitation", |a| async move {
+                let all = a.requests().await.unwrap();
+                all.into_iter().find(|r| r.conversation == id)
+            })
+            .await;
+        other.account().accept_request(id).await.unwrap();
+    }
+    let all = |c: &Conversation| {
+        let inside = |m: &&Member| matches!(m.role, MemberRole::Admin | MemberRole::Member);
+        c.members.iter().filter(inside).count() == others.len() + 1
+    };
+    for who in others.iter().chain([&admin]) {
+        who.ready(id, "all members", all).await;
+    }
+    id
+}
+
+/// Writes what no honest program writes, rightly signed, and tells everybody of it.
+pub(crate) async fn forge(
+    who: &Bridge,
+    id: ConversationId,
+    message: Swarm,
+    files: &[(TreePath, Option<&[u8]>)],
+) -> ObjectId {
+    let account = who.account();
+    let conversation = account.conversation(&id).unwrap();
+    let store = conversation.store.clone();
+    let mut objects = Vec::new();
+    let mut edits = BTreeMap::new();
+    for (path, data) in files {
+        let blob = data.map(|d| NewObject::new(Kind::Blob, d.to_vec()));
+        edits.insert(*path, blob.as_ref().map(|b| b.id));
+        objects.extend(blob);
+    }
+    account
+        .write(id, move |repository, writer, now| {
+            let head = repository.head().unwrap();
+            let (_, data) = Objects::object(&*store, &head).unwrap();
+            let before = Commit::parse(&data).unwrap().tree;
+            let (tree, new) = Trees::new(&*store).change(Some(before), &edits).unwrap();
+            objects.extend(new);
+            let draft = Draft {
+                tree,
+                parents: vec![head],
+                name: writer.name,
+                device: writer.device,
+                time: now,
+                message: &message.to_text(),
+            };
+            let commit = draft.sign(writer.key)?;
+            let id = commit.id;
+            objects.push(commit);
+            Ok(Written {
+                commit: id,
+                tree,
+                message,
+                objects,
+            })
+        })
+        .await
+        .unwrap()
 }

@@ -49,6 +49,7 @@ targets! {
     peer_text
     swarm_commit
     swarm_message
+    swarm_public
     swarm_tree
     swarm_vcard
 }

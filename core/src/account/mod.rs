@@ -24,7 +24,8 @@ pub use request::{
 };
 pub use sync::{DeviceSync, MAX_SYNC_LEN, MAX_SYNC_TRUST_REQUESTS, MemberStatus, SyncMessage};
 pub use trust::{
-    MAX_TRUST_PAYLOAD, PendingTrustRequest, Permission, Received, TrustRequest, TrustRequestError,
-    TrustStatus, TrustStore, decode_pending, encode_pending, receive_trust_request,
+    MAX_TRUST_PAYLOAD, Offer, PendingTrustRequest, Permission, Received, TrustRequest,
+    TrustRequestError, TrustStatus, TrustStore, decode_pending, encode_pending,
+    receive_trust_request,
 };
 pub use vcard::{MAX_VCARD_LEN, Photo, VCard, VCardError};

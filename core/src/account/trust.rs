@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// The one service whose requests count.
 const SERVICE: &str = "cx.ring";
 
+/// The key of [`TrustRequest::newest_counts`].
+const NEWEST_COUNTS: &str = "newestCounts";
+
 /// From this many bytes on the profile of a request is left out: the encrypted value has to
 /// fit into 64 KiB (`MAX_TRUST_REQUEST` in the reference: 64000).
 pub const MAX_TRUST_PAYLOAD: usize = 64_000;
@@ -43,6 +46,45 @@ pub struct TrustRequest {
     pub confirm: bool,
     /// When the invitation was first issued, 0 when the sender does not say.
     pub invited_ms: u64,
+    /// The sender's word that it follows [`Offer::wins`] when two people ask each other at once.
+    /// Only Starling knows this key; daemons pass over keys they do not know, and always go over
+    /// to the conversation that a contact offers.
+    pub newest_counts: bool,
+}
+
+/// A conversation of two, as one of the two offered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// Which.
+    pub conversation: ConversationId,
+    /// When, by the clock of who offered it; 0 when unknown.
+    pub offered_ms: u64,
+}
+
+impl Offer {
+    /// Whether this one is used rather than another one between the same two: the newest, and of
+    /// two in the same millisecond the greater id. Both sides know both offers, each with the time
+    /// that its maker wrote into it, and so agree whatever their clocks say.
+    pub fn wins(&self, other: &Self) -> bool {
+        (self.offered_ms, self.conversation) > (other.offered_ms, other.conversation)
+    }
+
+    /// Whether a contact's offer takes the place of the conversation we have with them.
+    ///
+    /// `follows` is [`TrustRequest::newest_counts`]. `joined_ms` says when they came into ours, by
+    /// their clock, if they did. A daemon that is in ours and offers another one afterwards has lost
+    /// ours. One that offers another one before has asked at the same time as we, and goes over to
+    /// ours as soon as it hears of it.
+    pub fn replaces(&self, ours: &Self, follows: bool, joined_ms: Option<u64>) -> bool {
+        if self.conversation == ours.conversation {
+            return false;
+        }
+        if follows {
+            return self.wins(ours);
+        }
+        // Writers of 2023 do not say when; their newer one is to be taken.
+        self.offered_ms == 0 || joined_ms.is_some_and(|at| self.offered_ms > at)
+    }
 }
 
 impl TrustRequest {
@@ -57,6 +99,7 @@ impl TrustRequest {
             },
             confirm: false,
             invited_ms,
+            newest_counts: true,
         }
     }
 
@@ -67,6 +110,7 @@ impl TrustRequest {
             payload: Vec::new(),
             confirm: true,
             invited_ms: 0,
+            newest_counts: false,
         }
     }
 
@@ -93,12 +137,13 @@ impl TrustRequest {
                 .to_vec(),
             confirm: fields::flag(&map, "confirm"),
             invited_ms: fields::number(&map, "invitedMs"),
+            newest_counts: fields::flag(&map, NEWEST_COUNTS),
         })
     }
 
     /// Writes the data of a value.
     pub fn encode(&self) -> Vec<u8> {
-        msgpack::encode(&msgpack::map([
+        let mut map = msgpack::map([
             ("service", Value::from(SERVICE)),
             (
                 "conversationId",
@@ -107,7 +152,13 @@ impl TrustRequest {
             ("payload", Value::Binary(self.payload.clone())),
             ("confirm", Value::from(self.confirm)),
             ("invitedMs", Value::from(self.invited_ms)),
-        ]))
+        ]);
+        if let Value::Map(entries) = &mut map
+            && self.newest_counts
+        {
+            entries.push((Value::from(NEWEST_COUNTS), Value::from(true)));
+        }
+        msgpack::encode(&map)
     }
 }
 

@@ -152,6 +152,16 @@ pub enum Event {
         /// What happened.
         action: MemberAction,
     },
+    /// The open votes of a conversation changed: one was cast, or one was decided.
+    #[serde(rename = "conversation.votes")]
+    ConversationVotes {
+        /// Whose.
+        account: LocalAccountId,
+        /// Which.
+        conversation: ConversationId,
+        /// All that are open now.
+        ballots: Vec<Ballot>,
+    },
     /// A conversation is gone.
     #[serde(rename = "conversation.removed")]
     ConversationRemoved {
@@ -275,6 +285,7 @@ impl Event {
             | Self::ConversationReady { account, .. }
             | Self::ConversationUpdated { account, .. }
             | Self::ConversationMember { account, .. }
+            | Self::ConversationVotes { account, .. }
             | Self::ConversationRemoved { account, .. }
             | Self::ConversationRejected { account, .. }
             | Self::ConversationReordered { account, .. }
@@ -295,6 +306,7 @@ impl Event {
             | Self::ConversationReady { conversation, .. }
             | Self::ConversationUpdated { conversation, .. }
             | Self::ConversationMember { conversation, .. }
+            | Self::ConversationVotes { conversation, .. }
             | Self::ConversationRemoved { conversation, .. }
             | Self::ConversationRejected { conversation, .. }
             | Self::ConversationReordered { conversation, .. }

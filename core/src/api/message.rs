@@ -110,7 +110,7 @@ pub struct Message {
     /// For a call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<CallInfo>,
-    /// For a change of members or a vote.
+    /// For a change of members, or a vote: then the action is what was voted for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberChange>,
     /// How far it got. Kept for one's own messages; empty for those of others.
@@ -119,6 +119,10 @@ pub struct Message {
     /// The bridge checked signature, device, account and rules of this commit. (The page
     /// checks again.)
     pub verified: bool,
+    /// One's own message that the others go on without: it was written after they had banned
+    /// this account and before this bridge knew. Only its author sees it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub unaccepted: bool,
 }
 
 /// An earlier version of a message.
@@ -202,8 +206,11 @@ pub enum MemberAction {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MemberChange {
-    /// Who it is about.
+    /// Who it is about. With a device: whose it is.
     pub id: AccountId,
+    /// The one device it is about; absent where it is about the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
     /// What happened.
     pub action: MemberAction,
 }
@@ -325,6 +332,7 @@ mod tests {
             member: None,
             status,
             verified: true,
+            unaccepted: false,
         };
         let json = serde_json::to_string(&m).unwrap();
         let expected = format!(

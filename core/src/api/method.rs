@@ -123,6 +123,11 @@ methods! {
     ConversationGet "conversation.get" ScopedRead (ConversationParams) -> Conversation, "One conversation.";
     ConversationMembers "conversation.members" ScopedRead (ConversationParams) -> Vec<Member>, "All members of a conversation.";
     ConversationInvite "conversation.invite" Owner (ConversationMemberParams) -> (), "Invites a person.";
+    ConversationBan "conversation.ban" Owner (ConversationBanParams) -> Ballot, "Votes for a ban; carries it out when more than half of the admins have voted for it.";
+    ConversationUnban "conversation.unban" Owner (ConversationBanParams) -> Ballot, "Votes for the end of a ban; carries it out when more than half of the admins have voted for it.";
+    ConversationVotes "conversation.votes" ScopedRead (ConversationParams) -> Vec<Ballot>, "The votes that are not decided.";
+    ConversationJoin "conversation.join" Owner (ConversationJoinParams) -> Conversation, "Asks to come into a public conversation.";
+    ConversationDismissRefusal "conversation.dismissRefusal" Owner (ConversationParams) -> Conversation, "The person has seen that a history was refused.";
     ConversationLeave "conversation.leave" Owner (ConversationParams) -> (), "Leaves a conversation.";
     ConversationUpdate "conversation.update" Owner (ConversationUpdateParams) -> Conversation, "Changes title, description or picture.";
     ConversationGetPreferences "conversation.preferences" ScopedRead (ConversationParams) -> ConversationPreferences, "What the owner chose for a conversation.";
@@ -132,6 +137,10 @@ methods! {
     ExportConversation "conversation.export" Owner (ConversationParams) -> ConversationExport, "The repository as a git bundle.";
 
     MessageSend "message.send" ScopedWrite (MessageSendParams) -> MessageSent, "Commits a message; answers once it is on the disk.";
+    MessageEdit "message.edit" ScopedWrite (MessageEditParams) -> MessageSent, "Other words for a message of one's own.";
+    MessageDelete "message.delete" ScopedWrite (MessageParams) -> (), "Takes the words of a message of one's own away, or its file.";
+    MessageReact "message.react" ScopedWrite (MessageReactParams) -> MessageSent, "Reacts to a message.";
+    MessageUnreact "message.unreact" ScopedWrite (MessageReactParams) -> (), "Takes a reaction of one's own back.";
     MessageMarkDisplayed "message.markDisplayed" ScopedWrite (MessageParams) -> (), "Everything up to this message was read.";
     MessageSetTyping "message.setTyping" ScopedWrite (MessageSetTypingParams) -> (), "Tells members that someone types.";
     GetMessageStatus "message.status" ScopedRead (MessageParams) -> MessageStatusResult, "How far a message got.";
@@ -158,7 +167,7 @@ mod tests {
         for m in METHODS {
             let verb = m.name.split('.').nth(1).unwrap();
             let reads = [
-                "info", "since", "list", "get", "members", "history", "status", "search",
+                "info", "since", "list", "get", "members", "history", "status", "search", "votes",
             ]
             .contains(&verb)
                 || ["conversation.preferences", "conversation.verify"].contains(&m.name);

@@ -250,6 +250,25 @@ params! {
         /// Their Jami ID.
         id: AccountId,
     }
+    /// Who is to be banned, or let back.
+    ConversationBanParams {
+        /// Whose.
+        account: LocalAccountId,
+        /// Which.
+        conversation: ConversationId,
+        /// Their Jami ID.
+        id: AccountId,
+        /// Only this device of theirs; absent means the person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<DeviceId>,
+    }
+    /// A public conversation to come into.
+    ConversationJoinParams {
+        /// Who comes in.
+        account: LocalAccountId,
+        /// The conversation's `address`, as a member gave it.
+        address: String,
+    }
     /// A new profile of a conversation; what is absent stays, what is empty goes.
     ConversationUpdateParams {
         /// Whose.
@@ -363,6 +382,28 @@ params! {
         id: ObjectId,
         /// How far.
         status: MessageStatus,
+    }
+    /// Other words for a message of one's own.
+    MessageEditParams {
+        /// Whose.
+        account: LocalAccountId,
+        /// Where.
+        conversation: ConversationId,
+        /// The message, which is one's own text.
+        id: ObjectId,
+        /// The words from now on.
+        body: String,
+    }
+    /// A reaction to a message.
+    MessageReactParams {
+        /// Whose.
+        account: LocalAccountId,
+        /// Where.
+        conversation: ConversationId,
+        /// The message.
+        id: ObjectId,
+        /// The emoji: at most 64 bytes.
+        emoji: String,
     }
     /// Someone types, or stopped.
     MessageSetTypingParams {

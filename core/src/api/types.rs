@@ -335,6 +335,90 @@ pub struct Conversation {
     /// What the owner chose for this conversation.
     #[serde(default)]
     pub preferences: ConversationPreferences,
+    /// What one is in it oneself; absent until it is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_role: Option<MemberRole>,
+    /// Nothing can be written here (any more), and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<ReadOnly>,
+    /// What others in this conversation let in and this bridge refuses. There until the person
+    /// dismisses it (`conversation.dismissRefusal`) or that history is taken after all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<RefusedHistory>,
+    /// Of a public conversation: what others give to `conversation.join`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// Why nothing can be written in a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum ReadOnly {
+    /// The admins banned this account, or this device of it.
+    Banned,
+    /// This account has left, here or on another device.
+    Left,
+    /// There is no copy: everything that was offered breaks the rules. Others who may have an
+    /// honest copy are still asked.
+    Refused,
+    /// A reason of a newer bridge.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A history that was offered and refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedHistory {
+    /// The rule's name, for example `InviteByNonAdmin`.
+    pub rule: String,
+    /// What it means, in English.
+    pub detail: String,
+    /// The device that offered it: it has taken it in.
+    pub from: DeviceId,
+    /// Whose commit is at fault, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountId>,
+    /// The commit at fault, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<ObjectId>,
+    /// When it was refused first.
+    pub at: Millis,
+}
+
+/// What admins vote for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum BallotAction {
+    /// Away with them.
+    Ban,
+    /// Let them back.
+    Unban,
+}
+
+/// A vote of the admins, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Ballot {
+    /// Whom it is about. With a device: whose it is.
+    pub target: AccountId,
+    /// The one device it is about; absent where it is about the person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// What is voted for.
+    pub action: BallotAction,
+    /// The admins who have voted for it. (Nobody can vote against it.)
+    pub voters: Vec<AccountId>,
+    /// How many admins there are.
+    pub admins: u32,
+    /// How many votes decide: more than half of the admins.
+    pub needed: u32,
+    /// It has been carried out.
+    pub decided: bool,
 }
 
 /// What an owner chose for a conversation. Never seen by others.

@@ -26,6 +26,9 @@ const BAND_DATA: usize = MAX_DATA - 1;
 /// Haves in one request that we listen to. git gives up after 256 that are
 /// not ours; a history of many known ones is passed over by the answers.
 const MAX_HAVE_LINES: u32 = 1 << 16;
+/// Haves of ours that are remembered: git tells the newest first, and what lies below is found from
+/// there. A peer with many channels must not make us remember the whole history for each.
+const MAX_COMMON: usize = 1024;
 /// Wants in one request: we advertise one branch, twice.
 const MAX_WANT_LINES: u32 = 64;
 /// Input that may wait while a pack goes out.
@@ -362,7 +365,9 @@ impl State {
                 }
                 let first = last.is_none();
                 *last = Some(id);
-                common.insert(id);
+                if common.len() < MAX_COMMON {
+                    common.insert(id);
+                }
                 Ok(match (*multi_ack, first) {
                     (true, _) => vec![ack(id, " continue")],
                     (false, true) => vec![ack(id, "")],

@@ -418,12 +418,14 @@ impl Entry {
             member: member.and_then(|action| {
                 Some(api::MemberChange {
                     id: field("uri")?.parse().ok()?,
+                    device: None,
                     action,
                 })
             }),
             kind,
             status: api::MessageStatus::default(),
             verified: true,
+            unaccepted: false,
         }
     }
 }

@@ -103,7 +103,7 @@ impl<'a> Judge<'a> {
         }
         let commit = self.commit(self.conversation.into())?;
         let Message::Initial { mode, invited, .. } =
-            Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?
+            Message::parse(&commit.message).map_err(Misbehaviour::from)?
         else {
             return Err(Misbehaviour::RootIsNotInitial);
         };

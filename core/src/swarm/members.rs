@@ -111,18 +111,6 @@ pub fn devices(
         .collect())
 }
 
-/// The devices that were shut out, whatever became of their accounts.
-pub fn banned_devices(
-    trees: &mut Trees<'_>,
-    tree: ObjectId,
-) -> Result<BTreeSet<DeviceId>, TreeFault> {
-    Ok(trees
-        .list(tree, &["banned", "devices"])?
-        .into_iter()
-        .filter_map(|(name, _)| name.strip_suffix(".crt").unwrap_or(&name).parse().ok())
-        .collect())
-}
-
 /// The votes that are open in a tree: direction, target, voter.
 pub fn votes(
     trees: &mut Trees<'_>,

@@ -31,6 +31,9 @@ pub enum Misbehaviour {
     /// The message cannot be read or has no type.
     #[error("{0}")]
     MalformedMessage(BadMessage),
+    /// A first commit with a mode that nobody here knows.
+    #[error("it is of a kind ({0}) that this program does not know")]
+    UnknownMode(String),
     /// A first commit that is not this conversation's.
     #[error("it begins another conversation")]
     ForeignRoot,
@@ -60,6 +63,9 @@ pub enum Misbehaviour {
     /// The device's account is neither member nor admin.
     #[error("its author is not a member")]
     NotAMember,
+    /// Its device was banned before; the rest of the account was not.
+    #[error("its device is banned")]
+    BannedDevice,
     /// A certificate was no longer valid when the commit was made.
     #[error("the certificate {0} had expired")]
     CertificateExpired(TreePath),
@@ -167,6 +173,9 @@ pub enum Misbehaviour {
     /// Leaving adds or changes a file.
     #[error("it leaves and writes {0}")]
     RemoveWrites(TreePath),
+    /// Leaving takes the account's certificate away.
+    #[error("it says that its author leaves, and they stay")]
+    RemoveWithoutEffect,
     /// A device of somebody else is removed.
     #[error("it removes the device {0}, which is somebody else's")]
     ForeignDevice(DeviceId),
@@ -230,6 +239,15 @@ impl Misbehaviour {
         text.chars()
             .take_while(char::is_ascii_alphanumeric)
             .collect()
+    }
+}
+
+impl From<BadMessage> for Misbehaviour {
+    fn from(bad: BadMessage) -> Self {
+        match bad {
+            BadMessage::UnknownMode(mode) => Misbehaviour::UnknownMode(mode),
+            other => Misbehaviour::MalformedMessage(other),
+        }
     }
 }
 

@@ -93,6 +93,9 @@ impl Judge<'_> {
         message: &Message,
     ) -> Result<Arc<Author>> {
         let device = case.commit.device;
+        if self.has(case.before, TreePath::Banned(Target::Device(device)))? {
+            return Err(Misbehaviour::BannedDevice);
+        }
         match message {
             Message::Member {
                 action: Action::Join,
@@ -257,10 +260,9 @@ impl Judge<'_> {
             Some(EMPTY_BLOB) => {}
             Some(_) => return Err(Misbehaviour::InvitedFileNotEmpty),
         }
-        if self.has(
-            case.before,
-            TreePath::Banned(Target::Account(Standing::Member, uri)),
-        )? {
+        // The reference looks at banned members only, though none of its writers invites a banned
+        // admin or somebody whose invitation was banned.
+        if super::merge::is_banned(&mut self.trees, case.before, uri)? {
             return Err(Misbehaviour::AddBanned);
         }
         Ok(())
@@ -271,7 +273,7 @@ impl Judge<'_> {
         let (invited, member) = (TreePath::invited(uri), TreePath::member(uri));
         let wanted = [invited, member, TreePath::device(device)];
         case.only(|c| wanted.contains(&c.path))?;
-        if self.has(case.before, member)? {
+        if self.has(case.before, member)? || self.has(case.before, TreePath::admin(uri))? {
             return Err(Misbehaviour::JoinTwice);
         }
         if !self.has(case.before, invited)? {
@@ -310,6 +312,11 @@ impl Judge<'_> {
                     return Err(Misbehaviour::RemoveWrites(change.path));
                 }
                 _ => return Err(Misbehaviour::UnexpectedFile(change.path)),
+            }
+        }
+        for path in [TreePath::admin(uri), TreePath::member(uri)] {
+            if self.has(case.after(), path)? {
+                return Err(Misbehaviour::RemoveWithoutEffect);
             }
         }
         Ok(())
@@ -424,7 +431,11 @@ impl Judge<'_> {
                 TreePath::Live(target) if is_target(&target) => {
                     let fits = match direction {
                         Direction::Ban => change.new.is_none(),
-                        Direction::Unban => change.old.is_none(),
+                        // Back to where they were banned from: not higher up.
+                        Direction::Unban => {
+                            let banned = case.change(TreePath::Banned(target));
+                            change.old.is_none() && banned.is_some_and(|c| c.new.is_none())
+                        }
                     };
                     if !fits {
                         return Err(Misbehaviour::BanChangesContent(change.path));
@@ -497,6 +508,9 @@ impl Judge<'_> {
         bases: &[ObjectId],
     ) -> Result<Arc<Author>> {
         let author = self.author(commit.tree, commit.device)?;
+        if self.has(commit.tree, TreePath::Banned(Target::Device(commit.device)))? {
+            return Err(Misbehaviour::BannedDevice);
+        }
         if !super::message::is_merge(&commit.message) {
             return Err(Misbehaviour::MergeWithMessage);
         }

@@ -32,6 +32,10 @@ const WALK_STEPS_PER_COMMIT: u64 = 200;
 /// signatures, few enough to stay within some megabytes.
 pub const BATCH: usize = 2_048;
 
+/// Bytes of commits after which a batch is full, however few they are: a commit may have megabytes,
+/// and is held more than once while it is checked. Our choice.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// A commit whose structure is in order.
 #[derive(Debug, Clone)]
 pub struct Accepted {
@@ -204,15 +208,19 @@ impl<'a> Validation<'a> {
         &self.commits
     }
 
-    /// Judges the structure of the next `max` commits. `None` when all are done.
+    /// Judges the structure of the next `max` commits, or fewer if they are large. `None` when all
+    /// are done.
     pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, Fault> {
         let mut batch = Batch::default();
-        while batch.commits.len() < max.max(1) {
+        let mut bytes = 0usize;
+        while batch.commits.len() < max.max(1) && bytes < BATCH_BYTES {
             let Some(id) = self.commits.get(self.at).copied() else {
                 break;
             };
             self.at = self.at.saturating_add(1);
             self.judge_commit(id, &mut batch)?;
+            let signed = batch.checks.last().map_or(0, |c| c.message.len());
+            bytes = bytes.saturating_add(signed);
         }
         Ok(if batch.commits.is_empty() {
             None
@@ -306,14 +314,12 @@ impl<'a> Validation<'a> {
                 if id != ObjectId::from(judge.conversation) {
                     return Err(Misbehaviour::ForeignRoot);
                 }
-                let message =
-                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let message = Message::parse(&commit.message).map_err(Misbehaviour::from)?;
                 let author = judge.judge_root(commit, &message)?;
                 (message, author, commit.time)
             }
             [parent] => {
-                let message =
-                    Message::parse(&commit.message).map_err(Misbehaviour::MalformedMessage)?;
+                let message = Message::parse(&commit.message).map_err(Misbehaviour::from)?;
                 let parent = judge.walker.step(*parent)?;
                 let (before, parent_time) = (parent.tree, parent.node.time);
                 let changes = judge.trees.diff(Some(before), Some(commit.tree))?;

@@ -15,7 +15,7 @@ use super::tree::TreeFault;
 use crate::crypto::{CryptoError, PrivateKey};
 use crate::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use crate::identity::CertificateChain;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Who writes.
 #[derive(Clone)]
@@ -82,6 +82,9 @@ pub enum WriteError {
     /// We are not a member (any more).
     #[error("you are not a member of this conversation")]
     NotAMember,
+    /// This device is banned, though the account is not.
+    #[error("this device is banned from the conversation; another one of yours may write")]
+    DeviceBanned,
     /// We have not been invited.
     #[error("you have not been invited to this conversation")]
     NotInvited,
@@ -98,7 +101,7 @@ pub enum WriteError {
     #[error("this person has been invited already")]
     AlreadyInvited,
     /// The person is banned.
-    #[error("this person is banned from the conversation")]
+    #[error("this person is banned from the conversation; its admins can end that")]
     Banned,
     /// The person is not there, or not banned where a ban should end.
     #[error("this person is not in the conversation")]
@@ -159,7 +162,7 @@ pub fn time_after(now_unix: u64, parent: Option<i64>) -> u64 {
         .map_or(now_unix, |time| time.max(now_unix))
 }
 
-type Edits = BTreeMap<TreePath, Option<ObjectId>>;
+pub(super) type Edits = BTreeMap<TreePath, Option<ObjectId>>;
 
 /// The first commit of a new conversation; its id is the conversation's. Two made by one
 /// device in one second with the same `invited` are the same: retry with a later time when it exists.
@@ -196,7 +199,7 @@ pub fn initial(
     )
 }
 
-fn blob(objects: &mut Vec<NewObject>, data: &[u8]) -> ObjectId {
+pub(super) fn blob(objects: &mut Vec<NewObject>, data: &[u8]) -> ObjectId {
     let object = NewObject::new(Kind::Blob, data.to_vec());
     let id = object.id;
     objects.push(object);
@@ -219,7 +222,7 @@ pub enum Merged {
 
 /// A conversation at a head, to write on.
 pub struct Repository<'a> {
-    judge: Judge<'a>,
+    pub(super) judge: Judge<'a>,
     head: Option<(ObjectId, Commit)>,
 }
 
@@ -238,7 +241,7 @@ impl<'a> Repository<'a> {
         })
     }
 
-    fn tree(&self) -> Result<ObjectId, WriteError> {
+    pub(super) fn tree(&self) -> Result<ObjectId, WriteError> {
         self.head
             .as_ref()
             .map(|(_, c)| c.tree)
@@ -291,12 +294,6 @@ impl<'a> Repository<'a> {
             }
         }
         Ok(out)
-    }
-
-    /// The devices that were shut out.
-    pub fn banned_devices(&mut self) -> Result<BTreeSet<DeviceId>, WriteError> {
-        let tree = self.tree()?;
-        Ok(members::banned_devices(&mut self.judge.trees, tree)?)
     }
 
     /// The open votes.
@@ -355,7 +352,7 @@ impl<'a> Repository<'a> {
         })
     }
 
-    fn on_head(
+    pub(super) fn on_head(
         &mut self,
         writer: &Writer<'_>,
         message: Message,
@@ -369,7 +366,7 @@ impl<'a> Repository<'a> {
 
     /// What our own commit brings along: the device's certificate with its first commit,
     /// renewed certificates where the old ones have run out.
-    fn own_certificates(
+    pub(super) fn own_certificates(
         &mut self,
         writer: &Writer<'_>,
         now_unix: u64,
@@ -408,6 +405,10 @@ impl<'a> Repository<'a> {
     /// Our standing, which must be member or admin.
     fn standing(&mut self, writer: &Writer<'_>) -> Result<Standing, WriteError> {
         let tree = self.tree()?;
+        let banned = TreePath::Banned(Target::Device(writer.device));
+        if self.judge.has(tree, banned)? {
+            return Err(WriteError::DeviceBanned);
+        }
         for (standing, path) in [
             (Standing::Admin, TreePath::admin(writer.account)),
             (Standing::Member, TreePath::member(writer.account)),
@@ -419,7 +420,7 @@ impl<'a> Repository<'a> {
         Err(WriteError::NotAMember)
     }
 
-    fn admin(&mut self, writer: &Writer<'_>) -> Result<(), WriteError> {
+    pub(super) fn admin(&mut self, writer: &Writer<'_>) -> Result<(), WriteError> {
         match self.standing(writer)? {
             Standing::Admin => Ok(()),
             _ => Err(WriteError::NotAnAdmin),
@@ -523,8 +524,10 @@ impl<'a> Repository<'a> {
             TreePath::invited(writer.account),
             TreePath::member(writer.account),
         );
-        if self.standing(writer).is_ok() {
-            return Err(WriteError::AlreadyMember);
+        match self.standing(writer) {
+            Ok(_) => return Err(WriteError::AlreadyMember),
+            Err(WriteError::NotAMember) => {}
+            Err(why) => return Err(why),
         }
         if !self.judge.has(tree, invited)? {
             return Err(WriteError::NotInvited);
@@ -557,6 +560,11 @@ impl<'a> Repository<'a> {
             TreePath::Live(Target::Account(standing, writer.account)),
             None,
         )]);
+        // Two who invited us at once may have left one of the files behind.
+        let invited = TreePath::invited(writer.account);
+        if self.judge.has(tree, invited)? {
+            edits.insert(invited, None);
+        }
         for (device, account) in self.devices()? {
             if account == writer.account {
                 edits.insert(TreePath::device(device), None);
@@ -567,105 +575,6 @@ impl<'a> Repository<'a> {
             Message::member(Action::Remove, writer.account),
             edits,
             Vec::new(),
-            now_unix,
-        )
-    }
-
-    /// Where the target of a vote is kept: for a ban among the living, to end it among the banned.
-    fn find(&mut self, direction: Direction, who: AccountId) -> Result<Target, WriteError> {
-        let tree = self.tree()?;
-        for standing in [Standing::Member, Standing::Admin, Standing::Invited] {
-            let target = Target::Account(standing, who);
-            let path = match direction {
-                Direction::Ban => TreePath::Live(target),
-                Direction::Unban => TreePath::Banned(target),
-            };
-            if self.judge.has(tree, path)? {
-                return Ok(target);
-            }
-        }
-        Err(WriteError::NotThere)
-    }
-
-    /// Votes for a ban or for its end.
-    pub fn vote(
-        &mut self,
-        writer: &Writer<'_>,
-        direction: Direction,
-        who: AccountId,
-        now_unix: u64,
-    ) -> Result<Written, WriteError> {
-        self.admin(writer)?;
-        if who == writer.account {
-            return Err(WriteError::Oneself);
-        }
-        let target = self.find(direction, who)?;
-        let path = TreePath::Vote(direction, target, writer.account);
-        if self.judge.has(self.tree()?, path)? {
-            return Err(WriteError::AlreadyVoted);
-        }
-        let (mut edits, mut objects) = (Edits::new(), Vec::new());
-        self.own_certificates(writer, now_unix, &mut edits, &mut objects, false)?;
-        edits.insert(path, Some(blob(&mut objects, b"")));
-        self.on_head(
-            writer,
-            Message::Vote { uri: target.id() },
-            edits,
-            objects,
-            now_unix,
-        )
-    }
-
-    /// Carries out a ban, or its end, that has its majority.
-    pub fn resolve(
-        &mut self,
-        writer: &Writer<'_>,
-        direction: Direction,
-        who: AccountId,
-        now_unix: u64,
-    ) -> Result<Written, WriteError> {
-        self.admin(writer)?;
-        let tree = self.tree()?;
-        let target = self.find(direction, who)?;
-        let admins = self.judge.admins(tree)?;
-        let mut edits = Edits::new();
-        let mut voters = BTreeSet::new();
-        for (d, t, voter) in self.votes()? {
-            if d == direction && t == target {
-                edits.insert(TreePath::Vote(d, t, voter), None);
-                voters.insert(voter);
-            }
-        }
-        let votes = voters.intersection(&admins).count();
-        if votes.saturating_mul(2) <= admins.len() {
-            return Err(WriteError::NoMajority {
-                votes,
-                admins: admins.len(),
-            });
-        }
-        let (live, banned) = (TreePath::Live(target), TreePath::Banned(target));
-        let (from, to) = match direction {
-            Direction::Ban => (live, banned),
-            Direction::Unban => (banned, live),
-        };
-        let file = self
-            .judge
-            .trees
-            .lookup(tree, &from)?
-            .ok_or(WriteError::NotThere)?;
-        edits.insert(from, None);
-        edits.insert(to, Some(file));
-        let mut objects = Vec::new();
-        self.own_certificates(writer, now_unix, &mut edits, &mut objects, false)?;
-        let action = match direction {
-            Direction::Ban => Action::Ban,
-            Direction::Unban => Action::Unban,
-        };
-        self.on_head(
-            writer,
-            Message::member(action, who),
-            edits,
-            objects,
             now_unix,
         )
     }
@@ -732,9 +641,13 @@ impl<'a> Repository<'a> {
         let mut all = objects;
         // The merged tree must still have us, or nobody would take the commit.
         let reader = super::object::Overlay(NewObjects(&all), self.judge.trees.objects());
-        Judge::new(&reader, self.judge.conversation)
+        let mut judge = Judge::new(&reader, self.judge.conversation);
+        judge
             .author(tree, writer.device)
             .map_err(|_| WriteError::NotAMember)?;
+        if judge.has(tree, TreePath::Banned(Target::Device(writer.device)))? {
+            return Err(WriteError::NotAMember);
+        }
         let commit = draft.sign(writer.key)?;
         let id = commit.id;
         all.push(commit);

@@ -18,10 +18,12 @@ use starling_core::swarm::object::{Kind, MemoryObjects};
 use starling_core::swarm::write::Writer;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub fn data(name: &str) -> Vec<u8> {
+    // From the crate beside this one as well.
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data/swarm")
+        .join("../core/tests/data/swarm")
         .join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -83,14 +85,16 @@ pub fn sample(name: &str) -> Sample {
 pub struct Device {
     pub name: String,
     pub chain: CertificateChain,
-    pub key: Box<dyn PrivateKey>,
+    pub key: Arc<dyn PrivateKey>,
 }
 
 impl Device {
     /// Those of the samples: alice, bob, carol, ann, ben, cat; dave is alice's second, dan ann's second.
     pub fn load(name: &str) -> Self {
         let chain = CertificateChain::from_pem(&data(&format!("keys/{name}-chain.pem"))).unwrap();
-        let key = private_key_from_pem(&AwsLc, &data(&format!("keys/{name}-device.key"))).unwrap();
+        let key = private_key_from_pem(&AwsLc, &data(&format!("keys/{name}-device.key")))
+            .unwrap()
+            .into();
         let mut shown = name.to_owned();
         shown[..1].make_ascii_uppercase();
         Self {
@@ -140,7 +144,17 @@ pub const DAY: u64 = 1_800_000_000;
 impl Room {
     /// A new conversation.
     pub fn create(creator: &Device, mode: ConversationMode, invited: Option<AccountId>) -> Self {
-        let first = initial(&creator.writer(), mode, invited, DAY).unwrap();
+        Self::create_at(creator, mode, invited, DAY)
+    }
+
+    /// A new conversation, made at that time.
+    pub fn create_at(
+        creator: &Device,
+        mode: ConversationMode,
+        invited: Option<AccountId>,
+        at: u64,
+    ) -> Self {
+        let first = initial(&creator.writer(), mode, invited, at).unwrap();
         let mut objects = MemoryObjects::new();
         let id = first.commit;
         objects.extend(first.objects);
@@ -148,13 +162,18 @@ impl Room {
             objects,
             conversation: id.into(),
             head: id,
-            now: DAY + 1,
+            now: at + 1,
         }
     }
 
     /// A group with these members; the first one made it.
     pub fn group(people: &[&Device]) -> Self {
-        let mut room = Self::create(people[0], ConversationMode::InvitesOnly, None);
+        Self::group_at(people, DAY)
+    }
+
+    /// The same, made at that time.
+    pub fn group_at(people: &[&Device], at: u64) -> Self {
+        let mut room = Self::create_at(people[0], ConversationMode::InvitesOnly, None, at);
         for who in &people[1..] {
             room.invite(people[0], who);
         }
@@ -255,6 +274,31 @@ impl Room {
         let (tree, new) = Trees::new(&self.objects).change(tree, &edits).unwrap();
         self.objects.extend(new);
         tree
+    }
+
+    /// Makes a member an admin. No commit does that by the rules, so what comes after it is
+    /// validated from here on: see [`Self::valid_since`].
+    pub fn with_admin(&mut self, by: &Device, who: &Device) -> ObjectId {
+        let pem = who.writer().account_pem;
+        self.forge(
+            by,
+            r#"{"type":"application/x-promotion"}"#,
+            &[
+                (TreePath::member(who.account()), None),
+                (TreePath::admin(who.account()), Some(&pem)),
+            ],
+        )
+    }
+
+    /// Validates what came after a commit.
+    pub fn valid_since(&self, have: ObjectId) -> Result<Verdict, Fault> {
+        validate(
+            &AwsLc,
+            &self.objects,
+            self.conversation,
+            Some(have),
+            self.head,
+        )
     }
 
     /// Whatever a device wants to write, rightly signed; the head moves there.

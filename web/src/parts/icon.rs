@@ -29,6 +29,19 @@ pub(crate) enum Icon {
     ShieldOff,
     Down,
     Reply,
+    Smile,
+    More,
+    Edit,
+    Delete,
+    Camera,
+    Ban,
+    Undo,
+    Key,
+    Chat,
+    Leave,
+    Lock,
+    Vote,
+    Check,
 }
 
 impl Icon {
@@ -66,6 +79,25 @@ impl Icon {
             }
             Self::Down => "M6 9l6 6 6-6",
             Self::Reply => "M10 6l-6 6 6 6M4 12h9c4 0 7 2.5 7 7",
+            Self::Smile => {
+                "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM8.5 14.5c1.700 2.300 5.300 2.300 7 0M9 9.5v.1M15 9.5v.1"
+            }
+            Self::More => {
+                "M5 12a.7.7 0 1 0 1.4 0 .7.7 0 1 0-1.4 0zM11.300 12a.7.7 0 1 0 1.4 0 .7.7 0 1 0-1.4 0zM17.600 12a.7.7 0 1 0 1.4 0 .7.7 0 1 0-1.4 0z"
+            }
+            Self::Edit => "M4 20l1-4.5L16 4.5l3.5 3.5L8.5 19zM14 6.5l3.5 3.5",
+            Self::Delete => "M5 7h14M10 7V4.5h4V7M7 7l.8 12.5h8.400L17 7M10.5 10.5v6M13.5 10.5v6",
+            Self::Camera => {
+                "M4 8h3.5l1.5-2.5h6L16.5 8H20v11H4zM12 10.5a3 3 0 1 0 0 6 3 3 0 0 0 0-6z"
+            }
+            Self::Ban => "M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17zM6 6l12 12",
+            Self::Undo => "M8 5L4 9l4 4M4 9h9.5a5.5 5.5 0 0 1 0 11H9",
+            Self::Key => "M8 11a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM11 12l8-8M16 7l3 3M13.5 9.5l2 2",
+            Self::Chat => "M4 5h16v11H11l-4.5 4v-4H4z",
+            Self::Leave => "M14 4H5v16h9M10 12h10M16.5 8.5L20 12l-3.5 3.5",
+            Self::Lock => "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
+            Self::Vote => "M5 10.5h14V20H5zM9 14.5l2 2 4-4M8.5 7.5L12 4l3.5 3.5",
+            Self::Check => "M5 12.5l4.5 4.5L19 7.5",
         }
     }
 }

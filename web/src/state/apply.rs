@@ -62,11 +62,10 @@ impl State {
                     known.avatar = avatar;
                 }
             }),
-            Event::BridgeNotice { level, text, .. } => self.notices.update(|all| {
-                all.retain(|n| n.text != text);
-                all.push(Notice { level, text });
-                let excess = all.len().saturating_sub(3);
-                all.drain(..excess);
+            Event::BridgeNotice { level, text, .. } => self.notify(Notice {
+                level,
+                text,
+                undo: None,
             }),
             _ if elsewhere => {}
             Event::ContactUpdated {
@@ -118,6 +117,13 @@ impl State {
                     });
                 }
             }
+            Event::ConversationVotes {
+                conversation,
+                ballots,
+                ..
+            } => self
+                .ballots
+                .update(|all| drop(all.insert(conversation, ballots))),
             Event::ConversationRemoved { conversation, .. } => {
                 self.conversations
                     .update(|all| drop(all.remove(&conversation)));
@@ -128,26 +134,25 @@ impl State {
                 }
             }
             Event::ConversationRejected {
-                conversation,
-                rule,
-                detail,
-                ..
+                conversation, rule, ..
             } => {
+                // An open conversation says so itself.
+                if self.place.get_untracked().conversation() == Some(conversation) {
+                    return;
+                }
                 let title = untrack(|| self.conversation(&conversation))
                     .map(|c| untrack(|| c.with(|c| self.title_of(c))));
                 let values = [
                     ("title", title.unwrap_or_default()),
-                    ("rule", rule),
-                    ("detail", detail),
+                    ("why", crate::say::t(crate::rule::words(&rule))),
                 ];
                 let values: Vec<(&str, &str)> =
                     values.iter().map(|(k, v)| (*k, v.as_str())).collect();
                 let text = crate::say::tf("notice/rejected", &values);
-                self.notices.update(|all| {
-                    all.push(Notice {
-                        level: starling_core::api::NoticeLevel::Warning,
-                        text,
-                    })
+                self.notify(Notice {
+                    level: starling_core::api::NoticeLevel::Warning,
+                    text,
+                    undo: None,
                 });
             }
             Event::ConversationReordered { conversation, .. } => {

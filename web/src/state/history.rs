@@ -14,6 +14,19 @@ use wasm_bindgen_futures::spawn_local;
 /// How many messages are read at once.
 const PAGE: u32 = 50;
 
+/// How many pages are read at most to find a message that is far back.
+const PAGES_BACK: usize = 200;
+
+/// What is kept of a message on its way, so that a reload does not lose it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Kept {
+    body: String,
+    reply_to: Option<ObjectId>,
+    at: i64,
+    /// The bridge was asked already: it may have it.
+    asked: bool,
+}
+
 /// How far a message is that is not in the history yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum PendingState {
@@ -84,6 +97,7 @@ impl State {
             unread_after: ArcRwSignal::new(None),
             next_key: ArcStoredValue::new(1),
         };
+        history.recall();
         self.histories
             .update_value(|all| drop(all.insert(conversation, history.clone())));
         let (state, reader) = (*self, history.clone());
@@ -121,6 +135,91 @@ impl History {
         });
         self.begun.set(true);
         self.drop_arrived(state);
+        self.send_waiting(state);
+    }
+
+    /// Reads back until a message is there. False if it is not found.
+    pub(crate) async fn reach(&self, state: State, id: ObjectId) -> bool {
+        let there = || {
+            self.entries
+                .with_untracked(|entries| entries.iter().any(|(e, _)| *e == id))
+        };
+        if !self.begun.get_untracked() {
+            self.read_newest(state).await;
+        }
+        for _ in 0..PAGES_BACK {
+            if there() || !self.more.get_untracked() {
+                break;
+            }
+            while self.reading.get_untracked() {
+                crate::browser::sleep_ms(20).await;
+            }
+            let before = self.entries.with_untracked(Vec::len);
+            self.read_earlier(state).await;
+            if self.entries.with_untracked(Vec::len) == before && !there() {
+                break;
+            }
+        }
+        there()
+    }
+
+    /// The last text of one's own that can be edited.
+    pub(crate) fn last_own(&self, state: State) -> Option<ObjectId> {
+        let me = untrack(|| state.me());
+        self.entries.with_untracked(|entries| {
+            entries
+                .iter()
+                .rev()
+                .find(|(_, signal)| signal.with_untracked(|m| super::can_edit(m, me)))
+                .map(|(id, _)| *id)
+        })
+    }
+
+    /// Keeps what is on its way where a reload finds it.
+    fn keep(&self) {
+        let kept: Vec<Kept> = self.pending.with_untracked(|all| {
+            let going = all
+                .iter()
+                .filter(|p| !matches!(p.state, PendingState::Saved(_)));
+            going
+                .map(|p| Kept {
+                    body: p.body.clone(),
+                    reply_to: p.reply_to,
+                    at: p.at,
+                    asked: p.state != PendingState::Waiting,
+                })
+                .collect()
+        });
+        let json = match kept.is_empty() {
+            true => String::new(),
+            false => serde_json::to_string(&kept).unwrap_or_default(),
+        };
+        crate::browser::keep(&format!("outbox-{}", self.conversation), &json);
+    }
+
+    /// Takes up what was on its way before the page was loaded.
+    fn recall(&self) {
+        let kept: Vec<Kept> = crate::browser::recall(&format!("outbox-{}", self.conversation))
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default();
+        for kept in kept {
+            let key = self.next_key.get_value();
+            self.next_key.set_value(key + 1);
+            // The bridge may have it: then it is in the history, and this one goes by itself.
+            let state = match kept.asked {
+                true => PendingState::Failed(ApiError::new(ErrorCode::Offline, "")),
+                false => PendingState::Waiting,
+            };
+            self.pending.update(|all| {
+                all.push(Pending {
+                    key,
+                    body: kept.body,
+                    reply_to: kept.reply_to,
+                    at: kept.at,
+                    state,
+                })
+            });
+        }
     }
 
     /// Reads the page before the earliest that is there.
@@ -146,10 +245,17 @@ impl History {
 
     async fn read(&self, state: State, before: Option<ObjectId>) -> Option<(Vec<Message>, bool)> {
         let account = state.account_id.get_untracked()?;
-        // Accepted, but nobody with the history was reached yet: there is nothing to read, and an event tells when.
+        // Accepted, but nobody with the history was reached yet, or all that was offered was refused: there is nothing
+        // to read, and an event tells when.
         let conversation = untrack(|| state.conversation(&self.conversation));
-        if conversation.is_some_and(|c| c.with_untracked(|c| c.state == ConversationState::Syncing))
-        {
+        if conversation.is_some_and(|c| {
+            c.with_untracked(|c| {
+                matches!(
+                    c.state,
+                    ConversationState::Syncing | ConversationState::Refused
+                )
+            })
+        }) {
             return None;
         }
         self.reading.set(true);
@@ -236,6 +342,7 @@ impl History {
                 _ => true,
             });
         });
+        self.keep();
     }
 
     /// Sends words.
@@ -250,6 +357,7 @@ impl History {
             state: PendingState::Waiting,
         };
         self.pending.update(|all| all.push(pending));
+        self.keep();
         self.send_waiting(state);
     }
 
@@ -262,6 +370,7 @@ impl History {
     /// Gives up what did not go.
     pub(crate) fn discard(&self, key: u64) {
         self.pending.update(|all| all.retain(|p| p.key != key));
+        self.keep();
     }
 
     fn mark(&self, key: u64, to: PendingState) {
@@ -270,6 +379,7 @@ impl History {
                 pending.state = to;
             }
         });
+        self.keep();
     }
 
     /// Sends what waits, one after the other, so that it stays in order.

@@ -1,10 +1,12 @@
 //! What the page knows: stores that events change piece by piece.
 
+mod act;
 mod apply;
 mod history;
 mod names;
 mod place;
 
+pub(crate) use act::{can_delete, can_edit};
 pub(crate) use history::{History, Pending, PendingState};
 pub(crate) use place::Place;
 
@@ -17,10 +19,10 @@ use starling_core::api::method::{
     AccountList, ContactList, ConversationGet, ConversationList, LinkList, RequestList,
 };
 use starling_core::api::{
-    Account, AccountParams, ApiError, Contact, Conversation, ConversationParams, Event, LinkState,
-    LocalAccountId, NoticeLevel, Request,
+    Account, AccountParams, ApiError, Ballot, BallotAction, Contact, Conversation,
+    ConversationParams, Event, LinkState, LocalAccountId, NoticeLevel, Request,
 };
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,6 +36,28 @@ pub(crate) struct Notice {
     pub(crate) level: NoticeLevel,
     /// In the bridge's words.
     pub(crate) text: String,
+    /// What can be taken back.
+    pub(crate) undo: Option<Undo>,
+}
+
+/// Something that can be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undo {
+    /// Someone was blocked.
+    Unblock(AccountId),
+}
+
+/// The menu of a message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Menu {
+    /// Where it is.
+    pub(crate) conversation: ConversationId,
+    /// Which message.
+    pub(crate) message: ObjectId,
+    /// Where on the screen it was asked for, in pixels.
+    pub(crate) at: (f64, f64),
+    /// Every emoji is shown at once.
+    pub(crate) emoji: bool,
 }
 
 /// A question over the page.
@@ -53,8 +77,10 @@ pub(crate) enum Question {
     Shortcuts,
     /// Whether to leave a conversation.
     Leave(ConversationId),
-    /// Whether to block a person.
-    Block(AccountId),
+    /// The address of a group to join; it may be known already.
+    JoinGroup(Option<String>),
+    /// Whether to vote for a ban, or for the end of one; with a device, about that one alone.
+    Vote(ConversationId, AccountId, Option<DeviceId>, BallotAction),
     /// Whether to remove an account from this device.
     RemoveAccount,
 }
@@ -90,6 +116,16 @@ pub(crate) struct State {
     pub(crate) question: RwSignal<Option<Question>>,
     /// The message that is answered, by conversation.
     pub(crate) replying: RwSignal<BTreeMap<ConversationId, ObjectId>>,
+    /// The own message whose words are in the composer, by conversation.
+    pub(crate) editing: RwSignal<BTreeMap<ConversationId, ObjectId>>,
+    /// Messages that are deleted in a moment, unless that is taken back.
+    pub(crate) deleting: RwSignal<BTreeMap<ObjectId, (LocalAccountId, ConversationId)>>,
+    /// The menu that is open.
+    pub(crate) menu: RwSignal<Option<Menu>>,
+    /// Votes that are not decided, by conversation.
+    pub(crate) ballots: RwSignal<BTreeMap<ConversationId, Vec<Ballot>>>,
+    /// Grows when a backup was saved or put off.
+    pub(crate) backup_asked: RwSignal<u32>,
     /// What the bridge wants to say.
     pub(crate) notices: RwSignal<Vec<Notice>>,
     /// What was just done, for screen readers.
@@ -126,6 +162,11 @@ impl State {
             place: RwSignal::new(Place::here()),
             question: RwSignal::new(None),
             replying: RwSignal::default(),
+            editing: RwSignal::default(),
+            deleting: RwSignal::default(),
+            menu: RwSignal::new(None),
+            ballots: RwSignal::default(),
+            backup_asked: RwSignal::new(0),
             notices: RwSignal::default(),
             said: RwSignal::default(),
             language: RwSignal::new(0),
@@ -197,6 +238,9 @@ impl State {
         self.requests.update(BTreeMap::clear);
         self.links.update(BTreeMap::clear);
         self.typing.update(BTreeMap::clear);
+        self.ballots.update(BTreeMap::clear);
+        self.editing.update(BTreeMap::clear);
+        self.replying.update(BTreeMap::clear);
         self.histories.update_value(BTreeMap::clear);
     }
 
@@ -324,15 +368,10 @@ impl State {
 
     /// Says that something went wrong.
     pub(crate) fn report(&self, error: &ApiError) {
-        let text = crate::views::error_in_words(error);
-        self.notices.update(|all| {
-            all.retain(|n| n.text != text);
-            all.push(Notice {
-                level: NoticeLevel::Error,
-                text,
-            });
-            let excess = all.len().saturating_sub(3);
-            all.drain(..excess);
+        self.notify(Notice {
+            level: NoticeLevel::Error,
+            text: crate::views::error_in_words(error),
+            undo: None,
         });
     }
 }
@@ -366,6 +405,8 @@ pub(crate) fn start() -> State {
     let state = State::new();
     provide_context(state);
     place::follow(state);
+    // Nothing that was decided waits for a page that is gone.
+    window_event_listener_untyped("pagehide", move |_| state.delete_all_now());
     state.bridge().start(Rc::new(Ears(state)));
     state
 }

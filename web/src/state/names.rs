@@ -1,6 +1,7 @@
 //! What people and conversations are called.
 
 use super::State;
+use crate::picture;
 use crate::say::{t, tf, tn};
 use crate::timeline::short_id;
 use leptos::prelude::*;
@@ -28,6 +29,70 @@ impl State {
             })
             .or_else(|| self.name_in_conversations(id))
             .unwrap_or_else(|| short_id(&id.to_hex()))
+    }
+
+    /// The picture of a person, if it is one that may be shown.
+    pub(crate) fn picture_of(&self, id: &AccountId) -> Option<String> {
+        let shown = |url: Option<String>| url.filter(|url| picture::is_shown(url));
+        if let Some(account) = self.account().filter(|a| a.jami_id == *id) {
+            return shown(account.avatar);
+        }
+        let own = self
+            .contacts
+            .with(|all| all.get(id).and_then(|c| c.avatar.clone()));
+        shown(own).or_else(|| {
+            let member = |c: &Conversation| {
+                c.members
+                    .iter()
+                    .find(|m| m.id == *id)
+                    .and_then(|m| m.avatar.clone())
+            };
+            self.conversations
+                .with(|all| all.values().find_map(|c| shown(c.with(member))))
+        })
+    }
+
+    /// The picture of a conversation: its own, or that of the other one where there are two.
+    pub(crate) fn picture_of_conversation(&self, conversation: &Conversation) -> Option<String> {
+        match self.peer(conversation) {
+            Some(peer) => self.picture_of(&peer),
+            None => conversation
+                .avatar
+                .clone()
+                .filter(|url| picture::is_shown(url)),
+        }
+    }
+
+    /// What one is in a conversation.
+    pub(crate) fn own_role(&self, conversation: &Conversation) -> Option<MemberRole> {
+        let me = self.me();
+        conversation.own_role.or_else(|| {
+            conversation
+                .members
+                .iter()
+                .find(|m| Some(m.id) == me)
+                .map(|m| m.role)
+        })
+    }
+
+    /// Whether one may invite into a conversation.
+    pub(crate) fn may_invite(&self, conversation: &Conversation) -> bool {
+        let role = self.own_role(conversation);
+        conversation.read_only.is_none()
+            && match conversation.mode {
+                ConversationMode::InvitesOnly | ConversationMode::Public => {
+                    matches!(role, Some(MemberRole::Admin | MemberRole::Member))
+                }
+                ConversationMode::AdminInvitesOnly => role == Some(MemberRole::Admin),
+                ConversationMode::OneToOne | ConversationMode::Unknown => false,
+            }
+    }
+
+    /// Whether one may vote and change the profile of a conversation.
+    pub(crate) fn is_admin(&self, conversation: &Conversation) -> bool {
+        conversation.mode != ConversationMode::OneToOne
+            && conversation.read_only.is_none()
+            && self.own_role(conversation) == Some(MemberRole::Admin)
     }
 
     /// Members of groups need not be contacts.

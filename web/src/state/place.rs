@@ -14,6 +14,10 @@ pub(crate) enum Place {
     Conversation(ConversationId),
     /// A conversation with its details beside it.
     Details(ConversationId),
+    /// A conversation, and in it a message.
+    At(ConversationId, ObjectId),
+    /// A conversation with a search in it beside it.
+    Find(ConversationId),
     /// A conversation with the proof of a message beside it.
     Proof(ConversationId, ObjectId),
     /// Settings.
@@ -32,6 +36,10 @@ impl Place {
             ["settings"] => Self::Settings,
             ["c", id, rest @ ..] => match (id.parse(), rest) {
                 (Ok(id), ["details"]) => Self::Details(id),
+                (Ok(id), ["find"]) => Self::Find(id),
+                (Ok(id), ["at", message]) => message
+                    .parse()
+                    .map_or(Self::Conversation(id), |m| Self::At(id, m)),
                 (Ok(id), ["proof", message]) => message
                     .parse()
                     .map_or(Self::Conversation(id), |m| Self::Proof(id, m)),
@@ -48,6 +56,8 @@ impl Place {
             Self::List => "#/".to_owned(),
             Self::Conversation(id) => format!("#/c/{id}"),
             Self::Details(id) => format!("#/c/{id}/details"),
+            Self::Find(id) => format!("#/c/{id}/find"),
+            Self::At(id, message) => format!("#/c/{id}/at/{message}"),
             Self::Proof(id, message) => format!("#/c/{id}/proof/{message}"),
             Self::Settings => "#/settings".to_owned(),
         }
@@ -56,7 +66,11 @@ impl Place {
     /// The conversation that is open.
     pub(crate) fn conversation(&self) -> Option<ConversationId> {
         match self {
-            Self::Conversation(id) | Self::Details(id) | Self::Proof(id, _) => Some(*id),
+            Self::Conversation(id)
+            | Self::At(id, _)
+            | Self::Details(id)
+            | Self::Find(id)
+            | Self::Proof(id, _) => Some(*id),
             Self::List | Self::Settings => None,
         }
     }
@@ -64,7 +78,7 @@ impl Place {
     /// One step out.
     pub(crate) fn outer(&self) -> Self {
         match self {
-            Self::Details(id) | Self::Proof(id, _) => Self::Conversation(*id),
+            Self::Details(id) | Self::Find(id) | Self::Proof(id, _) => Self::Conversation(*id),
             _ => Self::List,
         }
     }

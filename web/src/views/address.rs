@@ -26,7 +26,13 @@ pub(crate) fn Address() -> impl IntoView {
 
 /// Buttons that copy and share a text.
 #[component]
-pub(crate) fn Copying(text: String) -> impl IntoView {
+pub(crate) fn Copying(
+    /// What is copied.
+    text: String,
+    /// Small, and nothing but copying.
+    #[prop(optional)]
+    plain: bool,
+) -> impl IntoView {
     let state = State::get();
     let copied = RwSignal::new(false);
     let to_copy = text.clone();
@@ -43,11 +49,11 @@ pub(crate) fn Copying(text: String) -> impl IntoView {
     };
     view! {
         <div class="row">
-            <button class="button" type="button" on:click=copy>
+            <button class="button" class:small-button=plain type="button" on:click=copy>
                 {icon(Icon::Copy)}
                 {move || if copied.get() { t("address/copied") } else { t("address/copy") }}
             </button>
-            {browser::can_share().then(|| view! {
+            {(!plain && browser::can_share()).then(|| view! {
                 <button class="button" type="button" on:click=move |_| {
                     let text = text.clone();
                     spawn_local(async move { browser::share(&text).await });

@@ -1,9 +1,10 @@
 //! A conversation: its header, how its people are reached, the history, the composer.
 
+use super::closed::Closed;
 use super::composer::Composer;
 use super::history::HistoryView;
 use super::link;
-use crate::parts::{Avatar, Icon, icon, turning_icon};
+use crate::parts::{ConversationFace, Icon, icon, turning_icon};
 use crate::say::t;
 use crate::state::{Place, State};
 use crate::{browser, views::history::typing_line};
@@ -40,14 +41,20 @@ fn Known(id: ConversationId) -> impl IntoView {
     let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
     let subtitle = Memo::new(move |_| conversation.with(|c| link::subtitle(state, c)));
     let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
-    let face = untrack(|| conversation.with(|c| state.peer(c)))
-        .map_or_else(|| id.to_hex(), |peer| peer.to_hex());
+    let closed = Memo::new(move |_| conversation.with(|c| c.read_only));
+    let refused =
+        Memo::new(move |_| conversation.with(|c| c.refused.is_some() && c.read_only.is_none()));
     let link_history = history.clone();
     let line = Memo::new(move |_| {
         conversation
             .with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text)))
     });
     let details = move || matches!(state.place.get(), Place::Details(_));
+    let finding = move || matches!(state.place.get(), Place::Find(_));
+    let find = move |_| match finding() {
+        true => Place::Conversation(id).go(),
+        false => Place::Find(id).go(),
+    };
     let toggle = move |_| match details() {
         true => Place::Conversation(id).go(),
         false => Place::Details(id).go(),
@@ -59,21 +66,32 @@ fn Known(id: ConversationId) -> impl IntoView {
                     {turning_icon(Icon::Back)}
                 </button>
                 <div class="who">
-                    <Avatar id=face name=title group=group />
+                    <ConversationFace id=id />
                     <div class="titles">
                         <h2 dir="auto"><button type="button" title=t("conversation/details") on:click=toggle>{move || title.get()}</button></h2>
                         <div class="subtitle" data-testid="link">{move || subtitle.get()}</div>
                     </div>
                 </div>
+                <button class="icon-button" type="button" aria-label=t("find/title") title=t("find/title")
+                    aria-expanded=move || finding().to_string() on:click=find>{icon(Icon::Search)}</button>
                 <button class="icon-button" type="button" aria-label=t("conversation/details") title=t("conversation/details")
                     aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
             </header>
             <div role="status">
                 {move || line.get().map(|(class, text)| view! { <p class=class data-testid="link-line">{text}</p> })}
             </div>
+            {move || refused.get().then(|| view! {
+                <div class="link-line failed with-button" role="note">
+                    <p>{t("refused/line")}</p>
+                    <button class="button small-button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
+                </div>
+            })}
             <HistoryView history=history.clone() one_to_one=Signal::derive(move || !group.get()) />
             <p class="typing" aria-live="polite">{move || typing_line(state, &id)}</p>
-            <Composer history=history name=title />
+            {move || match closed.get() {
+                Some(why) => view! { <Closed id=id why=why /> }.into_any(),
+                None => view! { <Composer history=history.clone() name=title /> }.into_any(),
+            }}
         </main>
     })
 }

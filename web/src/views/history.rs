@@ -11,6 +11,7 @@ use leptos::prelude::*;
 use starling_core::api::MessageType;
 use starling_core::id::ConversationId;
 use std::str::FromStr;
+use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// Nearer to the end than this many pixels is at the end.
@@ -115,6 +116,34 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
             }
         });
     };
+    // A keyboard that comes up, or words that take more lines, do not push the end out of sight.
+    let keep = Closure::<dyn FnMut()>::new(move || {
+        request_animation_frame(move || {
+            if at_end.try_get_untracked() == Some(true)
+                && let Some(frame) = frame.try_get_untracked().flatten()
+            {
+                frame.set_scroll_top(frame.scroll_height());
+            }
+        });
+    });
+    let observer = web_sys::ResizeObserver::new(keep.as_ref().unchecked_ref()).ok();
+    let observer = StoredValue::new_local((observer, keep));
+    Effect::new(move |_| {
+        if let Some(frame) = frame.get() {
+            observer.with_value(|(observer, _)| {
+                if let Some(observer) = observer {
+                    observer.observe(&frame);
+                }
+            });
+        }
+    });
+    on_cleanup(move || {
+        observer.try_with_value(|(observer, _)| {
+            if let Some(observer) = observer {
+                observer.disconnect();
+            }
+        });
+    });
     // A conversation opens where unread begins, if that is further up than one screen.
     let to_unread = move || {
         request_animation_frame(move || {
@@ -144,7 +173,9 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         let (old_count, old_last, old_pending) = before.unwrap_or((0, None, 0));
         let own = pending > old_pending;
         if old_count == 0 {
-            to_unread();
+            if !matches!(state.place.get_untracked(), crate::state::Place::At(..)) {
+                to_unread();
+            }
         } else if own || at_end.get_untracked() {
             to_end();
         } else if last != old_last && count > old_count {
@@ -167,6 +198,66 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         }
     });
     on_cleanup(move || handle.remove());
+
+    // The address may name a message: it is brought into sight, from however far back.
+    let reach_history = history.clone();
+    Effect::new(move |_| {
+        let crate::state::Place::At(at, id) = state.place.get() else {
+            return;
+        };
+        let history = reach_history.clone();
+        if at != history.conversation {
+            return;
+        }
+        spawn_local(async move {
+            if history.reach(state, id).await {
+                at_end.try_set(false);
+                request_animation_frame(move || {
+                    request_animation_frame(move || super::message::jump_to(&id));
+                });
+            }
+        });
+    });
+    // Up and down go from message to message.
+    let walk = move |event: web_sys::KeyboardEvent| {
+        let down = match event.key().as_str() {
+            "ArrowDown" => true,
+            "ArrowUp" => false,
+            _ => return,
+        };
+        let target = event
+            .target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok());
+        let (Some(frame), Some(target)) = (frame.get_untracked(), target) else {
+            return;
+        };
+        if event.alt_key() || event.ctrl_key() || event.meta_key() || event.shift_key() {
+            return;
+        }
+        let Ok(all) = frame.query_selector_all("article.message") else {
+            return;
+        };
+        let count = all.length();
+        let now = target.closest("article.message").ok().flatten();
+        let at = now.and_then(|now| {
+            (0..count).find(|i| all.item(*i).as_ref() == Some(now.unchecked_ref()))
+        });
+        let next = match (at, down) {
+            (None, false) => count.checked_sub(1),
+            (None, true) => return,
+            (Some(at), true) if at + 1 >= count => {
+                event.prevent_default();
+                return browser::focus("composer");
+            }
+            (Some(at), true) => Some(at + 1),
+            (Some(at), false) => at.checked_sub(1),
+        };
+        let next = next.and_then(|at| all.item(at));
+        if let Some(next) = next.and_then(|e| e.dyn_into::<web_sys::HtmlElement>().ok()) {
+            event.prevent_default();
+            let _ = next.focus();
+        }
+    };
 
     let scroll_history = history.clone();
     let scrolled = move |_| {
@@ -209,7 +300,7 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
     view! {
         <div class="history-frame">
             <div class="history" class:one-to-one=move || one_to_one.get() node_ref=frame tabindex="0" role="log" aria-label=t("conversation/history")
-                aria-live="polite" aria-relevant="additions" on:scroll=scrolled data-testid="history">
+                aria-live="polite" aria-relevant="additions" on:scroll=scrolled on:keydown=walk data-testid="history">
                 <div class="history-inner">
                     {move || match (begun.get(), reading.get(), more.get()) {
                         (false, true, _) => Some(view! { <p class="older">{t("conversation/reading")}</p> }),

@@ -93,6 +93,11 @@ pub(crate) fn line(
     conversation: &Conversation,
     history: &History,
 ) -> Option<(Tone, String)> {
+    if conversation.state == ConversationState::Syncing
+        && conversation.mode == ConversationMode::Public
+    {
+        return Some((Tone::Trying, t("link/knocking")));
+    }
     if conversation.state == ConversationState::Syncing {
         return Some((Tone::Trying, t("link/syncing")));
     }

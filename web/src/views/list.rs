@@ -1,7 +1,8 @@
 //! The list: search, requests, conversations.
 
 use crate::browser::{self, brief_time};
-use crate::parts::{Avatar, Icon, icon};
+use crate::parts::{Avatar, ConversationFace, Icon, icon};
+use crate::picture;
 use crate::say::{t, tf, tn};
 use crate::state::{Place, Question, State};
 use crate::views::message::summary;
@@ -85,14 +86,16 @@ pub(crate) fn ListPane() -> impl IntoView {
                         <For each=move || requests.get() key=|id| *id let(id)><RequestCard id=id /></For>
                     </section>
                 })}
+                {move || query.with(String::is_empty).then(|| view! { <BackupCard /> })}
                 {move || match (any(), found.with(Vec::is_empty)) {
                     (false, _) => view! { <NoConversations /> }.into_any(),
-                    (true, true) => view! { <p class="empty">{tf("list/nothing-found", &[("query", query.get().trim())])}</p> }.into_any(),
+                    (true, true) => view! { <p class="empty">{tf("list/nobody-found", &[("query", query.get().trim())])}</p> }.into_any(),
                     (true, false) => ().into_any(),
                 }}
                 <ul class="entries" aria-label=t("list/title")>
                     <For each=move || found.get() key=|id| *id let(id)><li><Entry id=id /></li></For>
                 </ul>
+                {move || any().then(|| view! { <super::find::FoundEverywhere /> })}
             </div>
             <super::conversation::Grip side="list" />
         </section>
@@ -140,19 +143,13 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
         let signal = signal.clone();
         Memo::new(move |_| signal.with(|c| state.title_of(c)))
     };
-    let (group, face, online, unread) = {
-        let (a, b, c, d) = (
-            signal.clone(),
-            signal.clone(),
-            signal.clone(),
-            signal.clone(),
-        );
-        (
-            Signal::derive(move || a.with(|c| c.mode != ConversationMode::OneToOne)),
-            untrack(|| b.with(|c| state.peer(c))).map_or_else(|| id.to_hex(), |peer| peer.to_hex()),
-            Signal::derive(move || c.with(|c| state.peer(c).is_some_and(|p| state.is_online(&p)))),
-            Memo::new(move |_| d.with(|c| c.unread)),
-        )
+    let unread = {
+        let signal = signal.clone();
+        Memo::new(move |_| signal.with(|c| c.unread))
+    };
+    let closed = {
+        let signal = signal.clone();
+        Memo::new(move |_| signal.with(|c| c.read_only.is_some()))
     };
     let when = {
         let signal = signal.clone();
@@ -172,6 +169,7 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
             None => {
                 let text = signal.with(|c| match (&c.last_message, c.state) {
                     (_, ConversationState::Syncing) => t("list/syncing"),
+                    (_, ConversationState::Refused) => t("list/refused"),
                     (Some(message), _) => summary(state, c, message),
                     (None, _) => t("list/no-message"),
                 });
@@ -183,12 +181,13 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
     Some(view! {
         <button class="entry" type="button" class:unread=move || { unread.get() > 0 } data-testid="conversation"
             aria-current=move || current().to_string() on:click=move |_| Place::Conversation(id).go()>
-            <Avatar id=face name=title group=group online=online />
+            <ConversationFace id=id presence=true />
             <span class="first-line">
                 <span class="name" dir="auto">{move || title.get()}</span>
                 <span class="when">{when}</span>
             </span>
             <span class="second-line">
+                {move || closed.get().then(|| view! { <span class="lock" title=t("list/read-only")>{icon(Icon::Lock)}<span class="hidden-text">{t("list/read-only")}</span></span> })}
                 <span class="last" dir="auto">{last}</span>
                 {move || (unread.get() > 0).then(|| view! {
                     <span class="badge" aria-hidden="true">{unread.get()}</span>
@@ -255,10 +254,11 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
     };
     let label = tf("request/from", &[("name", &name)]);
     let shown = name.clone();
+    let picture = request.avatar.clone().filter(|url| picture::is_shown(url));
     Some(view! {
         <article class="request" aria-label=label data-testid="request">
             <div class="who">
-                <Avatar id=request.from.to_hex() name=name.clone() />
+                <Avatar id=request.from.to_hex() name=name.clone() picture=picture />
                 <div>
                     <div class="name" dir="auto">{shown}</div>
                     <div class="small quiet">{what}</div>
@@ -272,4 +272,42 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
             </div>
         </article>
     })
+}
+
+/// Once there is someone to lose, a backup is proposed.
+#[component]
+fn BackupCard() -> impl IntoView {
+    let state = State::get();
+    let wanted = Memo::new(move |_| state.wants_backup());
+    let busy = RwSignal::new(false);
+    move || {
+        let account = wanted.get()?;
+        let protected = state.account().is_some_and(|a| a.has_password);
+        let (kept, put_off) = (account.clone(), account);
+        let save = move |_| {
+            // A password is asked for in the settings.
+            if protected {
+                state.backup_later(&kept);
+                return Place::Settings.go();
+            }
+            busy.set(true);
+            let account = kept.clone();
+            spawn_local(async move {
+                if let Err(error) = state.save_backup(account, None).await {
+                    state.report(&error);
+                }
+                busy.try_set(false);
+            });
+        };
+        Some(view! {
+            <section class="request" aria-labelledby="backup-title" data-testid="backup-card">
+                <h2 id="backup-title">{t("backup/title")}</h2>
+                <p class="small quiet">{t("backup/why")}</p>
+                <div class="row">
+                    <button class="button main" type="button" disabled=move || busy.get() on:click=save>{t("settings/backup")}</button>
+                    <button class="button plain" type="button" on:click=move |_| state.backup_later(&put_off)>{t("backup/later")}</button>
+                </div>
+            </section>
+        })
+    }
 }

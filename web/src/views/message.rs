@@ -1,20 +1,41 @@
 //! Messages: bubbles, their state and their proof; and the quiet lines of what happened.
 
-use crate::browser::{clock, full_time};
-use crate::parts::{Avatar, Icon, icon, turning_icon};
+use crate::browser::{self, clock, full_time};
+use crate::happening::{Deed, Happening, Line, lines};
+use crate::parts::{Icon, PersonFace, icon, turning_icon};
 use crate::rich::{Piece, pieces};
-use crate::say::{t, tf, tn};
-use crate::state::{History, Pending, PendingState, Place, State};
+use crate::say::{self, t, tf, tn};
+use crate::state::{History, Menu, Pending, PendingState, Place, State, can_delete, can_edit};
 use crate::timeline::{hue, only_emoji};
 use crate::worker::Verdict;
 use leptos::prelude::*;
 use starling_core::api::{
-    Conversation, ConversationMode, Delivery, MemberAction, Message, MessageType,
+    Conversation, ConversationMode, Delivery, MemberAction, MemberChange, Message, MessageType,
 };
-use starling_core::id::ObjectId;
+use starling_core::id::{AccountId, ObjectId};
+use std::collections::BTreeMap;
+use wasm_bindgen::JsCast;
 
 /// A run of events longer than this is folded.
 const FOLD: usize = 3;
+
+/// What a vote is about: a person, or one device of theirs; oneself is `None`.
+fn target_in_words(state: State, change: &MemberChange) -> (Option<String>, String) {
+    let me = Some(change.id) == state.me();
+    let whom = state.name_of(&change.id);
+    match change.device {
+        Some(_) if me => {
+            let own = t("event/device-of-yours");
+            (Some(own.clone()), own)
+        }
+        Some(_) => {
+            let device = tf("event/device-of", &[("whom", &whom)]);
+            (Some(device.clone()), device)
+        }
+        None if me => (None, whom),
+        None => (Some(whom.clone()), whom),
+    }
+}
 
 /// What happened, as a sentence.
 pub(crate) fn event_in_words(state: State, message: &Message) -> String {
@@ -27,29 +48,40 @@ pub(crate) fn event_in_words(state: State, message: &Message) -> String {
             tf(theirs, values)
         }
     };
-    match &message.kind {
-        MessageType::Initial => say("event/you-began", "event/began", &[("name", &name)]),
-        MessageType::Member => {
-            let Some(change) = &message.member else {
-                return tf("event/changed", &[("name", &name)]);
-            };
-            let whom_is_me = Some(change.id) == state.me();
-            let whom = state.name_of(&change.id);
+    match (&message.kind, &message.member) {
+        (MessageType::Initial, _) => say("event/you-began", "event/began", &[("name", &name)]),
+        (MessageType::Member, None) => tf("event/changed", &[("name", &name)]),
+        (MessageType::Member, Some(change)) => {
+            let (other, whom) = target_in_words(state, change);
             let values = [("name", name.as_str()), ("whom", whom.as_str())];
-            match change.action {
-                MemberAction::Add if whom_is_me => tf("event/added-you", &values),
-                MemberAction::Add => say("event/you-added", "event/added", &values),
-                MemberAction::Join if whom_is_me => t("event/you-joined"),
-                MemberAction::Join => tf("event/joined", &values),
-                MemberAction::Remove if whom_is_me => t("event/you-left"),
-                MemberAction::Remove => tf("event/left", &values),
-                MemberAction::Ban => tf("event/banned", &values),
-                MemberAction::Unban => tf("event/unbanned", &values),
+            match (change.action, other.is_none()) {
+                (MemberAction::Add, true) => tf("event/added-you", &values),
+                (MemberAction::Add, false) => say("event/you-added", "event/added", &values),
+                (MemberAction::Join, true) => t("event/you-joined"),
+                (MemberAction::Join, false) => tn("event/joined", 1, &values),
+                (MemberAction::Remove, true) => t("event/you-left"),
+                (MemberAction::Remove, false) => tn("event/left", 1, &values),
+                (MemberAction::Ban, true) => t("event/you-were-banned"),
+                (MemberAction::Ban, false) => tf("event/banned", &values),
+                (MemberAction::Unban, true) => t("event/you-were-unbanned"),
+                (MemberAction::Unban, false) => tf("event/unbanned", &values),
             }
         }
-        MessageType::Vote => say("event/you-voted", "event/voted", &[("name", &name)]),
-        MessageType::Profile => say("event/you-profile", "event/profile", &[("name", &name)]),
-        MessageType::Call => match message.call.as_ref().and_then(|c| c.duration_ms) {
+        (MessageType::Vote, Some(change)) => {
+            let (other, whom) = target_in_words(state, change);
+            let values = [("name", name.as_str()), ("whom", whom.as_str())];
+            match (change.action, other.is_none()) {
+                (MemberAction::Unban, true) => tf("event/voted-unban-you", &values),
+                (MemberAction::Unban, false) => {
+                    say("event/you-voted-unban", "event/voted-unban", &values)
+                }
+                (_, true) => tf("event/voted-ban-you", &values),
+                (_, false) => say("event/you-voted-ban", "event/voted-ban", &values),
+            }
+        }
+        (MessageType::Vote, None) => say("event/you-voted", "event/voted", &[("name", &name)]),
+        (MessageType::Profile, _) => say("event/you-profile", "event/profile", &[("name", &name)]),
+        (MessageType::Call, _) => match message.call.as_ref().and_then(|c| c.duration_ms) {
             Some(ms) if ms > 0 => tn(
                 "event/call",
                 usize::try_from(ms.div_ceil(60_000)).unwrap_or(1),
@@ -61,8 +93,49 @@ pub(crate) fn event_in_words(state: State, message: &Message) -> String {
                 &[("name", &name)],
             ),
         },
-        MessageType::Text | MessageType::File => message.body.clone().unwrap_or_default(),
-        MessageType::Other(kind) => tf("event/other", &[("name", &name), ("kind", kind)]),
+        (MessageType::Text | MessageType::File, _) => message.body.clone().unwrap_or_default(),
+        (MessageType::Other(kind), _) => tf("event/other", &[("name", &name), ("kind", kind)]),
+    }
+}
+
+/// An event as far as folding needs to know it.
+fn happening(message: &Message) -> Happening {
+    let change = message.member.as_ref().filter(|c| c.device.is_none());
+    let deed = match (&message.kind, change.map(|c| c.action)) {
+        (MessageType::Member, Some(MemberAction::Add)) => Deed::Invited,
+        (MessageType::Member, Some(MemberAction::Join)) => Deed::Joined,
+        (MessageType::Member, Some(MemberAction::Remove)) => Deed::Left,
+        (MessageType::Profile, _) => Deed::Profile,
+        _ => Deed::Alone,
+    };
+    Happening {
+        id: message.id.to_hex(),
+        by: message.author.to_hex(),
+        deed,
+        whom: change.map(|c| c.id.to_hex()),
+    }
+}
+
+/// A line of what happened: several events that say the same have one sentence.
+fn line_in_words(state: State, line: &Line, message: &Message) -> String {
+    let people: Vec<AccountId> = line.whom.iter().filter_map(|id| id.parse().ok()).collect();
+    if people.len() < 2 {
+        return event_in_words(state, message);
+    }
+    let me = state.me();
+    let names = people.iter().map(|id| match Some(*id) == me {
+        true => t("event/you"),
+        false => state.name_of(id),
+    });
+    let whom = say::list(&names.collect::<Vec<_>>());
+    let name = state.name_of(&message.author);
+    let values = [("name", name.as_str()), ("whom", whom.as_str())];
+    match line.deed {
+        Deed::Invited if Some(message.author) == me => tf("event/you-added", &values),
+        Deed::Invited => tf("event/added", &values),
+        Deed::Joined => tn("event/joined", people.len(), &values),
+        Deed::Left => tn("event/left", people.len(), &values),
+        Deed::Profile | Deed::Alone => event_in_words(state, message),
     }
 }
 
@@ -90,36 +163,42 @@ pub(crate) fn summary(state: State, conversation: &Conversation, message: &Messa
     }
 }
 
-fn is_deleted(message: &Message) -> bool {
+/// The words of a message were taken away by its author.
+pub(crate) fn is_deleted(message: &Message) -> bool {
     !message.edits.is_empty() && message.body.as_ref().is_none_or(String::is_empty)
 }
 
-/// Events in a row.
+/// Events in a row: what says the same is one line, and of many lines the last is shown.
 #[component]
 pub(crate) fn EventsRow(history: History, ids: Vec<String>) -> impl IntoView {
     let state = State::get();
-    let open = RwSignal::new(ids.len() <= FOLD);
-    let count = ids.len();
-    let messages: Vec<_> = ids
+    let messages: BTreeMap<String, ArcRwSignal<Message>> = ids
         .iter()
-        .filter_map(|id| id.parse().ok())
-        .filter_map(|id| untrack(|| history.message(&id)))
+        .filter_map(|id| Some((id.clone(), untrack(|| history.message(&id.parse().ok()?))?)))
         .collect();
+    let happened: Vec<Happening> = ids
+        .iter()
+        .filter_map(|id| messages.get(id))
+        .map(|m| m.with_untracked(happening))
+        .collect();
+    let all = lines(&happened);
+    let open = RwSignal::new(all.len() <= FOLD);
+    let folded = all.len().saturating_sub(1);
     move || {
-        match open.get() {
-        true => messages
-            .iter()
-            .map(|m| {
-                let (words, time) = (m.clone(), full_time(m.with_untracked(|m| m.sent_at)));
-                view! { <p class="system" title=time data-testid="event">{move || words.with(|m| event_in_words(state, m))}</p> }
-            })
-            .collect_view()
-            .into_any(),
-        false => view! {
-            <p class="system"><button class="button plain" type="button" on:click=move |_| open.set(true)>{tn("event/folded", count, &[])}</button></p>
+        let shown = if open.get() { 0 } else { folded };
+        let rows = all.iter().skip(shown).filter_map(|line| {
+            let message = messages.get(&line.id)?.clone();
+            let time = full_time(message.with_untracked(|m| m.sent_at));
+            let line = line.clone();
+            Some(view! { <p class="system" title=time data-testid="event"><bdi>{move || message.with(|m| line_in_words(state, &line, m))}</bdi></p> })
+        });
+        let rows = rows.collect_view();
+        view! {
+            {(shown > 0).then(|| view! {
+                <p class="system"><button class="button plain" type="button" on:click=move |_| open.set(true)>{icon(Icon::Down)}{tn("event/folded", shown, &[])}</button></p>
+            })}
+            {rows}
         }
-        .into_any(),
-    }
     }
 }
 
@@ -212,25 +291,41 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let conversation = history.conversation;
     let (author, sent_at) = message.with_untracked(|m| (m.author, m.sent_at));
     let own = untrack(|| state.me()) == Some(author);
-    let group = untrack(|| state.conversation(&conversation))
+    let known = untrack(|| state.conversation(&conversation));
+    let group = known
+        .as_ref()
         .is_some_and(|c| c.with_untracked(|c| c.mode != ConversationMode::OneToOne));
+    let open = Memo::new(move |_| {
+        known
+            .as_ref()
+            .is_some_and(|c| c.with(|c| c.read_only.is_none()))
+    });
     let name = Memo::new(move |_| state.name_of(&author));
     let verdict = state
         .checker
         .with_value(|checker| checker.verdict(state, conversation, id));
+    let leaving = Memo::new(move |_| state.deleting.with(|all| all.contains_key(&id)));
 
     let quoted_history = history.clone();
     let quoted = move || {
         let id = message.with(|m| m.reply_to)?;
-        let text = quoted_history
-            .message(&id)
-            .map(|m| m.with(|m| m.body.clone().unwrap_or_default()));
+        let known = quoted_history.message(&id);
+        let who = known.as_ref().map(|m| state.name_of(&m.with(|m| m.author)));
+        let text = known.map(|m| {
+            m.with(|m| match is_deleted(m) {
+                true => t("message/deleted"),
+                false => m.body.clone().unwrap_or_default(),
+            })
+        });
         let text = text
             .unwrap_or_else(|| t("message/quoted-elsewhere"))
             .replace('\n', " ");
-        Some(
-            view! { <button class="quoted" type="button" on:click=move |_| jump_to(&id)>{text}</button> },
-        )
+        Some(view! {
+            <button class="quoted" type="button" title=t("message/show-quoted") on:click=move |_| state.show_message(conversation, id)>
+                {who.map(|who| view! { <span class="quoted-who"><bdi>{who}</bdi></span> })}
+                <span class="quoted-words" dir="auto">{text}</span>
+            </button>
+        })
     };
     let content = move || {
         message.with(|m| {
@@ -255,13 +350,21 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     });
     let gone = Memo::new(move |_| message.with(is_deleted));
     let edited = move || {
-        message
-            .with(|m| !m.edits.is_empty() && !is_deleted(m))
-            .then(|| t("message/edited"))
+        message.with(|m| {
+            let before = m.edits.first().filter(|_| !is_deleted(m))?;
+            let title = tf(
+                "message/edited-before",
+                &[("text", &before.body), ("time", &clock(before.sent_at))],
+            );
+            Some(view! { <span class="edited" title=title>{t("message/edited")}</span> })
+        })
     };
     let delivery = move || {
         own.then(|| {
-            let (mark, class, words) = message.with(|m| delivery_in_words(state, m));
+            let (mark, class, words) = match message.with(|m| m.unaccepted) {
+                true => (Icon::Failed, "state failed", t("message/unaccepted")),
+                false => message.with(|m| delivery_in_words(state, m)),
+            };
             view! { <span class=class title=words.clone() data-testid="state">{icon(mark)}<span class="hidden-text">{words.clone()}</span></span> }
         })
     };
@@ -273,28 +376,123 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             Verdict::Unavailable(_) => ("proof pending", Icon::ShieldOff, t("proof/unavailable")),
         };
         view! {
-            <button class=class type="button" aria-label=tf("proof/open", &[("verdict", &words)]) title=words.clone() data-testid="proof"
+            <button class=class type="button" tabindex="-1" aria-label=tf("proof/open", &[("verdict", &words)]) title=words.clone() data-testid="proof"
                 on:click=move |_| Place::Proof(conversation, id).go()>{icon(mark)}</button>
         }
     };
-    let answer = move || {
+    let show_menu = move |at: (f64, f64), emoji: bool| {
+        state.menu.set(Some(Menu {
+            conversation,
+            message: id,
+            at,
+            emoji,
+        }));
+    };
+    let under = move |event: &web_sys::MouseEvent| {
+        let button = event
+            .current_target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok());
+        button.map_or((0.0, 0.0), |b| {
+            let place = b.get_bounding_client_rect();
+            (place.left(), place.bottom() + 4.0)
+        })
+    };
+    let tools = move || {
+        let (writable, gone) = (open.get(), gone.get());
         view! {
-            <button class="proof reply" type="button" aria-label=t("message/reply") title=t("message/reply") data-testid="reply" on:click=move |_| {
-                state.replying.update(|all| { all.insert(conversation, id); });
-                crate::browser::focus("composer");
-            }>{turning_icon(Icon::Reply)}</button>
+            {(!last).then(|| view! { <time class="time" title=full_time(sent_at)>{clock(sent_at)}</time> })}
+            {(writable && !gone).then(|| view! {
+                <button class="tool" type="button" tabindex="-1" aria-label=t("menu/react") title=t("menu/react") data-testid="react"
+                    on:click=move |event| show_menu(under(&event), false)>{icon(Icon::Smile)}</button>
+                <button class="tool" type="button" tabindex="-1" aria-label=t("message/reply") title=t("message/reply") data-testid="reply"
+                    on:click=move |_| state.begin_reply(conversation, id)>{turning_icon(Icon::Reply)}</button>
+            })}
+            <button class="tool" type="button" tabindex="-1" aria-label=t("menu/more") title=t("menu/more") data-testid="more"
+                on:click=move |event| show_menu(under(&event), false)>{icon(Icon::More)}</button>
         }
     };
+    // The other button of the mouse, or a long touch. Selected words and links keep what the browser offers for them.
+    let asked = move |event: web_sys::MouseEvent| {
+        let on_link = event
+            .target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok())
+            .is_some_and(|e| e.closest("a").ok().flatten().is_some());
+        if !on_link && !browser::has_selection() {
+            event.prevent_default();
+            // Under the pointer: letting go of the button must not count as a click elsewhere.
+            show_menu(
+                (
+                    f64::from(event.client_x()) - 2.0,
+                    f64::from(event.client_y()) - 2.0,
+                ),
+                false,
+            );
+        }
+    };
+    let touched = move |event: web_sys::MouseEvent| {
+        let on_control = event
+            .target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok())
+            .is_some_and(|e| e.closest("a, button").ok().flatten().is_some());
+        if browser::by_touch() && !on_control && !browser::has_selection() {
+            show_menu(
+                (f64::from(event.client_x()), f64::from(event.client_y())),
+                false,
+            );
+        }
+    };
+    // With a message in focus, one letter does what its panel offers.
+    let by_key = move |event: web_sys::KeyboardEvent| {
+        let itself = event.target() == event.current_target();
+        if !itself || event.ctrl_key() || event.meta_key() || event.alt_key() {
+            return;
+        }
+        let (writable, me) = (open.get_untracked(), untrack(|| state.me()));
+        let (edit, delete) = message.with_untracked(|m| (can_edit(m, me), can_delete(m, me)));
+        let corner = event
+            .current_target()
+            .and_then(|t| t.dyn_into::<web_sys::Element>().ok())
+            .and_then(|e| e.query_selector(".bubble").ok().flatten())
+            .map_or((0.0, 0.0), |e| {
+                let place = e.get_bounding_client_rect();
+                (place.left(), place.bottom() + 4.0)
+            });
+        match event.key().as_str() {
+            "Enter" | " " | "ContextMenu" => show_menu(corner, false),
+            "+" if writable => show_menu(corner, true),
+            "r" | "R" if writable => state.begin_reply(conversation, id),
+            "e" | "E" if writable && edit => state.begin_edit(conversation, id),
+            "Delete" if writable && delete => state.delete_message(conversation, id),
+            _ => return,
+        }
+        event.prevent_default();
+    };
     let reactions = move || {
+        let me = state.me();
         message.with(|m| {
             let shown: Vec<_> = m
                 .reactions
                 .iter()
                 .filter(|(_, who)| !who.is_empty())
                 .map(|(emoji, who)| {
-                    let names: Vec<String> = who.iter().map(|r| state.name_of(&r.author)).collect();
-                    let count = (who.len() > 1).then(|| format!(" {}", who.len()));
-                    view! { <span title=names.join(", ")>{emoji.clone()}{count}</span> }
+                    let mine = who.iter().any(|r| Some(r.author) == me);
+                    let names: Vec<String> = who
+                        .iter()
+                        .map(|r| match Some(r.author) == me {
+                            true => t("person/you"),
+                            false => state.name_of(&r.author),
+                        })
+                        .collect();
+                    let names = say::list(&names);
+                    let count = (who.len() > 1).then(|| view! { <span class="count">{who.len()}</span> });
+                    let label = tf("message/reacted", &[("emoji", emoji), ("names", &names)]);
+                    let again = emoji.clone();
+                    view! {
+                        <button type="button" title=names aria-label=label aria-pressed=mine.to_string() disabled=!open.get() data-testid="reaction"
+                            on:click=move |_| message.with_untracked(|m| state.toggle_reaction(conversation, m, again.clone()))>
+                            {emoji.clone()}{count}
+                        </button>
+                    }
                 })
                 .collect();
             (!shown.is_empty()).then(|| view! { <div class="reactions">{shown}</div> })
@@ -306,22 +504,45 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             &[("name", &name.get()), ("time", &clock(sent_at))],
         )
     };
+    // Room at the end of the last line, as wide as what stands there.
+    let room = move || {
+        let edited = message.with(|m| !m.edits.is_empty() && !is_deleted(m));
+        let edited = edited.then(|| t("message/edited"));
+        let time = last.then(|| clock(sent_at));
+        [edited, time]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     let author_hue = hue(&author.to_hex()).to_string();
     Some(view! {
-        <article class="message" class:own=own class:first=first class:last=last id=format!("m-{id}") aria-label=label data-testid="message">
-            {(group && !own && last).then(|| view! { <Avatar id=author.to_hex() name=name size="small" /> })}
+        <article class="message" class:own=own class:first=first class:last=last id=format!("m-{id}") tabindex="-1" aria-label=label data-testid="message"
+            on:keydown=by_key>
+            {(group && !own && last).then(|| view! { <PersonFace id=author size="small" /> })}
             <div class="column">
                 {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue><bdi>{move || name.get()}</bdi></span> })}
-                <div class="line">
-                    <div class="bubble" class:only-emoji=move || large.get() class:gone=move || gone.get() dir="auto" data-testid="bubble">{quoted}{content}</div>
-                    <div class="meta">
-                        {edited}
-                        <time class="time" title=full_time(sent_at)>{clock(sent_at)}</time>
-                        {delivery}
-                        {proof}
-                        {answer()}
-                    </div>
-                </div>
+                {move || match leaving.get() {
+                    true => view! {
+                        <div class="line"><div class="bubble gone leaving" role="status">
+                            <span>{t("message/deleting")}</span>
+                            <button class="button plain small-button" type="button" on:click=move |_| state.keep_message(&id)>{icon(Icon::Undo)}{t("common/undo")}</button>
+                        </div></div>
+                    }.into_any(),
+                    false => view! {
+                        <div class="line">
+                            <div class="bubble" class:only-emoji=move || large.get() class:gone=move || gone.get() dir="auto" on:contextmenu=asked on:click=touched>
+                                <div class="words" data-testid="bubble" data-room=room>{quoted.clone()}{content}</div>
+                                <div class="meta">
+                                    {edited}
+                                    <time class="time" title=full_time(sent_at)>{clock(sent_at)}</time>
+                                    {delivery}
+                                </div>
+                            </div>
+                            <div class="handles">{tools}{proof.clone()}</div>
+                        </div>
+                    }.into_any(),
+                }}
                 {reactions}
             </div>
         </article>
@@ -333,7 +554,9 @@ pub(crate) fn jump_to(id: &ObjectId) {
     let Some(element) = document().get_element_by_id(&format!("m-{id}")) else {
         return;
     };
-    element.scroll_into_view();
+    let options = web_sys::ScrollIntoViewOptions::new();
+    options.set_block(web_sys::ScrollLogicalPosition::Center);
+    element.scroll_into_view_with_scroll_into_view_options(&options);
     let classes = element.class_list();
     let _ = classes.add_1("flash");
     wasm_bindgen_futures::spawn_local(async move {
@@ -364,8 +587,10 @@ pub(crate) fn PendingRow(history: History, pending: Pending) -> impl IntoView {
         <article class="message own first last" data-testid="pending">
             <div class="column">
                 <div class="line">
-                    <div class="bubble" dir="auto">{body(&pending.body)}</div>
-                    <div class="meta"><span class=class title=words.clone()>{icon(mark)}<span class="hidden-text">{words.clone()}</span></span></div>
+                    <div class="bubble" dir="auto">
+                        <div class="words" data-room="00">{body(&pending.body)}</div>
+                        <div class="meta"><span class=class title=words.clone()>{icon(mark)}<span class="hidden-text">{words.clone()}</span></span></div>
+                    </div>
                 </div>
                 {failed.then(|| view! {
                     <p class="small note error" role="alert">{words.clone()}</p>

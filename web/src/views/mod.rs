@@ -1,13 +1,17 @@
 //! The pages: what a person sees, from the first run to settings.
 
 mod address;
+mod closed;
 mod composer;
 mod conversation;
 mod details;
+mod find;
 mod first_run;
+mod group;
 mod history;
 mod link;
 mod list;
+mod menu;
 mod message;
 mod proof;
 mod questions;
@@ -15,8 +19,10 @@ mod rail;
 mod settings;
 mod shortcuts;
 mod unpaired;
+mod votes;
 
 pub(crate) use first_run::Step;
+pub(crate) use message::is_deleted;
 
 use crate::bridge::Socket;
 use crate::parts::{Icon, icon};
@@ -42,6 +48,7 @@ pub(crate) fn error_in_words(error: &ApiError) -> String {
         ErrorCode::Rejected => "error/rejected",
         ErrorCode::Unsupported => "error/unsupported",
         ErrorCode::Stopping => "error/stopping",
+        ErrorCode::Conflict if error.message.is_empty() => "error/conflict",
         // The bridge's own sentence knows more than a general one.
         _ if !error.message.is_empty() => return error.message.clone(),
         _ => "error/other",
@@ -70,6 +77,17 @@ pub(crate) fn App() -> impl IntoView {
         (_, false) => Phase::Starting,
         _ if first_run.get() => Phase::FirstRun,
         _ => Phase::Main,
+    });
+    // The window says how much is unread, where one sees it from elsewhere.
+    Effect::new(move |_| {
+        let unread: u32 = state
+            .conversations
+            .with(|all| all.values().map(|c| c.with(|c| c.unread)).sum());
+        let title = match unread {
+            0 => "Starling".to_owned(),
+            n => format!("({n}) Starling"),
+        };
+        document().set_title(&title);
     });
     // Every text is said anew when the language changes.
     move || {
@@ -115,7 +133,12 @@ fn Main() -> impl IntoView {
     let place = state.place;
     let open = Memo::new(move |_| place.get().conversation());
     let settings = Memo::new(move |_| place.get() == Place::Settings);
-    let details = Memo::new(move |_| matches!(place.get(), Place::Details(_) | Place::Proof(..)));
+    let details = Memo::new(move |_| {
+        matches!(
+            place.get(),
+            Place::Details(_) | Place::Find(_) | Place::Proof(..)
+        )
+    });
     let pane = move || {
         if place.get() == Place::List {
             "list"
@@ -140,6 +163,7 @@ fn Main() -> impl IntoView {
             }}
             {move || match place.get() {
                 Place::Details(id) => view! { <details::Details id=id /> }.into_any(),
+                Place::Find(id) => view! { <find::Find id=id /> }.into_any(),
                 Place::Proof(id, message) => view! { <proof::Proof id=id message=message /> }.into_any(),
                 _ => ().into_any(),
             }}
@@ -147,6 +171,7 @@ fn Main() -> impl IntoView {
         <SocketLine />
         <Notices />
         <questions::Questions />
+        <menu::MessageMenu />
         <div class="hidden-text" role="status" aria-live="polite">{move || state.said.get()}</div>
     }
 }
@@ -165,7 +190,8 @@ fn SocketLine() -> impl IntoView {
 /// What the bridge wants to say, until it is put away.
 #[component]
 fn Notices() -> impl IntoView {
-    let notices = State::get().notices;
+    let state = State::get();
+    let notices = state.notices;
     view! {
         <div class="notices" aria-live="polite">
             {move || notices.get().into_iter().map(|notice| {
@@ -178,6 +204,7 @@ fn Notices() -> impl IntoView {
                 view! {
                     <div class=class>
                         <p>{notice.text.clone()}</p>
+                        {notice.undo.map(|what| view! { <button class="button plain small-button" type="button" on:click=move |_| state.undo(what)>{t("common/undo")}</button> })}
                         <button class="icon-button" type="button" aria-label=t("common/close")
                             on:click=move |_| notices.update(|all| all.retain(|n| n.text != text))>
                             {icon(Icon::Close)}

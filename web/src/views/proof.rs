@@ -1,11 +1,12 @@
 //! The proof of a message: who signed it, who vouches for them, and that this page checked.
 
 use crate::browser::full_time;
-use crate::parts::{Icon, icon};
+use crate::parts::{Icon, icon, turning_icon};
 use crate::say::{t, tf, tn};
-use crate::state::{Place, State};
+use crate::state::{Place, Question, State};
 use crate::worker::{Proof as Found, Verdict};
 use leptos::prelude::*;
+use starling_core::api::{BallotAction, Member, MemberRole};
 use starling_core::id::{ConversationId, ObjectId};
 
 #[component]
@@ -29,8 +30,9 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         <aside class="pane details-pane" aria-label=t("proof/title")>
             <super::conversation::Grip side="details" />
             <header class="pane-head">
+                <button class="icon-button back" type="button" aria-label=t("common/back") on:click=move |_| Place::Conversation(id).go()>{turning_icon(Icon::Back)}</button>
                 <div class="titles"><h2>{t("proof/title")}</h2></div>
-                <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
+                <button class="icon-button wide-only" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
             </header>
             <div class="pane-body" tabindex="0" data-testid="proof-panel">
                 <div class="part">
@@ -49,7 +51,7 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
                     {move || shown.get().and_then(|m| m.body).filter(|b| !b.is_empty()).map(|body| view! { <blockquote class="bubble" dir="auto">{body}</blockquote> })}
                 </div>
                 {move || match about.get() {
-                    Verdict::Valid(found) => Some(view! { <Steps found=*found message=message /> }),
+                    Verdict::Valid(found) => Some(view! { <Steps id=id found=*found message=message /> }),
                     _ => None,
                 }}
             </div>
@@ -59,8 +61,21 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
 
 /// The steps from the words to the account.
 #[component]
-fn Steps(found: Found, message: ObjectId) -> impl IntoView {
+fn Steps(id: ConversationId, found: Found, message: ObjectId) -> impl IntoView {
     let state = State::get();
+    let (person, device) = (found.account, found.device);
+    // Only a device of somebody who is still in can be banned.
+    let may_ban = Memo::new(move |_| {
+        Some(person) != state.me()
+            && state.conversation(&id).is_some_and(|c| {
+                c.with(|c| {
+                    let here = |m: &Member| {
+                        m.id == person && matches!(m.role, MemberRole::Admin | MemberRole::Member)
+                    };
+                    state.is_admin(c) && c.members.iter().any(here)
+                })
+            })
+    });
     let name = untrack(|| state.name_of(&found.account));
     let bits = found.key_bits.map(|b| b.to_string()).unwrap_or_default();
     let standing = t(if found.standing == "admins" {
@@ -97,6 +112,10 @@ fn Steps(found: Found, message: ObjectId) -> impl IntoView {
                     <div class="fact">{t("proof/device")}</div>
                     <div class="id">{found.device.to_hex()}</div>
                     <div class="small quiet">{tf("proof/device-until", &[("time", &full_time(until))])}</div>
+                    {move || may_ban.get().then(|| view! {
+                        <div><button class="button danger small-button" type="button"
+                            on:click=move |_| state.question.set(Some(Question::Vote(id, person, Some(device), BallotAction::Ban)))>{icon(Icon::Ban)}{t("details/ban-device")}</button></div>
+                    })}
                 </li>
                 <li>
                     <div class="fact">{tf("proof/account", &[("name", &name)])}</div>

@@ -1,23 +1,22 @@
 //! One question at a time, over the page.
 
-use super::address::Address;
+use super::address::Address as OwnAddress;
 use super::error_in_words;
+use super::group::{Invite, JoinGroup, NewGroup};
 use super::list::matching;
+use super::votes::VoteQuestion;
 use crate::browser;
-use crate::parts::{Avatar, Sheet};
+use crate::parts::{ConversationFace, Sheet};
 use crate::say::{t, tf};
 use crate::state::{Place, Question, State};
 use leptos::prelude::*;
-use starling_core::api::method::{
-    AccountRemove, ContactAdd, ContactBlock, ConversationCreate, ConversationInvite,
-    ConversationLeave,
-};
+use starling_core::api::method::{AccountRemove, ContactAdd, ConversationLeave};
 use starling_core::api::{
-    AccountParams, ApiError, Contact, ContactAddParams, ContactParams, ConversationCreateParams,
-    ConversationMemberParams, ConversationMode, ConversationParams,
+    AccountParams, ApiError, BallotAction, ContactAddParams, ConversationMode, ConversationParams,
+    MemberRole, ReadOnly,
 };
 use starling_core::id::{AccountId, ConversationId};
-use std::collections::BTreeSet;
+use starling_core::swarm::public::Address;
 use wasm_bindgen_futures::spawn_local;
 
 /// Whatever is asked now.
@@ -32,13 +31,25 @@ pub(crate) fn Questions() -> impl IntoView {
             Question::NewGroup => view! { <Sheet title=t("group/title") on_close=close><NewGroup /></Sheet> }.into_any(),
             Question::Invite(id) => view! { <Sheet title=t("invite/title") on_close=close><Invite id=id /></Sheet> }.into_any(),
             Question::Address => {
-                view! { <Sheet title=t("address/title") on_close=close><p class="quiet">{t("address/lead")}</p><div class="stack sheet-address"><Address /></div></Sheet> }
+                view! { <Sheet title=t("address/title") on_close=close><p class="quiet">{t("address/lead")}</p><div class="stack sheet-address"><OwnAddress /></div></Sheet> }
                     .into_any()
             }
             Question::Palette => view! { <Sheet title=t("palette/title") on_close=close class="palette"><Palette /></Sheet> }.into_any(),
             Question::Shortcuts => view! { <Sheet title=t("keys/title") on_close=close><Shortcuts /></Sheet> }.into_any(),
-            Question::Leave(id) => view! { <Sheet title=t("leave/title") on_close=close><Leave id=id /></Sheet> }.into_any(),
-            Question::Block(id) => view! { <Sheet title=t("block/title") on_close=close><Block id=id /></Sheet> }.into_any(),
+            Question::JoinGroup(address) => view! { <Sheet title=t("join/title") on_close=close><JoinGroup known=address.unwrap_or_default() /></Sheet> }.into_any(),
+            Question::Vote(id, person, device, action) => {
+                let name = untrack(|| state.name_of(&person));
+                let title = match (action, device) {
+                    (BallotAction::Ban, None) => tf("vote/ban-title", &[("name", &name)]),
+                    (BallotAction::Ban, Some(_)) => tf("vote/ban-device-title", &[("name", &name)]),
+                    (BallotAction::Unban, _) => tf("vote/unban-title", &[("name", &name)]),
+                };
+                view! { <Sheet title=title on_close=close><VoteQuestion id=id person=person device=device action=action /></Sheet> }.into_any()
+            }
+            Question::Leave(id) => {
+                let title = if is_in(state, &id) { t("leave/title") } else { t("leave/title-forget") };
+                view! { <Sheet title=title on_close=close><Leave id=id /></Sheet> }.into_any()
+            }
             Question::RemoveAccount => view! { <Sheet title=t("remove/title") on_close=close><RemoveAccount /></Sheet> }.into_any(),
         })
     }
@@ -46,7 +57,7 @@ pub(crate) fn Questions() -> impl IntoView {
 
 /// What went wrong, under a form.
 #[component]
-fn Failure(error: RwSignal<Option<ApiError>>) -> impl IntoView {
+pub(crate) fn Failure(error: RwSignal<Option<ApiError>>) -> impl IntoView {
     move || {
         error
             .get()
@@ -69,7 +80,12 @@ fn AddPerson() -> impl IntoView {
         let Some(account) = state.account_untracked() else {
             return;
         };
-        let id = match AccountId::from_address(&address.get_untracked()) {
+        // A group's address was pasted where a person's belongs.
+        let text = address.get_untracked();
+        if text.trim().parse::<Address>().is_ok() {
+            return state.question.set(Some(Question::JoinGroup(Some(text))));
+        }
+        let id = match AccountId::from_address(&text) {
             Ok(id) if id == account.jami_id => return wrong.set(Some(t("add/own-address"))),
             Ok(id) => id,
             Err(_) => return wrong.set(Some(t("add/bad-address"))),
@@ -140,143 +156,11 @@ fn AddPerson() -> impl IntoView {
     }
 }
 
-/// People to pick from.
-#[component]
-fn Picker(chosen: RwSignal<BTreeSet<AccountId>>, without: Vec<AccountId>) -> impl IntoView {
-    let state = State::get();
-    let people = Memo::new(move |_| {
-        let fits = |c: &&Contact| !c.blocked && !without.contains(&c.id);
-        let mut people: Vec<AccountId> = state
-            .contacts
-            .with(|all| all.values().filter(fits).map(|c| c.id).collect());
-        people.sort_by_key(|id| state.name_of(id).to_lowercase());
-        people
-    });
-    view! {
-        <fieldset class="picker-set">
-            <legend class="label">{t("group/people")}</legend>
-            {move || people.with(Vec::is_empty).then(|| view! { <p class="quiet small">{t("group/nobody")}</p> })}
-            <div class="picker">
-                <For each=move || people.get() key=|id| *id let(id)>
-                    {
-                        let name = Memo::new(move |_| state.name_of(&id));
-                        view! {
-                            <label>
-                                <input type="checkbox" prop:checked=move || chosen.with(|c| c.contains(&id)) on:change=move |event| {
-                                    let on = event_target_checked(&event);
-                                    chosen.update(|c| { if on { c.insert(id); } else { c.remove(&id); } });
-                                } />
-                                <Avatar id=id.to_hex() name=name size="small" />
-                                <span class="name" dir="auto">{move || name.get()}</span>
-                            </label>
-                        }
-                    }
-                </For>
-            </div>
-        </fieldset>
-    }
-}
-
-#[component]
-fn NewGroup() -> impl IntoView {
-    let state = State::get();
-    let title = RwSignal::new(String::new());
-    let chosen = RwSignal::new(BTreeSet::new());
-    let error = RwSignal::new(None::<ApiError>);
-    let busy = RwSignal::new(false);
-    let submit = move |event: web_sys::SubmitEvent| {
-        event.prevent_default();
-        let Some(account) = state.account_id.get_untracked() else {
-            return;
-        };
-        busy.set(true);
-        error.set(None);
-        let params = ConversationCreateParams {
-            account,
-            mode: ConversationMode::InvitesOnly,
-            title: Some(title.get_untracked().trim().to_owned()).filter(|t| !t.is_empty()),
-            members: chosen.get_untracked().into_iter().collect(),
-        };
-        spawn_local(async move {
-            match state.bridge().call::<ConversationCreate>(params).await {
-                Ok(conversation) => {
-                    let id = conversation.id;
-                    state.put(conversation);
-                    state.question.set(None);
-                    Place::Conversation(id).go();
-                    browser::focus("composer");
-                }
-                Err(e) => error.set(Some(e)),
-            }
-            busy.try_set(false);
-        });
-    };
-    browser::focus("group-title");
-    view! {
-        <form class="stack" on:submit=submit>
-            <div class="field">
-                <label for="group-title">{t("group/name")}</label>
-                <input id="group-title" class="input" maxlength="100" dir="auto" autocomplete="off" prop:value=title
-                    on:input=move |event| title.set(event_target_value(&event)) />
-                <span class="hint">{t("group/name-hint")}</span>
-            </div>
-            <Picker chosen=chosen without=Vec::new() />
-            <Failure error=error />
-            <div class="row end"><button class="button main" type="submit" disabled=move || busy.get()>{t("group/go")}</button></div>
-        </form>
-    }
-}
-
-#[component]
-fn Invite(id: ConversationId) -> impl IntoView {
-    let state = State::get();
-    let chosen = RwSignal::new(BTreeSet::new());
-    let error = RwSignal::new(None::<ApiError>);
-    let busy = RwSignal::new(false);
-    let there = untrack(|| state.conversation(&id))
-        .map(|c| c.with_untracked(|c| untrack(|| state.others(c))))
-        .unwrap_or_default();
-    let submit = move |event: web_sys::SubmitEvent| {
-        event.prevent_default();
-        let Some(account) = state.account_id.get_untracked() else {
-            return;
-        };
-        busy.set(true);
-        error.set(None);
-        spawn_local(async move {
-            for person in chosen.get_untracked() {
-                let params = ConversationMemberParams {
-                    account: account.clone(),
-                    conversation: id,
-                    id: person,
-                };
-                match state.bridge().call::<ConversationInvite>(params).await {
-                    Ok(()) => chosen.update(|c| {
-                        c.remove(&person);
-                    }),
-                    Err(e) => error.set(Some(e)),
-                }
-            }
-            busy.try_set(false);
-            if error.with_untracked(Option::is_none) {
-                state.question.set(None);
-            }
-        });
-    };
-    view! {
-        <form class="stack" on:submit=submit>
-            <Picker chosen=chosen without=there />
-            <Failure error=error />
-            <div class="row end"><button class="button main" type="submit" disabled=move || busy.get() || chosen.with(BTreeSet::is_empty)>{t("invite/go")}</button></div>
-        </form>
-    }
-}
-
 /// A plain question with two answers.
 #[component]
-fn Confirm(
-    /// What happens, in full.
-    text: String,
+pub(crate) fn Confirm(
+    /// What happens, in full, a paragraph each.
+    text: Vec<String>,
     /// The word on the button that does it.
     go: String,
     /// Does it.
@@ -285,7 +169,7 @@ fn Confirm(
     let state = State::get();
     let error = RwSignal::new(None::<ApiError>);
     view! {
-        <p>{text}</p>
+        <div class="stack tight">{text.into_iter().map(|text| view! { <p>{text}</p> }).collect_view()}</div>
         <Failure error=error />
         <div class="row end">
             <button class="button" type="button" on:click=move |_| state.question.set(None)>{t("common/cancel")}</button>
@@ -294,12 +178,43 @@ fn Confirm(
     }
 }
 
+/// Whether one is still in a conversation that is to be left.
+fn is_in(state: State, id: &ConversationId) -> bool {
+    untrack(|| state.conversation(id)).is_some_and(|c| {
+        c.with_untracked(|c| {
+            !matches!(
+                c.read_only,
+                Some(ReadOnly::Left | ReadOnly::Banned | ReadOnly::Refused)
+            )
+        })
+    })
+}
+
 #[component]
 fn Leave(id: ConversationId) -> impl IntoView {
     let state = State::get();
-    let title = untrack(|| state.conversation(&id))
-        .map(|c| c.with_untracked(|c| untrack(|| state.title_of(c))))
-        .unwrap_or_default();
+    let conversation = untrack(|| state.conversation(&id))?.get_untracked();
+    let title = untrack(|| state.title_of(&conversation));
+    let values = [("title", title.as_str())];
+    let (key, go) = match (is_in(state, &id), conversation.mode) {
+        (false, _) => ("leave/text-forget", t("closed/remove")),
+        (true, ConversationMode::Public) => ("leave/text-public", t("details/leave")),
+        (true, _) => ("leave/text", t("details/leave")),
+    };
+    let mut text = vec![tf(key, &values)];
+    // A group that nobody can lead any longer stays as it is for ever.
+    let me = untrack(|| state.me());
+    let others = conversation
+        .members
+        .iter()
+        .any(|m| m.role == MemberRole::Admin && Some(m.id) != me);
+    if is_in(state, &id)
+        && untrack(|| state.own_role(&conversation)) == Some(MemberRole::Admin)
+        && !others
+        && conversation.member_count > 1
+    {
+        text.push(t("leave/last-admin"));
+    }
     let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
         let Some(account) = state.account_id.get_untracked() else {
             return;
@@ -317,33 +232,11 @@ fn Leave(id: ConversationId) -> impl IntoView {
                     state.question.set(None);
                     Place::List.go();
                 }
-                Err(e) => error.set(Some(e)),
+                Err(e) => drop(error.try_set(Some(e))),
             }
         });
     });
-    view! { <Confirm text=tf("leave/text", &[("title", &title)]) go=t("details/leave") act=act /> }
-}
-
-#[component]
-fn Block(id: AccountId) -> impl IntoView {
-    let state = State::get();
-    let name = untrack(|| state.name_of(&id));
-    let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
-        let Some(account) = state.account_id.get_untracked() else {
-            return;
-        };
-        spawn_local(async move {
-            match state
-                .bridge()
-                .call::<ContactBlock>(ContactParams { account, id })
-                .await
-            {
-                Ok(()) => state.question.set(None),
-                Err(e) => error.set(Some(e)),
-            }
-        });
-    });
-    view! { <Confirm text=tf("block/text", &[("name", &name)]) go=t("details/block") act=act /> }
+    Some(view! { <Confirm text=text go=go act=act /> })
 }
 
 #[component]
@@ -372,7 +265,7 @@ fn RemoveAccount() -> impl IntoView {
             }
         });
     });
-    view! { <Confirm text=tf("remove/text", &[("name", &name)]) go=t("remove/go") act=act /> }
+    view! { <Confirm text=vec![tf("remove/text", &[("name", &name)])] go=t("remove/go") act=act /> }
 }
 
 /// Where a palette leads.
@@ -400,6 +293,7 @@ fn Palette() -> impl IntoView {
         let actions = [
             (Goal::Question(Question::AddPerson), t("list/add-person")),
             (Goal::Question(Question::NewGroup), t("list/new-group")),
+            (Goal::Question(Question::JoinGroup(None)), t("join/title")),
             (Goal::Question(Question::Address), t("list/show-address")),
             (Goal::Place(Place::Settings), t("rail/settings")),
             (Goal::Question(Question::Shortcuts), t("rail/shortcuts")),
@@ -442,18 +336,14 @@ fn Palette() -> impl IntoView {
             prop:value=query on:keydown=key on:input=move |event| { query.set(event_target_value(&event)); at.set(0); } />
         <ul class="entries" id="palette-list" role="listbox" aria-label=t("palette/title")>
             {move || goals.get().into_iter().enumerate().map(|(index, (goal, name))| {
-                let (face, group) = match &goal {
-                    Goal::Conversation(id) => {
-                        let peer = state.conversation(id).and_then(|c| c.with_untracked(|c| untrack(|| state.peer(c))));
-                        (Some(peer.map_or_else(|| id.to_hex(), |p| p.to_hex())), peer.is_none())
-                    }
-                    _ => (None, false),
+                let face = match &goal {
+                    Goal::Conversation(id) => Some(*id),
+                    _ => None,
                 };
-                let letters = name.clone();
                 view! {
                     <li class="entry" role="option" id=format!("goal-{index}") aria-selected=move || (at.get() == index).to_string()
                         on:click=move |_| go(goal.clone())>
-                        {face.map(|id| view! { <Avatar id=id name=letters.clone() size="small" group=group /> })}
+                        {face.map(|id| view! { <ConversationFace id=id size="small" /> })}
                         <span class="name" dir="auto">{name}</span>
                     </li>
                 }
@@ -462,23 +352,60 @@ fn Palette() -> impl IntoView {
     }
 }
 
+/// What keys do, and which they are.
+type Shortcut = (&'static str, &'static [&'static str]);
+
 #[component]
 fn Shortcuts() -> impl IntoView {
-    let rows = [
-        ("keys/anywhere", vec!["Ctrl", "K"]),
-        ("keys/next", vec!["Alt", "↓"]),
-        ("keys/previous", vec!["Alt", "↑"]),
-        ("keys/send", vec!["Enter"]),
-        ("keys/break", vec!["Shift", "Enter"]),
-        ("keys/out", vec!["Esc"]),
-        ("keys/this", vec!["?"]),
+    let (send, line): (&'static [&'static str], &'static [&'static str]) =
+        match browser::enter_breaks() {
+            true => (&["Ctrl", "Enter"], &["Enter"]),
+            false => (&["Enter"], &["Shift", "Enter"]),
+        };
+    let parts: [(&str, Vec<Shortcut>); 3] = [
+        (
+            "keys/everywhere",
+            vec![
+                ("keys/anywhere", &["Ctrl", "K"]),
+                ("keys/next", &["Alt", "↓"]),
+                ("keys/previous", &["Alt", "↑"]),
+                ("keys/search-all", &["Ctrl", "Shift", "F"]),
+                ("keys/out", &["Esc"]),
+                ("keys/this", &["?"]),
+            ],
+        ),
+        (
+            "keys/writing",
+            vec![
+                ("keys/send", send),
+                ("keys/break", line),
+                ("keys/edit-last", &["↑"]),
+                ("keys/search-here", &["Ctrl", "F"]),
+            ],
+        ),
+        (
+            "keys/messages",
+            vec![
+                ("keys/walk", &["↑", "↓"]),
+                ("keys/menu", &["Enter"]),
+                ("keys/reply", &["R"]),
+                ("keys/react", &["+"]),
+                ("keys/edit", &["E"]),
+                ("keys/delete", &["Del"]),
+            ],
+        ),
     ];
     view! {
-        <dl class="shortcuts">
-            {rows.into_iter().map(|(what, keys)| view! {
-                <dt>{t(what)}</dt>
-                <dd class="row">{keys.into_iter().map(|k| view! { <kbd>{k}</kbd> }).collect_view()}</dd>
-            }).collect_view()}
-        </dl>
+        {parts.into_iter().map(|(title, rows)| view! {
+            <section class="stack tight">
+                <h3>{t(title)}</h3>
+                <dl class="shortcuts">
+                    {rows.into_iter().map(|(what, keys)| view! {
+                        <dt>{t(what)}</dt>
+                        <dd class="row">{keys.iter().map(|k| view! { <kbd>{*k}</kbd> }).collect_view()}</dd>
+                    }).collect_view()}
+                </dl>
+            </section>
+        }).collect_view()}
     }
 }

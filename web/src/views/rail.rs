@@ -2,6 +2,7 @@
 
 use super::first_run::Step;
 use crate::parts::{Avatar, Icon, icon};
+use crate::picture;
 use crate::say::{t, tf};
 use crate::state::{Place, Question, State};
 use leptos::prelude::*;
@@ -26,6 +27,11 @@ pub(crate) fn Rail() -> impl IntoView {
                         let name = state.accounts.with(|all| all.iter().find(|a| a.id == of).map(|a| a.display_name.clone()));
                         name.filter(|n| !n.is_empty()).unwrap_or_else(|| t("person/you"))
                     });
+                    let of = id.clone();
+                    let picture = Memo::new(move |_| {
+                        let url = state.accounts.with(|all| all.iter().find(|a| a.id == of).and_then(|a| a.avatar.clone()));
+                        url.filter(|url| picture::is_shown(url))
+                    });
                     let current = id.clone();
                     view! {
                         <button class="account" type="button"
@@ -35,7 +41,7 @@ pub(crate) fn Rail() -> impl IntoView {
                                 state.switch(id.clone());
                                 if state.place.get_untracked() == Place::Settings { Place::List.go(); }
                             }>
-                            <Avatar id=jami_id.to_hex() name=name />
+                            <Avatar id=jami_id.to_hex() name=name picture=picture />
                             <span class="hidden-text">{move || tf("rail/account", &[("name", &name.get())])}</span>
                         </button>
                     }

@@ -3,19 +3,16 @@
 use super::address::Address;
 use super::error_in_words;
 use crate::browser::{self, brief_time};
-use crate::parts::Icon;
-use crate::parts::turning_icon;
+use crate::parts::{Icon, Photo, turning_icon};
 use crate::say::{self, t, tf};
 use crate::session;
 use crate::state::{Place, Question, State};
 use crate::text::LANGUAGES;
 use leptos::prelude::*;
-use starling_core::api::method::{
-    AccountSetProfile, ExportAccount, PairingList, PairingRevoke, PairingStart,
-};
+use starling_core::api::method::{AccountSetProfile, PairingList, PairingRevoke, PairingStart};
 use starling_core::api::{
-    AccountExportParams, AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode,
-    PairingRevokeParams, PairingStartParams, Role,
+    AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode, PairingRevokeParams,
+    PairingStartParams, Role,
 };
 use wasm_bindgen_futures::spawn_local;
 
@@ -31,6 +28,7 @@ pub(crate) fn Settings() -> impl IntoView {
                 <div class="page-pane">
                     <Profile />
                     <Looks />
+                    <Writing />
                     <Browsers />
                     <Account />
                 </div>
@@ -102,6 +100,30 @@ fn Looks() -> impl IntoView {
 }
 
 #[component]
+fn Writing() -> impl IntoView {
+    let now = if browser::enter_breaks() {
+        "breaks"
+    } else {
+        "sends"
+    };
+    let enter = RwSignal::new(now.to_owned());
+    let choose = Callback::new(move |value: String| {
+        browser::keep("enter", if value == "sends" { "" } else { &value });
+        enter.set(value);
+    });
+    view! {
+        <section>
+            <h2>{t("settings/writing")}</h2>
+            <div class="rows">
+                <div><span class="what">{t("settings/enter")}</span>
+                    <Choice name="enter" label=t("settings/enter") chosen=enter.into() on_choose=choose
+                        options=vec![("sends", t("settings/enter-sends")), ("breaks", t("settings/enter-breaks"))] /></div>
+            </div>
+        </section>
+    }
+}
+
+#[component]
 fn Profile() -> impl IntoView {
     let state = State::get();
     let name = RwSignal::new(
@@ -110,17 +132,28 @@ fn Profile() -> impl IntoView {
             .map(|a| a.display_name)
             .unwrap_or_default(),
     );
+    let picture = RwSignal::new(untrack(|| state.me().and_then(|me| state.picture_of(&me))));
     let saved = RwSignal::new(false);
+    // Another picture is something to save, too.
+    Effect::new(move |before: Option<Option<String>>| {
+        let now = picture.get();
+        if before.is_some_and(|before| before != now) {
+            saved.set(false);
+        }
+        now
+    });
     let error = RwSignal::new(None::<ApiError>);
     let submit = move |event: web_sys::SubmitEvent| {
         event.prevent_default();
-        let Some(account) = state.account_id.get_untracked() else {
+        let Some(account) = state.account_untracked() else {
             return;
         };
+        let avatar = picture.get_untracked();
         let params = AccountSetProfileParams {
-            account,
+            account: account.id,
             display_name: Some(name.get_untracked().trim().to_owned()),
-            avatar: None,
+            // An empty one takes it away.
+            avatar: (avatar != account.avatar).then(|| avatar.unwrap_or_default()),
         };
         spawn_local(async move {
             match state.bridge().call::<AccountSetProfile>(params).await {
@@ -137,10 +170,14 @@ fn Profile() -> impl IntoView {
             }
         });
     };
+    let face = untrack(|| state.me())
+        .map(|me| me.to_hex())
+        .unwrap_or_default();
     view! {
         <section>
             <h2>{t("settings/you")}</h2>
-            <form class="row" on:submit=submit>
+            <form class="with-photo" on:submit=submit>
+                <Photo id=face name=name picture=picture />
                 <div class="field grows">
                     <label for="own-name">{t("first/name")}</label>
                     <input id="own-name" class="input" dir="auto" maxlength="80" prop:value=name
@@ -253,31 +290,8 @@ fn Account() -> impl IntoView {
         error.set(None);
         let password = Some(password.get_untracked()).filter(|p| !p.is_empty());
         spawn_local(async move {
-            use base64::Engine as _;
-            let name = if account.display_name.is_empty() {
-                account.jami_id.to_hex()
-            } else {
-                account.display_name.clone()
-            };
-            match state
-                .bridge()
-                .call::<ExportAccount>(AccountExportParams {
-                    account: account.id,
-                    password,
-                })
-                .await
-            {
-                Ok(export) => {
-                    if let Ok(bytes) =
-                        base64::engine::general_purpose::STANDARD.decode(export.archive)
-                    {
-                        browser::download(
-                            &format!("{}.gz", name.replace(['/', '\\'], "-")),
-                            &bytes,
-                        );
-                    }
-                }
-                Err(e) => drop(error.try_set(Some(e))),
+            if let Err(e) = state.save_backup(account.id, password).await {
+                error.try_set(Some(e));
             }
         });
     };

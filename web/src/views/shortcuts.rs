@@ -20,6 +20,21 @@ pub(super) fn listen(state: State) {
                 event.prevent_default();
                 state.question.set(Some(Question::Palette));
             }
+            "f" | "F" if command && event.shift_key() && !asked => {
+                event.prevent_default();
+                if by_phone() {
+                    Place::List.go();
+                }
+                browser::focus("search");
+            }
+            "f" | "F" if command && !asked => {
+                // Without a conversation the browser's own search is the better one.
+                if let Some(id) = state.place.get_untracked().conversation() {
+                    event.prevent_default();
+                    Place::Find(id).go();
+                    browser::focus("find");
+                }
+            }
             "ArrowUp" | "ArrowDown" if event.alt_key() && !asked => {
                 event.prevent_default();
                 step(state, event.key() == "ArrowDown");
@@ -56,22 +71,46 @@ fn step(state: State, down: bool) {
     }
 }
 
-/// One step out: the answer, the details, the conversation.
+/// One pane at a time is shown.
+fn by_phone() -> bool {
+    window()
+        .match_media("(max-width: 719px)")
+        .ok()
+        .flatten()
+        .is_some_and(|m| m.matches())
+}
+
+/// One step out: the menu, the edit, the answer, the details, the conversation.
 fn escape(state: State) {
+    if state.menu.with_untracked(Option::is_some) {
+        return super::menu::close(state);
+    }
     let place = state.place.get_untracked();
-    if let Some(id) = place.conversation()
-        && state.replying.with_untracked(|all| all.contains_key(&id))
-    {
-        state.replying.update(|all| {
-            all.remove(&id);
-        });
-        return;
+    if let Some(id) = place.conversation() {
+        let edited = state
+            .editing
+            .try_update(|all| all.remove(&id))
+            .flatten()
+            .is_some();
+        if edited
+            || state
+                .replying
+                .try_update(|all| all.remove(&id))
+                .flatten()
+                .is_some()
+        {
+            return browser::focus("composer");
+        }
     }
     if !state.search.with_untracked(String::is_empty) {
         state.search.set(String::new());
         return;
     }
     if place != Place::List {
-        place.outer().go();
+        let outer = place.outer();
+        outer.go();
+        if outer.conversation().is_some() {
+            browser::focus("composer");
+        }
     }
 }

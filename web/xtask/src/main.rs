@@ -1,5 +1,5 @@
-//! Chores of this workspace: `cargo run -p xtask -- page [--release]` builds the page into `dist/`;
-//! `cargo run -p xtask -- agree` shows that Trunk builds the same one. Called `wasm-bindgen`, it is that.
+//! Chores of this workspace: `cargo run -p xtask -- page [--release [DIRECTORY]]` builds the page into `dist/` or
+//! the directory; `cargo run -p xtask -- agree` shows that Trunk builds the same one. Called `wasm-bindgen`, it is that.
 
 mod agree;
 mod bindgen;
@@ -9,7 +9,7 @@ mod describe;
 use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 
-const USAGE: &str = "usage: cargo run -p xtask -- {page [--release] | agree}";
+const USAGE: &str = "usage: cargo run -p xtask -- {page [--release [DIRECTORY]] | agree}";
 
 fn main() -> Result<()> {
     let mut args = std::env::args();
@@ -25,6 +25,10 @@ fn main() -> Result<()> {
     match args.as_slice() {
         ["page"] => build::page(&workspace()?, false, None),
         ["page", "--release"] => build::page(&workspace()?, true, None),
+        ["page", "--release", dir] => {
+            let workspace = workspace()?;
+            build::page(&workspace, true, Some(&workspace.join(dir)))
+        }
         ["agree"] => agree::agree(&workspace()?),
         _ => bail!("{USAGE}"),
     }

@@ -47,8 +47,9 @@ impl Default for Limits {
         Self {
             // The reference gives up there, too (`MAX_FETCH_SIZE`).
             received: 256 << 20,
-            // A conversation of 300,000 messages with a file changed now and then.
-            objects: 1 << 20,
+            // A quarter of a million: about as many signed messages as `received` has room for. Each
+            // costs some 600 bytes of memory until it is judged, whoever made it up.
+            objects: 1 << 18,
             // The largest honest object is a profile with a picture: a few MiB.
             object: 32 << 20,
             // Signed commits deflate to about two thirds: four times `received` is ample.
@@ -126,6 +127,15 @@ pub enum PackError {
     /// The file with the pack could not be read again.
     #[error("the pack cannot be read back: {0}")]
     Io(String),
+}
+
+impl PackError {
+    /// The error's name: the variant's, after the word `Pack`. What a person or a program can look up.
+    pub fn name(&self) -> String {
+        let text = format!("{self:?}");
+        let variant = text.chars().take_while(char::is_ascii_alphanumeric);
+        "Pack".chars().chain(variant).collect()
+    }
 }
 
 #[cfg(test)]

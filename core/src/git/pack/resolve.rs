@@ -5,7 +5,6 @@ use super::{IndexEntry, Limits, PackError, delta, write_index};
 use crate::git::object::{Kind, ObjectHasher, ObjectRef};
 use crate::id::ObjectId;
 use flate2::{Decompress, FlushDecompress, Status};
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// A pack that can be read again anywhere: a file, or bytes.
@@ -113,33 +112,19 @@ impl Scanned {
             checksum,
             ..
         } = self;
-        let mut by_offset: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-        let mut by_id: BTreeMap<ObjectId, Vec<usize>> = BTreeMap::new();
-        for (i, e) in entries.iter().enumerate() {
-            match e.content {
-                Content::Whole(..) => {}
-                Content::OffsetDelta(base) => by_offset.entry(base).or_default().push(i),
-                Content::IdDelta(base) => by_id.entry(base).or_default().push(i),
-            }
-        }
-        let mut objects = Vec::with_capacity(entries.len());
-        let mut ids = BTreeSet::new();
+        let mut waiting = Waiting::new(&entries);
+        let mut objects: Vec<PackObject> = Vec::with_capacity(entries.len());
         let mut add = |e: &Entry, id: ObjectId, kind: Kind| {
-            if !ids.insert(id) {
-                return Err(PackError::Duplicate(id));
-            }
             objects.push(PackObject {
                 id,
                 kind,
                 offset: e.offset,
                 crc32: e.crc32,
             });
-            Ok(())
         };
-        // Whole objects first, so that a twin is found before work is done for it.
         for e in &entries {
             if let Content::Whole(kind, id) = e.content {
-                add(e, id, kind)?;
+                add(e, id, kind);
             }
         }
         let mut stack: Vec<Pending> = Vec::new();
@@ -151,7 +136,7 @@ impl Scanned {
             let Content::Whole(kind, id) = e.content else {
                 continue;
             };
-            let children = children(&mut by_offset, &mut by_id, e.offset, id);
+            let children = waiting.for_base(e.offset, id);
             if children.is_empty() && !show {
                 continue;
             }
@@ -174,7 +159,7 @@ impl Scanned {
                 let id = hasher
                     .finish()
                     .map_err(|_| PackError::Collision(e.offset))?;
-                add(e, id, next.kind)?;
+                add(e, id, next.kind);
                 seen(
                     id,
                     ObjectRef {
@@ -182,7 +167,7 @@ impl Scanned {
                         bytes: &bytes,
                     },
                 );
-                let children = self::children(&mut by_offset, &mut by_id, e.offset, id);
+                let children = waiting.for_base(e.offset, id);
                 if !children.is_empty() {
                     let depth = next.depth.saturating_add(1);
                     if depth > limits.depth {
@@ -193,24 +178,74 @@ impl Scanned {
             }
         }
         if objects.len() < entries.len() {
-            let base = by_id.keys().next().copied().unwrap_or(ObjectId([0; 20]));
+            let base = waiting.unmet().unwrap_or(ObjectId([0; 20]));
             let count = entries.len().saturating_sub(objects.len());
             return Err(PackError::MissingBase { base, count });
         }
         objects.sort_unstable_by_key(|o| o.id);
+        let mut pairs = objects.iter().zip(objects.iter().skip(1));
+        if let Some((twin, _)) = pairs.find(|(a, b)| a.id == b.id) {
+            return Err(PackError::Duplicate(twin.id));
+        }
         Ok(Resolved { objects, checksum })
     }
 }
 
-fn children(
-    by_offset: &mut BTreeMap<u64, Vec<usize>>,
-    by_id: &mut BTreeMap<ObjectId, Vec<usize>>,
-    offset: u64,
-    id: ObjectId,
-) -> Vec<usize> {
-    let mut out = by_offset.remove(&offset).unwrap_or_default();
-    out.extend(by_id.remove(&id).unwrap_or_default());
-    out
+/// The deltas by what they wait for. Two flat lists: a pack may have a million of them.
+struct Waiting {
+    by_offset: Vec<(u64, u32)>,
+    by_id: Vec<(ObjectId, u32)>,
+    /// By number of the entry: its base was met.
+    met: Vec<bool>,
+}
+
+impl Waiting {
+    fn new(entries: &[Entry]) -> Self {
+        let (mut by_offset, mut by_id) = (Vec::new(), Vec::new());
+        // A pack counts its entries with 32 bits.
+        for (i, e) in (0u32..).zip(entries) {
+            match e.content {
+                Content::Whole(..) => {}
+                Content::OffsetDelta(base) => by_offset.push((base, i)),
+                Content::IdDelta(base) => by_id.push((base, i)),
+            }
+        }
+        by_offset.sort_unstable();
+        by_id.sort_unstable();
+        Self {
+            by_offset,
+            by_id,
+            met: vec![false; entries.len()],
+        }
+    }
+
+    /// The deltas upon an entry that were not given out before.
+    fn for_base(&mut self, offset: u64, id: ObjectId) -> Vec<usize> {
+        let start = self.by_offset.partition_point(|(o, _)| *o < offset);
+        let near = self.by_offset.get(start..).unwrap_or_default();
+        let upon_offset = near.iter().take_while(|(o, _)| *o == offset);
+        let start = self.by_id.partition_point(|(i, _)| *i < id);
+        let near = self.by_id.get(start..).unwrap_or_default();
+        let upon_id = near.iter().take_while(|(i, _)| *i == id);
+        let mut out: Vec<usize> = upon_offset
+            .map(|(_, n)| usize_of(u64::from(*n)))
+            .chain(upon_id.map(|(_, n)| usize_of(u64::from(*n))))
+            .collect();
+        out.retain(|n| match self.met.get_mut(*n) {
+            Some(met) => !std::mem::replace(met, true),
+            None => false,
+        });
+        out
+    }
+
+    /// One of the bases that never came.
+    fn unmet(&self) -> Option<ObjectId> {
+        let missing = |n: &u32| self.met.get(usize_of(u64::from(*n))) == Some(&false);
+        self.by_id
+            .iter()
+            .find(|(_, n)| missing(n))
+            .map(|(id, _)| *id)
+    }
 }
 
 /// Keeps count of the bases that wait for deltas.

@@ -65,6 +65,10 @@ pub const RELIEF_GAP: Duration = Duration::from_secs(60);
 /// other Starlings do at once, daemons expect to be asked. Longer than a notice takes across the world.
 pub const LOOK_AFTER: Duration = Duration::from_millis(300);
 
+/// How long a daemon is given to make a merge before it is asked for it: validating and merging
+/// takes some tens of milliseconds a commit there, and more may come meanwhile.
+pub const LOOK_MERGED: Duration = Duration::from_secs(1);
+
 /// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
 /// notice after a pause goes at once.
 pub const NOTICE_GAP: Duration = Duration::from_millis(50);
@@ -154,6 +158,8 @@ struct Want {
     from: Duration,
     /// First come, first served.
     turn: u64,
+    /// Whatever it says meanwhile, it is asked: see [`Spread::look`].
+    insists: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -343,6 +349,7 @@ impl Spread {
                     head: None,
                     from: now.saturating_add(wait),
                     turn,
+                    insists: false,
                 });
             }
             self.to_tell.insert(device);
@@ -387,7 +394,7 @@ impl Spread {
         }
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
-            peer.want = None;
+            peer.want = peer.want.filter(|w| w.insists);
             self.to_tell.insert(device);
         } else {
             // A newer notice replaces the older one, and does not lose its turn.
@@ -396,6 +403,26 @@ impl Spread {
                 head: Some(head),
                 from: now,
                 turn,
+                insists: false,
+            });
+        }
+    }
+
+    /// A device that had something which what it has now does not contain has merged the two. A
+    /// Starling says so; a daemon says nothing of a merge before it writes again, and each daemon
+    /// makes its own: it is asked, [`LOOK_MERGED`] from now.
+    pub fn look(&mut self, device: DeviceId, now: Duration) {
+        let turn = self.next_turn();
+        if self.only_tells {
+            return;
+        }
+        let peer = self.peers.get_mut(&device);
+        if let Some(peer) = peer.filter(|p| p.standing == Some(Standing::Member)) {
+            peer.want.get_or_insert(Want {
+                head: None,
+                from: now.saturating_add(LOOK_MERGED),
+                turn,
+                insists: true,
             });
         }
     }
@@ -434,9 +461,10 @@ impl Spread {
                     peer.refusals = 0;
                     peer.not_before = now;
                 }
-                if peer.want.is_some_and(|w| w.head.is_none_or(|h| h == head)) {
-                    peer.want = None;
-                }
+                let answered = |w: &Want| w.head.is_none_or(|h| h == head);
+                // What is to be looked at later is not what was fetched now.
+                let later = |w: &Want| w.insists && w.from > now;
+                peer.want = peer.want.filter(|w| !answered(w) || later(w));
                 if new && ours != Some(head) && !self.only_tells {
                     arrived = Some((head, relation));
                 }
@@ -460,6 +488,7 @@ impl Spread {
                         head: running.head,
                         from: now,
                         turn,
+                        insists: false,
                     });
                 }
             }
@@ -677,6 +706,7 @@ impl Spread {
                     head: Some(head),
                     from: now,
                     turn,
+                    insists: false,
                 }));
             }
         }

@@ -106,6 +106,34 @@ fn news_during_a_fetch_are_fetched_after_it() {
 }
 
 #[test]
+fn who_must_have_merged_is_asked_whatever_it_says() {
+    let mut s = among(ALICE, &[BOB]);
+    s.wrote(NEW, at(1));
+    assert_eq!(all(&mut s, at(1)), [Action::Tell(BOB, NEW)]);
+    // Bob fetched it, and had something besides. He goes on saying what he fetched.
+    s.look(BOB, at(2));
+    s.heard(BOB, NEW, true, at(3));
+    s.look(BOB, at(4));
+    assert_eq!(all(&mut s, at(4)), []);
+    let then = at(2) + LOOK_MERGED;
+    assert_eq!(s.poll_timeout(), Some(then));
+    assert_eq!(all(&mut s, then), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(NEWER, Relation::FastForward), then);
+    assert_eq!(all(&mut s, then), [Action::Merge(NEWER)]);
+    s.settled(NEWER, Some(NEWER), &|_| true, then);
+    assert_eq!((all(&mut s, then), s.poll_timeout()), (vec![], None));
+    // A fetch that ends before is not the answer; who is no member is not asked.
+    s.heard(BOB, OLD, false, then);
+    assert_eq!(all(&mut s, then), [Action::Fetch(BOB)]);
+    s.look(BOB, then);
+    s.fetched(BOB, well(OLD, Relation::UpToDate), then);
+    assert_eq!(s.poll_timeout(), Some(then + LOOK_MERGED));
+    s.linked(BOB, Standing::Outside, then);
+    s.look(BOB, then);
+    assert_eq!(s.poll_timeout(), None);
+}
+
+#[test]
 fn a_link_that_comes_up_is_told_and_looked_at_unless_it_speaks_first() {
     let mut s = Spread::new(ALICE, Some(OLD));
     s.linked(BOB, Standing::Member, at(0));

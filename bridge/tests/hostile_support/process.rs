@@ -1,0 +1,261 @@
+//! The one who is attacked, as a process of its own: its memory can be measured.
+
+use super::{Hostile, writer_of};
+use crate::account_support::{PATIENCE, keys, named, node};
+use crate::swarm::Device;
+use serde_json::{Value, json};
+use starling_bridge::account::Context;
+use starling_bridge::account::registry::Accounts;
+use starling_bridge::dht::Dht;
+use starling_core::id::{AccountId, ConversationId, DeviceId};
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// So often the whole is looked at without a reason.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// An ordinary bridge with one account, that has the hostile member as a contact.
+pub struct Victim {
+    bridge: Child,
+    listener: Child,
+    dir: tempfile::TempDir,
+    pub account: String,
+    pub jami_id: AccountId,
+    pub device: DeviceId,
+    pub writer: Device,
+    accounts: PathBuf,
+    events: Arc<Mutex<Vec<Value>>>,
+    count: watch::Receiver<usize>,
+    /// Resident bytes before anything was done to it.
+    idle: u64,
+}
+
+fn starling() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    command.env_remove("STARLING_DATA_DIR").stdin(Stdio::null());
+    command
+}
+
+impl Victim {
+    pub async fn start(first: &Dht, eve: &Hostile) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (account, jami_id, device, writer, accounts) = {
+            let context = Context {
+                emit: Arc::new(|_| {}),
+                dht: node(Some(first)),
+                loopback: false,
+            };
+            let all = Accounts::open(dir.path(), context).await.unwrap();
+            let new = all.create_with(keys(), named("Vic"), None).await.unwrap();
+            let address = eve.account().to_hex();
+            new.add_contact(&address, None).await.unwrap();
+            let writer = writer_of(new.dir(), "Vic");
+            let made = (
+                new.id.to_string(),
+                new.jami_id(),
+                new.device_id(),
+                writer,
+                new.dir().to_owned(),
+            );
+            drop(new);
+            all.stop().await;
+            made
+        };
+        let mut bridge = starling()
+            .args(["--listen", "127.0.0.1:0", "--print-json", "--bootstrap"])
+            .arg(format!("127.0.0.1:{}", first.ports().0))
+            .arg("--data-dir")
+            .arg(dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(bridge.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert!(line.starts_with('{'), "{line}");
+        let mut listener = starling()
+            .args(["events", "--data-dir"])
+            .arg(dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let (news, count) = watch::channel(0);
+        let lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+        let list = events.clone();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                list.lock()
+                    .unwrap()
+                    .push(serde_json::from_str(&line).unwrap());
+                news.send_modify(|n| *n += 1);
+            }
+        });
+        let mut victim = Self {
+            bridge,
+            listener,
+            dir,
+            account,
+            jami_id,
+            device,
+            writer,
+            accounts,
+            events,
+            count,
+            idle: 0,
+        };
+        victim
+            .until("it to be online", |v| {
+                (v.rpc("account.list", json!({}))[0]["state"] == "online").then_some(())
+            })
+            .await;
+        eve.connect(victim.device, victim.jami_id).await;
+        victim.idle = victim.status("VmRSS");
+        victim
+    }
+
+    /// One call to the API; it must be answered soon, whatever goes on.
+    pub fn rpc(&self, method: &str, params: Value) -> Value {
+        tokio::task::block_in_place(|| {
+            let begun = Instant::now();
+            let out = starling()
+                .args(["rpc", method, &params.to_string(), "--data-dir"])
+                .arg(self.dir.path())
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{method}: {out:?}");
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(20), "{method} took {took:?}");
+            serde_json::from_slice(&out.stdout).unwrap()
+        })
+    }
+
+    /// The events that fit.
+    pub fn events(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let all = self.events.lock().unwrap();
+        all.iter().filter(|e| fits(e)).cloned().collect()
+    }
+
+    /// The rules for which something was refused in a conversation.
+    pub fn refused(&self, conversation: ConversationId) -> Vec<String> {
+        let id = conversation.to_hex();
+        self.events(|e| e["type"] == "conversation.rejected" && e["conversation"] == *id)
+            .iter()
+            .map(|e| e["rule"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Waits until something holds, looking again whenever anything was reported.
+    pub async fn until<T>(&self, what: &str, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut news = self.count.clone();
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                news.borrow_and_update();
+                if let Some(found) = holds(self) {
+                    return found;
+                }
+                // What happened before the listener was there is no news.
+                if let Ok(changed) = tokio::time::timeout(LOOK_AGAIN, news.changed()).await {
+                    changed.unwrap();
+                }
+            }
+        });
+        match waited.await {
+            Ok(found) => found,
+            Err(_) => {
+                let all = self.events.lock().unwrap();
+                let tail = &all[all.len().saturating_sub(10)..];
+                panic!("{what}: not after {PATIENCE:?}; last events: {tail:#?}")
+            }
+        }
+    }
+
+    /// Accepts an invitation of the hostile member, and waits for the conversation.
+    pub async fn takes(&self, eve: &Hostile, conversation: ConversationId) {
+        let id = conversation.to_hex();
+        eve.invite(conversation);
+        self.until("an invitation", |v| {
+            v.events(|e| e["type"] == "request.received" && e["request"]["conversation"] == *id)
+                .pop()
+        })
+        .await;
+        self.rpc(
+            "request.accept",
+            json!({"account": self.account, "conversation": id}),
+        );
+        self.until("the conversation", |v| {
+            v.events(|e| e["type"] == "conversation.ready" && e["conversation"] == *id)
+                .pop()
+        })
+        .await;
+    }
+
+    /// The texts of a conversation.
+    pub fn texts(&self, conversation: ConversationId) -> Vec<String> {
+        let page = self.rpc(
+            "conversation.history",
+            json!({"account": self.account, "conversation": conversation.to_hex()}),
+        );
+        let messages = page["messages"].as_array().unwrap();
+        messages
+            .iter()
+            .filter_map(|m| Some(m["body"].as_str()?.to_owned()))
+            .collect()
+    }
+
+    fn status(&self, key: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.bridge.id());
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|l| l.starts_with(key)).unwrap();
+        let kb = line.split_whitespace().nth(1).unwrap();
+        kb.parse::<u64>().unwrap() << 10
+    }
+
+    /// Begins to watch for the most memory.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.bridge.id());
+        std::fs::write(path, "5").unwrap();
+    }
+
+    /// Checks the most memory since then, in bytes above what an idle bridge takes.
+    pub fn check_peak(&self, what: &str) {
+        let above = self.status("VmHWM").saturating_sub(self.idle);
+        println!("{what}: {} MB above idle", above >> 20);
+        assert!(above < 200 << 20, "{what}: {} MB above idle", above >> 20);
+    }
+
+    /// The bridge answers, and has every conversation as it was.
+    pub fn check_alive(&self) -> usize {
+        let list = self.rpc("conversation.list", json!({"account": self.account}));
+        list.as_array().unwrap().len()
+    }
+
+    pub fn repository(&self, conversation: ConversationId) -> PathBuf {
+        starling_bridge::conversation::path(&self.accounts, &conversation)
+    }
+
+    /// Ends the bridge in good order.
+    pub fn stop(&mut self) {
+        self.rpc("bridge.stop", json!({}));
+        assert!(
+            tokio::task::block_in_place(|| self.bridge.wait())
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        for child in [&mut self.bridge, &mut self.listener] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Anyone in a story of a group: a Starling or a daemon, asked in the same words.
+
+use crate::{Host, Jami, Lab, Starling, starling, wait};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a daemon's log says when it takes something of ours for wrong.
+const COMPLAINTS: [&str; 6] = [
+    "Malformed commit",
+    "Unable to validate",
+    "Invalid commit",
+    "Could not validate",
+    "Verification failed",
+    "validation failed",
+];
+
+/// A person at a machine of the lab.
+pub struct Peer {
+    /// The machine.
+    pub host: Host,
+    /// Their Jami ID.
+    pub id: String,
+    /// What runs there.
+    pub client: Client,
+    boot: Host,
+}
+
+/// What somebody uses.
+pub enum Client {
+    /// Ours.
+    Starling(Box<Starling>),
+    /// The reference.
+    Jami(Box<Jami>),
+}
+
+use Client::{Jami as Daemon, Starling as Ours};
+
+impl Peer {
+    /// A person with a Starling.
+    pub fn starling(lab: &mut Lab, name: &str, boot: &Host) -> Self {
+        let host = lab.host(name);
+        let mut starling = Starling::start(&host, &bootstrap(boot));
+        let id = starling.create_account(name);
+        Self {
+            host,
+            id,
+            client: Ours(Box::new(starling)),
+            boot: boot.clone(),
+        }
+    }
+
+    /// A person with a daemon.
+    pub fn jami(lab: &mut Lab, name: &str, boot: &Host) -> Self {
+        let host = lab.host(name);
+        let mut jami = Jami::start(&host, boot);
+        let id = jami.create_account(name, &bootstrap(boot));
+        Self {
+            host,
+            id,
+            client: Daemon(Box::new(jami)),
+            boot: boot.clone(),
+        }
+    }
+
+    /// Another machine of the same person, who must have a Starling, from a backup.
+    pub fn second_device(&self, lab: &mut Lab, name: &str) -> Self {
+        let Ours(first) = &self.client else {
+            panic!(
+                "{}: only a Starling's account is taken along here",
+                self.host.name
+            )
+        };
+        let backup = first.rpc("account.export", json!({"account": first.account()}));
+        let host = lab.host(name);
+        let mut starling = Starling::start(&host, &bootstrap(&self.boot));
+        starling.rpc("account.import", json!({"archive": backup["archive"]}));
+        starling.adopt_account();
+        Self {
+            host,
+            id: self.id.clone(),
+            client: Ours(Box::new(starling)),
+            boot: self.boot.clone(),
+        }
+    }
+
+    /// Asks somebody, who accepts; both are in the conversation then.
+    pub fn befriend(&mut self, other: &mut Self) {
+        let id = other.id.clone();
+        let conversation = match &mut self.client {
+            Ours(s) => s.add_contact(&id),
+            Daemon(j) => j.add_contact(&id),
+        };
+        other.accept(&conversation);
+        self.wait_role(&conversation, &id, "member");
+    }
+
+    /// Makes a group.
+    pub fn create(&mut self, title: &str) -> String {
+        match &mut self.client {
+            Ours(s) => {
+                let c = s.rpc(
+                    "conversation.create",
+                    json!({"account": s.account(), "mode": "invitesOnly", "title": title}),
+                );
+                c["id"].as_str().expect("an id").to_owned()
+            }
+            Daemon(j) => {
+                let group = j.start_conversation();
+                self.rename(&group, title);
+                group
+            }
+        }
+    }
+
+    /// Invites somebody.
+    pub fn invite(&mut self, group: &str, id: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.rpc(
+                    "conversation.invite",
+                    json!({"account": s.account(), "conversation": group, "id": id}),
+                );
+            }
+            Daemon(j) => j.add_member(group, id),
+        }
+    }
+
+    /// Waits for an invitation, accepts it, and waits until the conversation is there.
+    pub fn accept(&mut self, group: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.wait_request_for(group);
+                s.accept(group);
+            }
+            Daemon(j) => {
+                j.wait_request_for(group);
+                j.accept(group);
+            }
+        }
+    }
+
+    /// Leaves.
+    pub fn leave(&mut self, group: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.rpc(
+                    "conversation.leave",
+                    json!({"account": s.account(), "conversation": group}),
+                );
+            }
+            Daemon(j) => {
+                let account = j.account();
+                j.call("removeConversation", json!([account, group]));
+            }
+        }
+    }
+
+    /// Bans somebody, as an admin.
+    pub fn ban(&mut self, group: &str, id: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.rpc(
+                    "conversation.ban",
+                    json!({"account": s.account(), "conversation": group, "id": id}),
+                );
+            }
+            Daemon(j) => {
+                let account = j.account();
+                j.call("removeConversationMember", json!([account, group, id]));
+            }
+        }
+    }
+
+    /// Takes a ban back, as an admin.
+    pub fn unban(&mut self, group: &str, id: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.rpc(
+                    "conversation.unban",
+                    json!({"account": s.account(), "conversation": group, "id": id}),
+                );
+            }
+            // Whom an admin invites is let back.
+            Daemon(j) => j.add_member(group, id),
+        }
+    }
+
+    /// Gives a group another title, as an admin.
+    pub fn rename(&mut self, group: &str, title: &str) {
+        match &mut self.client {
+            Ours(s) => {
+                s.rpc(
+                    "conversation.update",
+                    json!({"account": s.account(), "conversation": group, "title": title}),
+                );
+            }
+            Daemon(j) => {
+                let account = j.account();
+                j.call(
+                    "updateConversationInfos",
+                    json!([account, group, {"title": title}]),
+                );
+            }
+        }
+    }
+
+    /// Writes a text. It is committed when this returns.
+    pub fn send(&mut self, group: &str, body: &str) {
+        match &mut self.client {
+            Ours(s) => drop(s.send(group, body)),
+            Daemon(j) => drop(j.send(group, body)),
+        }
+    }
+
+    /// Waits until a text is there.
+    pub fn wait_text(&mut self, group: &str, body: &str) {
+        match &mut self.client {
+            Ours(s) => s.wait_text_or_history(group, body),
+            Daemon(_) => {
+                let what = format!("{}: the text {body:?}", self.host.name);
+                wait::until(&what, || {
+                    self.texts(group).iter().any(|t| t == body).then_some(())
+                });
+            }
+        }
+    }
+
+    /// Waits until a group is there that another device of the same person is in.
+    pub fn wait_ready(&self, group: &str) {
+        match &self.client {
+            Ours(s) => s.wait_ready(group),
+            Daemon(j) => {
+                let what = format!("{}: the group", self.host.name);
+                wait::until(&what, || j.repository(group).is_dir().then_some(()));
+            }
+        }
+    }
+
+    /// Everybody with a role. A daemon's are read from its repository: it reads its list anew only when
+    /// it sees a commit about members among those it fetched, and misses the ones that a merge of
+    /// somebody else brings from the side.
+    pub fn members(&self, group: &str) -> BTreeMap<String, String> {
+        match &self.client {
+            Ours(s) => {
+                let list = s.rpc(
+                    "conversation.members",
+                    json!({"account": s.account(), "conversation": group}),
+                );
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                let list = list.as_array().cloned().unwrap_or_default();
+                list.iter()
+                    .map(|m| (text(&m["id"]), text(&m["role"])))
+                    // Who left is in no file.
+                    .filter(|(_, role)| role != "left")
+                    .collect()
+            }
+            Daemon(_) => {
+                let files = ["ls-tree", "-r", "--name-only", "refs/heads/main"];
+                let files = git(&self.repository(group), &files);
+                let role = |path: &str| match path {
+                    "admins" => Some("admin"),
+                    "members" => Some("member"),
+                    "invited" => Some("invited"),
+                    "banned/admins" | "banned/members" | "banned/invited" => Some("banned"),
+                    _ => None,
+                };
+                let members = files.lines().filter_map(|file| {
+                    let (path, name) = file.rsplit_once('/')?;
+                    let id = name.strip_suffix(".crt").unwrap_or(name);
+                    Some((id.to_owned(), role(path)?.to_owned()))
+                });
+                members.collect()
+            }
+        }
+    }
+
+    /// Waits until somebody has a role.
+    pub fn wait_role(&self, group: &str, id: &str, role: &str) {
+        let what = format!("{}: {id} to be {role} in {group}", self.host.name);
+        wait::until(&what, || {
+            (self.members(group).get(id).map(String::as_str) == Some(role)).then_some(())
+        });
+    }
+
+    /// Waits until somebody is in no list any more, or only as one who is banned.
+    pub fn wait_gone(&self, group: &str, id: &str) {
+        let what = format!("{}: {id} to be gone from {group}", self.host.name);
+        wait::until(&what, || {
+            let role = self.members(group).remove(id);
+            role.is_none_or(|r| r == "banned").then_some(())
+        });
+    }
+
+    /// The group's title. A daemon's is read from its repository: when an invitation reaches it twice
+    /// and is accepted in between, which only a test is fast enough for, its client goes on showing
+    /// what the invitation said.
+    pub fn title(&self, group: &str) -> String {
+        match &self.client {
+            Ours(s) => {
+                let shown = s.rpc(
+                    "conversation.get",
+                    json!({"account": s.account(), "conversation": group}),
+                );
+                shown["title"].as_str().unwrap_or_default().to_owned()
+            }
+            Daemon(_) => {
+                let repository = self.repository(group);
+                let files = git(&repository, &["ls-tree", "--name-only", "refs/heads/main"]);
+                if !files.lines().any(|f| f == "profile.vcf") {
+                    return String::new();
+                }
+                let profile = git(&repository, &["show", "refs/heads/main:profile.vcf"]);
+                let title = profile.lines().find_map(|l| l.strip_prefix("FN:"));
+                title.unwrap_or_default().to_owned()
+            }
+        }
+    }
+
+    /// Waits for a title.
+    pub fn wait_title(&self, group: &str, title: &str) {
+        let what = format!("{}: the title {title:?}", self.host.name);
+        wait::until(&what, || (self.title(group) == title).then_some(()));
+    }
+
+    /// Where the repository is.
+    pub fn repository(&self, group: &str) -> PathBuf {
+        match &self.client {
+            Ours(s) => s.repository(group),
+            Daemon(j) => j.repository(group),
+        }
+    }
+
+    /// The newest commit.
+    pub fn head(&self, group: &str) -> String {
+        git(&self.repository(group), &["rev-parse", "refs/heads/main"])
+    }
+
+    /// The texts in the history, in an order of their commits that is the same for the same head.
+    pub fn texts(&self, group: &str) -> Vec<String> {
+        let log = git(
+            &self.repository(group),
+            &[
+                "log",
+                "--topo-order",
+                "--reverse",
+                "--no-merges",
+                "--format=%B%x00",
+                "refs/heads/main",
+            ],
+        );
+        let texts = log.split('\0').filter_map(|message| {
+            let message: Value = serde_json::from_str(message.trim()).ok()?;
+            let body = (message["type"] == "text/plain").then(|| message["body"].as_str())??;
+            Some(body.to_owned())
+        });
+        texts.collect()
+    }
+
+    /// Ends the client in order.
+    pub fn down(&mut self) {
+        match &mut self.client {
+            Ours(s) => s.down(),
+            Daemon(j) => j.stop(),
+        }
+    }
+
+    /// Starts it again with its data.
+    pub fn up(&mut self) {
+        match &mut self.client {
+            Ours(s) => s.up(),
+            Daemon(j) => {
+                j.start_again(&self.boot);
+                j.wait_registered();
+            }
+        }
+    }
+
+    /// The repository is sound by git's rules and ours, and nothing of anybody's was refused.
+    pub fn check(&self, group: &str) {
+        let (name, path) = (&self.host.name, self.repository(group));
+        git(&path, &["fsck", "--strict", "--full"]);
+        let verify = Command::new(starling::binary())
+            .arg("verify")
+            .arg(&path)
+            .output()
+            .expect("starling runs");
+        assert!(
+            verify.status.success(),
+            "{name}: {}{}",
+            String::from_utf8_lossy(&verify.stdout),
+            String::from_utf8_lossy(&verify.stderr)
+        );
+        match &self.client {
+            Ours(s) => assert_eq!(s.rejections(), Vec::<Value>::new(), "{name}"),
+            Daemon(j) => {
+                assert_eq!(j.conversation_errors(), Vec::<Value>::new(), "{name}");
+                let log = std::fs::read_to_string(self.host.dir.join("jami.log")).expect("a log");
+                let complaint = log
+                    .lines()
+                    .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)));
+                assert_eq!(complaint, None, "{name} logged a validation failure");
+            }
+        }
+    }
+}
+
+fn bootstrap(boot: &Host) -> String {
+    format!("{}:4222", boot.addr)
+}
+
+fn git(path: &Path, args: &[&str]) -> String {
+    let out = Command::new("git")
+        .args(["-c", "safe.directory=*", "-C"])
+        .arg(path)
+        .args(args)
+        .output()
+        .expect("git runs");
+    assert!(
+        out.status.success(),
+        "git {args:?} in {}: {}",
+        path.display(),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+/// Waits until all have the same newest commit; then they have the same history and members.
+pub fn wait_same(people: &[&mut Peer], group: &str) {
+    let heads = |people: &[&mut Peer]| -> BTreeMap<String, String> {
+        people
+            .iter()
+            .map(|p| (p.host.name.clone(), p.head(group)))
+            .collect()
+    };
+    let same = |people: &[&mut Peer]| {
+        let heads = heads(people);
+        heads.values().collect::<BTreeSet<_>>().len() == 1
+    };
+    let what = || format!("the same head for all, which are {:#?}", heads(people));
+    let end = std::time::Instant::now() + wait::PATIENCE;
+    while !same(people) {
+        assert!(
+            std::time::Instant::now() < end,
+            "waited {:?} for {}",
+            wait::PATIENCE,
+            what()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    // What clients show follows what they have.
+    let end = std::time::Instant::now() + wait::PATIENCE;
+    loop {
+        let shown: Vec<_> = people
+            .iter()
+            .map(|p| (p.members(group), p.title(group)))
+            .collect();
+        if shown.windows(2).all(|w| w.first() == w.last()) {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < end,
+            "waited {:?} for the same members and title for all: {shown:#?}",
+            wait::PATIENCE
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}

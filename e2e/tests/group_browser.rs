@@ -1,0 +1,272 @@
+//! A group as people live in it: made in a page, talked in, and one of three banned.
+
+use serde_json::{Value, json};
+use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs};
+
+/// Waits until a bubble says exactly this.
+async fn bubble(page: &Browser, text: &str) {
+    let script = format!(
+        "return [...document.querySelectorAll('[data-testid=message] [data-testid=bubble]')].some(e => e.innerText.trim() === {})",
+        json!(text)
+    );
+    page.until(&format!("the bubble {text:?}"), &script).await;
+}
+
+/// Waits until no bubble says this any more.
+async fn no_bubble(page: &Browser, text: &str) {
+    let script = format!(
+        "return ![...document.querySelectorAll('[data-testid=message] [data-testid=bubble]')].some(e => e.innerText.trim() === {})",
+        json!(text)
+    );
+    page.until(&format!("the bubble {text:?} to go"), &script)
+        .await;
+}
+
+/// Puts the focus on the message that says this, as arrow keys do.
+async fn focus(page: &Browser, text: &str) {
+    let script = format!(
+        "const e = [...document.querySelectorAll('[data-testid=message]')].find(e => e.querySelector('[data-testid=bubble]')?.innerText.trim() === {}); e?.focus(); return !!e",
+        json!(text)
+    );
+    page.until(&format!("the message {text:?}"), &script).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_in_a_group_and_one_is_banned() {
+    needs!(browser::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let bootstrap = format!("{}:4222", boot.addr);
+    let hosts = ["alice", "bob", "cat"].map(|name| lab.host(name));
+    let [mut alice, mut bob, mut cat] = hosts
+        .each_ref()
+        .map(|host| Starling::start(host, &bootstrap));
+    let alice_id = alice.create_account("Alice");
+    let bob_id = bob.create_account("Bob");
+    let cat_id = cat.create_account("Cat");
+    let alices = Browser::open(&mut lab, &hosts[0]).await;
+    let bobs = Browser::open(&mut lab, &hosts[1]).await;
+    alices.go(alice.url()).await;
+    bobs.go(bob.url()).await;
+
+    // They know each other.
+    for (friend, id) in [(&bob, &bob_id), (&cat, &cat_id)] {
+        let two = alice.add_contact(id);
+        friend.wait_request_for(&two);
+        friend.accept(&two);
+        alice.wait_role(&two, id, "member");
+    }
+
+    // Alice makes a group by keyboard: people by name, a picture, a title.
+    alices.press("button", "New group").await;
+    alices.fill("Name of the group", "Bird watchers").await;
+    alices
+        .give_picture(
+            "[data-testid=photo-file]",
+            ["#7fb2c9", "#c9b37f", "#f4e9c8"],
+        )
+        .await;
+    alices.find(".photo img").await;
+    alices.fill("Who is invited", "bo\n").await;
+    alices.named("button", "Take Bob out").await;
+    alices.fill("Who is invited", "cat\n").await;
+    alices.press("button", "Make the group").await;
+    alices.named("textbox", "Message to Bird watchers").await;
+
+    bobs.named("article", "Request from Alice").await;
+    bobs.press("button", "Accept").await;
+    bobs.named("textbox", "Message to Bird watchers").await;
+    let list = alice.rpc("conversation.list", json!({"account": alice.account()}));
+    let list = list.as_array().expect("a list");
+    let group = list
+        .iter()
+        .find(|c| c["title"] == "Bird watchers")
+        .expect("the group");
+    let group = group["id"].as_str().expect("an id").to_owned();
+    cat.wait_request_for(&group);
+    cat.accept(&group);
+    alices.wait_text("Bob and Cat joined").await;
+    // The picture came along, made small.
+    bobs.find(".conversation-pane .pane-head .avatar img").await;
+    let picture = cat.rpc(
+        "conversation.get",
+        json!({"account": cat.account(), "conversation": group}),
+    );
+    let picture = picture["avatar"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        picture.starts_with("data:image/jpeg;base64,") && picture.len() < 40_000,
+        "{} bytes: {:.40}",
+        picture.len(),
+        picture
+    );
+
+    // Words, and second thoughts.
+    bobs.fill("Message to Bird watchers", "helo evrybody\n")
+        .await;
+    bubble(&alices, "helo evrybody").await;
+    bobs.find("[data-testid=composer]").await;
+    bobs.key("ArrowUp").await;
+    bobs.wait_text("Editing your message").await;
+    bobs.run("document.querySelector('#composer').select()")
+        .await;
+    bobs.fill("Message to Bird watchers", "Hello everybody\n")
+        .await;
+    bubble(&alices, "Hello everybody").await;
+    alices.wait_text("edited").await;
+
+    focus(&alices, "Hello everybody").await;
+    alices.key("Enter").await;
+    alices.press("button", "React with 👍").await;
+    bobs.named("button", "👍 by Alice").await;
+    alices.press("button", "👍 by You").await;
+    bobs.until(
+        "the reaction to go",
+        "return !document.querySelector('[data-testid=reaction]')",
+    )
+    .await;
+
+    bobs.fill("Message to Bird watchers", "Not for here\n")
+        .await;
+    bubble(&alices, "Not for here").await;
+    focus(&bobs, "Not for here").await;
+    bobs.key("Delete").await;
+    bobs.wait_text("This message will be deleted").await;
+    bobs.press("button", "Undo").await;
+    bubble(&bobs, "Not for here").await;
+    focus(&bobs, "Not for here").await;
+    bobs.key("Delete").await;
+    no_bubble(&alices, "Not for here").await;
+    alices.wait_text("This message was deleted.").await;
+
+    // Alice bans Bob. She is the only admin, so she is told that it happens at once.
+    alices.press("button", "Details").await;
+    alices
+        .until(
+            "Bob among the members",
+            "const e = [...document.querySelectorAll('[data-testid=member] .member')].find(e => e.innerText.includes('Bob')); e?.click(); return !!e",
+        )
+        .await;
+    alices.press("button", "Ban…").await;
+    alices.named("heading", "Ban Bob?").await;
+    alices.wait_text("You decide alone here").await;
+    alices.press("button", "Ban Bob").await;
+    alices.wait_text("Bob was banned").await;
+    cat.wait_role(&group, &bob_id, "banned");
+    alices
+        .fill("Message to Bird watchers", "Now we are two\n")
+        .await;
+    cat.wait_text_or_history(&group, "Now we are two");
+
+    // Bob's page says what happened, and has nothing to write with.
+    bobs.wait_text("The admins have banned you from this group")
+        .await;
+    bobs.wait_text("You were banned").await;
+    let composer = bobs
+        .run("return !!document.querySelector('#composer')")
+        .await;
+    assert_eq!(composer, false);
+    assert!(!bobs.text().await.contains("Now we are two"));
+
+    // The list keeps it until Bob does not want it any more.
+    bobs.press("button", "Remove from the list").await;
+    bobs.named("heading", "Remove this conversation?").await;
+    bobs.find("dialog .button.danger").await;
+    bobs.click("dialog .button.danger").await;
+    bobs.named("heading", "Pick a conversation").await;
+
+    for page in [&alices, &bobs] {
+        assert_eq!(page.complaints().await, Vec::<String>::new());
+    }
+    assert_eq!(alice.rejections(), Vec::<Value>::new());
+    assert_eq!(cat.rejections(), Vec::<Value>::new());
+    let _ = alice_id;
+    alices.close().await;
+    bobs.close().await;
+    for one in [&mut alice, &mut bob, &mut cat] {
+        one.down();
+    }
+}
+
+/// Where only admins invite, the daemon lets every member. What it lets in is refused here, and both the page that has
+/// the group and the page that is invited into it say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_history_against_the_rules_is_explained() {
+    needs!(browser::missing());
+    needs!(jami::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let bootstrap = format!("{}:4222", boot.addr);
+    let hosts = ["alice", "cat", "dora"].map(|name| lab.host(name));
+    let mut alice = Starling::start(&hosts[0], &bootstrap);
+    let mut cat = Starling::start(&hosts[1], &bootstrap);
+    let mut dora = Jami::start(&hosts[2], &boot);
+    alice.create_account("Alice Martin");
+    let cat_id = cat.create_account("Cat Delacroix");
+    let dora_id = dora.create_account("Dora", &bootstrap);
+    let page = Browser::open(&mut lab, &hosts[0]).await;
+    page.go(alice.url()).await;
+    let cats = Browser::open(&mut lab, &hosts[1]).await;
+    cats.go(cat.url()).await;
+
+    let two = alice.add_contact(&dora_id);
+    dora.wait_request_for(&two);
+    dora.accept(&two);
+    alice.wait_role(&two, &dora_id, "member");
+    let theirs = cat.add_contact(&dora_id);
+    dora.wait_request_for(&theirs);
+    dora.accept(&theirs);
+    cat.wait_role(&theirs, &dora_id, "member");
+
+    let group = alice.rpc(
+        "conversation.create",
+        json!({"account": alice.account(), "mode": "adminInvitesOnly", "title": "Allotment committee", "members": [dora_id]}),
+    );
+    let group = group["id"].as_str().expect("an id").to_owned();
+    dora.wait_request_for(&group);
+    dora.accept(&group);
+    alice.wait_role(&group, &dora_id, "member");
+    alice.send(&group, "Who waters the beans this week?");
+    dora.wait_text(&group, "Who waters the beans this week?");
+    page.run(&format!("location.hash = '#/c/{group}'")).await;
+    bubble(&page, "Who waters the beans this week?").await;
+
+    // Dora's daemon lets her invite, and offers that to Alice.
+    dora.add_member(&group, &cat_id);
+    page.wait_text("Part of this history was refused.").await;
+    page.press("button", "Why?").await;
+    page.find("[data-testid=refusal]").await;
+    page.wait_text("It invites someone who may not be invited, or by someone who may not invite.")
+        .await;
+    page.run("document.querySelector('[data-testid=refusal] details').open = true")
+        .await;
+    page.wait_text("InviteByNonAdmin").await;
+    page.shoot("43-refused").await;
+
+    // Cat is invited, accepts, and is told why there is nothing to see.
+    cat.wait_request_for(&group);
+    cats.find("[data-testid=request]").await;
+    cats.press("button", "Accept").await;
+    cats.wait_text("The history that was offered breaks a rule")
+        .await;
+    cats.press("button", "Why?").await;
+    cats.find("[data-testid=refusal]").await;
+    cats.shoot("44-refused-nothing").await;
+    // Nothing else is complained about.
+    assert_eq!(cats.texts(".notices .note").await, Vec::<String>::new());
+
+    // Alice goes on without it.
+    page.press("button", "Go on without it").await;
+    page.until(
+        "the refusal to be put away",
+        "return !document.querySelector('[data-testid=refusal]')",
+    )
+    .await;
+    page.fill("Message to Allotment committee", "I do, then\n")
+        .await;
+    bubble(&page, "I do, then").await;
+    for browser in [&page, &cats] {
+        assert_eq!(browser.complaints().await, Vec::<String>::new());
+    }
+    page.close().await;
+    cats.close().await;
+}
