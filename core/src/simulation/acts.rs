@@ -295,6 +295,7 @@ impl World {
             Life::Left => {
                 // What was left is gone.
                 self.devs[n].replica.erase();
+                self.devs[n].forget_fetches();
                 self.ledger.retain(|e| e.dev != n);
             }
             Life::Stranger => {}

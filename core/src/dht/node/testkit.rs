@@ -170,83 +170,99 @@ impl World {
         self.peers[who].node.listen(now, key, Query::all())
     }
 
-    fn drain(&mut self) {
-        for n in 0..self.peers.len() {
-            while let Some(transmit) = self.peers[n].node.poll_transmit() {
-                let peer = &self.peers[n];
-                let from = if transmit.to.is_ipv4() {
-                    Some(peer.addr)
-                } else {
-                    peer.addr6
-                };
-                assert!(transmit.payload.len() <= 1472, "{}", transmit.payload.len());
-                self.datagrams += 1;
-                if let Ok(Packet::Request(_, request)) = Packet::decode(&transmit.payload) {
-                    *self.requests.entry(request.name()).or_default() += 1;
-                }
-                let Some(from) = from.filter(|_| peer.up) else {
-                    continue;
-                };
-                if self.rng.below(1000) < self.loss {
-                    continue;
-                }
-                let at = self.now + self.rng.between(self.latency.0, self.latency.1);
-                self.count += 1;
-                self.flying
-                    .insert((at, self.count), (from, transmit.to, transmit.payload));
+    /// Sends what a node wants sent, and keeps what it reports.
+    fn drain(&mut self, n: usize) {
+        while let Some(transmit) = self.peers[n].node.poll_transmit() {
+            let peer = &self.peers[n];
+            let from = if transmit.to.is_ipv4() {
+                Some(peer.addr)
+            } else {
+                peer.addr6
+            };
+            assert!(transmit.payload.len() <= 1472, "{}", transmit.payload.len());
+            self.datagrams += 1;
+            if let Ok(Packet::Request(_, request)) = Packet::decode(&transmit.payload) {
+                *self.requests.entry(request.name()).or_default() += 1;
             }
-            while let Some(event) = self.peers[n].node.poll_event() {
-                let now = self.now;
-                self.peers[n].events.push((now, event));
+            let Some(from) = from.filter(|_| peer.up) else {
+                continue;
+            };
+            if self.rng.below(1000) < self.loss {
+                continue;
             }
+            let at = self.now + self.rng.between(self.latency.0, self.latency.1);
+            self.count += 1;
+            self.flying
+                .insert((at, self.count), (from, transmit.to, transmit.payload));
         }
-    }
-
-    fn at(&self, addr: SocketAddr) -> Option<usize> {
-        self.peers
-            .iter()
-            .position(|p| p.up && (p.addr == addr || p.addr6 == Some(addr)))
+        while let Some(event) = self.peers[n].node.poll_event() {
+            let now = self.now;
+            self.peers[n].events.push((now, event));
+        }
     }
 
     /// Lets time pass until something holds; false if it does not within `max`.
     pub(super) fn until(&mut self, max: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + max;
+        // Whatever was done to any node since the last time; from then on only those that something
+        // happened to are looked at, so that thousands are no burden.
+        let mut touched: BTreeSet<usize> = (0..self.peers.len()).collect();
+        let mut timers: BTreeSet<(Duration, usize)> = BTreeSet::new();
+        let mut timer: Vec<Option<Duration>> = vec![None; self.peers.len()];
+        let mut at: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+        for (n, peer) in self.peers.iter().enumerate().filter(|(_, p)| p.up) {
+            at.entry(peer.addr).or_insert(n);
+            if let Some(addr) = peer.addr6 {
+                at.entry(addr).or_insert(n);
+            }
+        }
         loop {
-            self.drain();
+            for n in core::mem::take(&mut touched) {
+                self.drain(n);
+                let peer = &self.peers[n];
+                let next = peer.node.poll_timeout().filter(|_| peer.up);
+                if let Some(old) = core::mem::replace(&mut timer[n], next) {
+                    timers.remove(&(old, n));
+                }
+                timers.extend(next.map(|next| (next, n)));
+            }
             if holds(self) {
                 return true;
             }
-            let timer = self
-                .peers
-                .iter()
-                .filter(|p| p.up)
-                .filter_map(|p| p.node.poll_timeout())
-                .min();
+            let first = timers.first().map(|(at, _)| *at);
             let flight = self.flying.first_key_value().map(|((at, _), _)| *at);
-            let next = timer.into_iter().chain(flight).min().unwrap_or(end);
+            let next = first.into_iter().chain(flight).min().unwrap_or(end);
             if next > end {
                 self.now = end;
                 return false;
             }
             self.now = self.now.max(next);
+            let now = self.now;
             while let Some(entry) = self.flying.first_entry() {
-                if entry.key().0 > self.now {
+                if entry.key().0 > now {
                     break;
                 }
                 let (from, to, payload) = entry.remove();
-                if let Some(n) = self.at(to) {
-                    let now = self.now;
-                    self.peers[n].node.handle_datagram(now, from, &payload);
+                if let Some(n) = at.get(&to) {
+                    self.peers[*n].node.handle_datagram(now, from, &payload);
+                    touched.insert(*n);
                 }
             }
-            for peer in self.peers.iter_mut().filter(|p| p.up) {
-                if peer.node.poll_timeout().is_some_and(|at| at <= self.now) {
-                    peer.node.handle_timeout(self.now);
-                    let next = peer.node.poll_timeout();
+            let due = timers.range(..=(now, usize::MAX));
+            let due: BTreeSet<usize> = due
+                .map(|(_, n)| *n)
+                .chain(touched.iter().copied())
+                .collect();
+            for n in due {
+                let node = &mut self.peers[n].node;
+                if node.poll_timeout().is_some_and(|at| at <= now) {
+                    node.handle_timeout(now);
+                    let next = node.poll_timeout();
                     assert!(
-                        next.is_none_or(|at| at > self.now),
+                        next.is_none_or(|at| at > now),
                         "a timer that does not advance"
                     );
+                    touched.insert(n);
                 }
             }
         }

@@ -408,3 +408,38 @@ fn an_idle_network_is_quiet() {
     assert!((100..=130).contains(&count("listen")), "{:?}", w.requests);
     assert!((16..=20).contains(&count("put")), "{:?}", w.requests);
 }
+
+/// What is put somewhere in a network of so many nodes is found everywhere, in few requests.
+fn found_among(size: usize) {
+    let mut w = World::network(14, size);
+    let before = w.datagrams;
+    for n in 0..20u8 {
+        let key = InfoHash::of(&[n, 1]);
+        let (a, b) = (
+            usize::from(n) * 37 % size,
+            (usize::from(n) * 91 + 500) % size,
+        );
+        let put = w.put(a, key, hello(7), false);
+        let (ok, took) = w.wait(a, put);
+        assert!(ok && took < secs(3), "{n} {took:?}");
+        let get = w.get(b, key);
+        let (ok, took) = w.wait(b, get);
+        assert!(ok && took < secs(3), "{n} {took:?}");
+        assert_eq!(w.values(b, get), [Arc::new(hello(7))]);
+    }
+    println!(
+        "{size} nodes: {} datagrams for 20 puts and gets and what runs beside",
+        w.datagrams - before
+    );
+}
+
+#[test]
+fn a_thousand_nodes_find_what_was_put() {
+    found_among(1_000);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn thousands_of_nodes_find_what_was_put() {
+    found_among(5_000);
+}

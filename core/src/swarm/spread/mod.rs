@@ -516,6 +516,10 @@ impl Spread {
                 _ => now,
             };
             self.drop_wants(head);
+            // What the device had before is below what it has now: one merge for both.
+            let before = self.arrived.iter().filter(|(_, a)| a.from == device);
+            let at = before.map(|(_, a)| a.at).min().map_or(at, |b| b.min(at));
+            self.arrived.retain(|h, a| a.from != device || *h == head);
             let entry = self.arrived.entry(head).or_insert(Arrived {
                 from: device,
                 at,
@@ -539,7 +543,7 @@ impl Spread {
         theirs: ObjectId,
         ours: Option<ObjectId>,
         known: &dyn Fn(&ObjectId) -> bool,
-        _now: Duration,
+        now: Duration,
     ) {
         self.entering = None;
         self.arrived.retain(|head, _| !known(head));
@@ -569,7 +573,15 @@ impl Spread {
                 self.head = ours;
                 return;
             }
-            self.move_to(ours, ours != Some(theirs));
+            let merged = ours != Some(theirs);
+            self.move_to(ours, merged);
+            if merged {
+                // One merge at a time: others may have the next one ready.
+                let soon = now.saturating_add(MERGE_SOON);
+                for arrived in self.arrived.values_mut() {
+                    arrived.at = arrived.at.max(soon);
+                }
+            }
         }
     }
 

@@ -466,3 +466,23 @@ fn memory_is_bounded_whatever_comes() {
         s.remembered()
     );
 }
+
+#[test]
+fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    let bring = |s: &mut Spread, from, n, now| {
+        s.heard(from, ObjectId([n; 20]), false, now);
+        assert_eq!(work(s, now), [Action::Fetch(from)]);
+        s.fetched(from, well(ObjectId([n; 20]), Relation::Diverged), now);
+    };
+    bring(&mut s, BOB, 60, at(0));
+    assert_eq!(work(&mut s, at(0)), [Action::Merge(ObjectId([60; 20]))]);
+    s.settled(ObjectId([60; 20]), Some(NEW), &|_| false, at(0));
+    bring(&mut s, BOB, 61, at(10));
+    bring(&mut s, BOB, 62, at(20));
+    bring(&mut s, CAROL, 63, at(30));
+    assert_eq!(work(&mut s, at(600)), [Action::Merge(ObjectId([62; 20]))]);
+    s.settled(ObjectId([62; 20]), Some(NEWER), &|_| false, at(600));
+    assert_eq!(work(&mut s, at(700)), []);
+    assert_eq!(work(&mut s, at(1_100)), [Action::Merge(ObjectId([63; 20]))]);
+}
