@@ -3,8 +3,11 @@
 use super::book::Book;
 use super::keep::{self, KeepError};
 use super::links::Links;
+use super::talk::Indexed;
+use super::upkeep::is_full;
 use super::{Account, AccountError, Context, Options, Shared, now_unix};
 use crate::actor::Actor;
+use crate::conversation::repo::RepoError;
 use crate::crypto::AwsLc;
 use crate::dht::SecureDht;
 use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
@@ -86,7 +89,11 @@ impl Accounts {
                 tracing::error!(account = %id, %e, "an account cannot be opened");
                 (accounts.context.emit)(Event::BridgeNotice {
                     level: NoticeLevel::Error,
-                    code: "account_broken".into(),
+                    code: if is_full(&e) {
+                        "disk_full".into()
+                    } else {
+                        "account_broken".into()
+                    },
                     text: e.to_string(),
                     account: Some(id),
                 });
@@ -251,8 +258,7 @@ impl Accounts {
             }
         }
         remove_unfinished(&dir);
-        let index = Index::open(&dir.join("index.sqlite"))
-            .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
+        let index = Index::open(&dir.join(crate::conversation::INDEX)).map_err(RepoError::from)?;
         let secure = SecureDht::new(
             self.context.dht.clone(),
             Arc::new(AwsLc),
@@ -263,10 +269,10 @@ impl Accounts {
         let policy = {
             let late = late.clone();
             Arc::new(
-                move |peer: &starling_core::id::AccountId, _: &starling_core::id::DeviceId| {
+                move |peer: &starling_core::id::AccountId, device: &starling_core::id::DeviceId| {
                     late.get()
                         .and_then(Weak::upgrade)
-                        .is_some_and(|a| a.lets_in(peer))
+                        .is_some_and(|a| a.lets_in(peer, device))
                 },
             )
         };
@@ -298,7 +304,7 @@ impl Accounts {
             identity,
             secure,
             book: Actor::start(book),
-            index: Mutex::new(index),
+            index,
             peers,
             links: Links::default(),
             guests: super::guests::Guests::default(),
@@ -315,12 +321,16 @@ impl Accounts {
             options_turn: tokio::sync::Mutex::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
+        if let Some(why) = account.index.made_anew() {
+            tracing::warn!(account = %id, why, "the index was made anew");
+            account.say_index_made();
+        }
         for conversation in cloned {
-            match account.open_conversation(conversation).await {
-                Ok(c) if account.conversation(&conversation).is_some() => {
-                    account.index_conversation(&c).await;
-                    account.tidy(&c).await;
-                }
+            match account
+                .open_conversation(conversation, Indexed::Before)
+                .await
+            {
+                Ok(c) if account.conversation(&conversation).is_some() => account.tidy(&c).await,
                 Ok(_) => {}
                 Err(e) => {
                     tracing::error!(%conversation, %e, "a conversation cannot be opened");
@@ -438,25 +448,36 @@ impl Account {
     /// of those who may now.
     pub(super) fn enforce(&self) {
         self.peers.policy_changed();
-        for (_, id) in self.peers.connected() {
-            if !self.lets_in(&id) {
-                self.peers.close_account(&id);
+        for (device, id) in self.peers.connected() {
+            if !self.lets_in(&id, &device) {
+                self.peers.close_device(&device);
             }
         }
     }
 
-    /// Whether a device of an account may connect: contacts, fellow members, one's own other devices.
-    pub(super) fn lets_in(&self, peer: &starling_core::id::AccountId) -> bool {
+    /// Whether a person is a contact, or oneself on another device.
+    pub(super) fn knows(&self, peer: &starling_core::id::AccountId) -> bool {
+        *peer == self.jami_id()
+            || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
+    }
+
+    /// Whether a device of an account may connect: contacts, one's own other devices, and fellow
+    /// members. Those who are no more than that get nothing but the channels and notices of the
+    /// conversations that both are in.
+    pub(super) fn lets_in(
+        &self,
+        peer: &starling_core::id::AccountId,
+        device: &starling_core::id::DeviceId,
+    ) -> bool {
         if self.is_blocked(peer) {
             return false;
         }
-        *peer == self.jami_id()
-            || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
+        self.knows(peer)
             || self.knocks_at(peer)
             || self.conversations().iter().any(|c| {
                 let snapshot = c.snapshot();
                 // Who was banned may come once more, to hear of it.
-                snapshot.may_fetch(peer) || snapshot.unaware.contains(peer)
+                snapshot.admits(peer, device) || snapshot.unaware.contains(peer)
             })
     }
 
