@@ -10,7 +10,7 @@ use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
     self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
-    MemberAction, MemberRole, MessageFound,
+    MemberAction, MemberRole, MessageFound, MessageType,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::notice::Notice;
