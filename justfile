@@ -122,6 +122,30 @@ lint: wasm
 unit:
     cargo test --workspace --exclude starling-e2e
 
+# repeats one run of the simulated group: `just simulate --seed 7 --members 12`; tells what happens
+simulate *args:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    set -- {{ args }}
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --seed) export SIM_SEED=$2 ;;
+            --members) export SIM_MEMBERS=$2 ;;
+            --quiet) export SIM_QUIET=1; shift; continue ;;
+            *) echo "simulate: --seed N, --members M, --quiet"; exit 2 ;;
+        esac
+        shift 2
+    done
+    cargo test -q -p starling-core --lib simulation::tests::simulate -- --exact --ignored --nocapture
+
+# many runs of the simulated group, small ones and a few with a hundred members
+simulate-nightly seeds='20000' crowds='20':
+    SIM_SEEDS={{ seeds }} SIM_CROWDS={{ crowds }} cargo test --release -p starling-core --lib simulation::tests::nightly -- --exact --ignored --nocapture
+
+# how messages, links and time grow with the size of a group
+simulate-scale sizes='10 30 100 300':
+    SIM_SIZES="{{ sizes }}" cargo test --release -p starling-core --lib simulation::tests::scale -- --exact --ignored --nocapture
+
 # dependencies: licences, sources, what must not come back
 deny:
     @e2e/deny.sh

@@ -16,4 +16,7 @@ pub mod identity;
 pub mod msgpack;
 pub mod notice;
 pub mod peer;
+mod rng;
+#[cfg(test)]
+mod simulation;
 pub mod swarm;

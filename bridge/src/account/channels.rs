@@ -3,17 +3,15 @@
 use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
-use crate::conversation::wire::{SILENCE, serve};
+use crate::conversation::wire::serve;
 use crate::peer::{Channel, Incoming};
 use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
 use starling_core::api::Event;
-use starling_core::drt;
 use starling_core::git::Repository;
 use starling_core::git::object::Kind as ObjectKind;
 use starling_core::git::serve::Event as Served;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
-use starling_core::msgpack::Frames;
 use starling_core::peer::channel_name::ChannelName;
 use std::io;
 use std::sync::Arc;
@@ -24,10 +22,6 @@ use super::net::statuses;
 
 /// Longest card of a person that is taken; the reference has no limit.
 const MAX_CARD: usize = 2 << 20;
-
-/// How long after it has fetched a device is asked for the merge it made of that: validating and
-/// merging takes a daemon some tens of milliseconds a commit, and more may come meanwhile.
-const AFTER_MERGE: Duration = Duration::from_secs(1);
 
 /// How long a card may take.
 const CARD_TIME: Duration = Duration::from_secs(60);
@@ -47,7 +41,7 @@ impl Account {
     pub(super) fn take_channel(self: &Arc<Self>, incoming: Incoming) {
         let (id, device) = (incoming.account, incoming.device);
         let own = self.device_id();
-        if !self.lets_in(&id) {
+        if !self.lets_in(&id, &device) {
             return incoming.decline();
         }
         let kind = match &incoming.name {
@@ -86,14 +80,12 @@ impl Account {
             // Those who were asked in as well: a daemon opens it as soon as it has joined, which we
             // learn later; one that is declined once looks for others, and may find none.
             ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().may_fetch(&id) => {
+                Some(c) if c.snapshot().admits(&id, &device) => {
                     let account = self.clone();
                     let channel = incoming.accept();
                     self.spawn_for(&c.clone(), async move {
                         let _guest = guest;
-                        if let Err(e) = account.neighbour(channel, &c).await {
-                            tracing::debug!(%device, %e, "a swarm channel has ended");
-                        }
+                        account.neighbour(channel, &c).await;
                     });
                 }
                 _ => incoming.decline(),
@@ -108,7 +100,7 @@ impl Account {
                 let member = sender == device
                     && self
                         .conversation(&conversation)
-                        .is_some_and(|c| c.snapshot().may_fetch(&id));
+                        .is_some_and(|c| c.snapshot().admits(&id, &device));
                 if member {
                     let account = self.clone();
                     let channel = incoming.accept();
@@ -126,7 +118,7 @@ impl Account {
             } => {
                 let member = self
                     .conversation(&conversation)
-                    .is_some_and(|c| c.snapshot().may_fetch(&id));
+                    .is_some_and(|c| c.snapshot().admits(&id, &device));
                 if member && whose == self.jami_id() {
                     let card = self.card();
                     let mut channel = incoming.accept();
@@ -163,6 +155,7 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
+        let _open = conversation.engines.git_open(device);
         let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve(
@@ -242,24 +235,9 @@ impl Account {
         }
         let merged = conversation.ask(move |r| r.may_have_merged(device, commit));
         if merged.await.unwrap_or(false) && id != self.jami_id() {
-            self.look_soon(conversation, id, device);
+            // Nobody else would hear of it, and the group go on with as many heads as daemons.
+            conversation.engines.spread(|s, now| s.look(device, now));
         }
-    }
-
-    /// Asks a device what it has, once a merge it is likely to make is made: nobody else would hear
-    /// of it, and the group would go on with as many heads as it has daemons.
-    fn look_soon(self: &Arc<Self>, conversation: &Conversation, id: AccountId, device: DeviceId) {
-        if !self.shared().looking.insert((conversation.id, device)) {
-            return;
-        }
-        let (account, conversation) = (self.clone(), conversation.clone());
-        self.spawn(async move {
-            tokio::time::sleep(AFTER_MERGE).await;
-            account.shared().looking.remove(&(conversation.id, device));
-            if !conversation.ended.is_cancelled() && account.is_linked(&device) {
-                account.fetch(&conversation, id, device, None);
-            }
-        });
     }
 
     pub(super) fn emit_statuses(
@@ -277,49 +255,6 @@ impl Account {
                 id,
                 status,
             });
-        }
-    }
-
-    /// A neighbour in the routing table of a swarm: answers what it asks.
-    pub(super) async fn neighbour(
-        &self,
-        mut channel: Channel,
-        conversation: &Conversation,
-    ) -> io::Result<()> {
-        write_all(&mut channel, &drt::Message::find(self.device_id()).encode()).await?;
-        let mut frames = Frames::new(drt::MAX_MESSAGE);
-        let mut piece = vec![0; 4096];
-        loop {
-            let n = channel.read(&mut piece).await?;
-            if n == 0 {
-                return Ok(());
-            }
-            frames.push(piece.get(..n).unwrap_or_default());
-            while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
-                let Some((_, message)) = drt::Message::first(frame).map_err(io::Error::other)?
-                else {
-                    continue;
-                };
-                if let Some((near, count)) = message.find {
-                    let snapshot = conversation.snapshot();
-                    let mut nodes: Vec<DeviceId> = self
-                        .links
-                        .connected()
-                        .into_iter()
-                        .filter(|(d, a)| {
-                            snapshot.takes_part(a) && *d != near && *d != channel.device()
-                        })
-                        .map(|(d, _)| d)
-                        .collect();
-                    nodes.sort_by_key(|d| distance(d, &near));
-                    nodes.truncate(
-                        usize::try_from(count)
-                            .unwrap_or(usize::MAX)
-                            .min(drt::MAX_NODES),
-                    );
-                    write_all(&mut channel, &drt::Message::found(nodes).encode()).await?;
-                }
-            }
         }
     }
 
@@ -401,21 +336,5 @@ impl Repository for UpTo {
 
     fn contains(&self, id: &ObjectId) -> bool {
         Repository::contains(&*self.store, id)
-    }
-}
-
-fn distance(a: &DeviceId, b: &DeviceId) -> [u8; 32] {
-    let mut out = [0; 32];
-    for (o, (x, y)) in out.iter_mut().zip(a.0.iter().zip(b.0.iter())) {
-        *o = x ^ y;
-    }
-    out
-}
-
-/// Writes to a peer that may not read.
-async fn write_all(channel: &mut Channel, bytes: &[u8]) -> io::Result<()> {
-    match tokio::time::timeout(SILENCE, channel.write_all(bytes)).await {
-        Ok(done) => done,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }

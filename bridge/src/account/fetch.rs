@@ -5,190 +5,138 @@ use super::book::MAX_STRIKES;
 use super::talk::Indexed;
 use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
-use crate::conversation::fetching::{Ended, Fetching, Next, Turn};
-use crate::conversation::repo::{RepoError, Taken};
+use crate::conversation::engines::GitOpen;
+use crate::conversation::fetching::{self, Fetching, Turn};
+use crate::conversation::repo::RepoError;
 use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
 use crate::store::state::StateError;
-use futures_util::future::BoxFuture;
 use starling_core::api::RefusedHistory;
 use starling_core::git::pack::Limits;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
+use starling_core::swarm::merge::Relation;
 use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Account {
     // --- fetching ---
 
-    /// Wants what a device has of a conversation. Comes to it now, after the fetch that runs, or after a pause.
-    pub(super) fn fetch(
+    /// Fetches what a device has of a conversation, validates and keeps it. It becomes part of the
+    /// history when the conversation's engine says so.
+    pub(super) async fn fetch(
         self: &Arc<Self>,
         conversation: &Conversation,
-        id: AccountId,
         device: DeviceId,
-        head: Option<ObjectId>,
-    ) {
-        match conversation.fetching.ask(device, head, Instant::now()) {
-            Turn::Go => {}
-            Turn::Running | Turn::Waiting | Turn::Refused => return,
-            Turn::After(at) => {
-                let (account, conversation) = (self.clone(), conversation.clone());
-                self.spawn_for(&conversation.clone(), async move {
-                    tokio::time::sleep_until(at.into()).await;
-                    conversation.fetching.waited(&device);
-                    // Else they meet again when there is a connection.
-                    if account.is_linked(&device) {
-                        account.fetch(&conversation, id, device, head);
-                    }
-                });
-                return;
+    ) -> Ended {
+        match self.fetch_once(conversation, device).await {
+            Ok((head, relation)) => Ended::Well { head, relation },
+            Err(FetchTrouble::Refused(head)) => Ended::Refused(head),
+            Err(FetchTrouble::Failed(why)) => {
+                tracing::debug!(%device, conversation = %conversation.id, %why, "a fetch failed");
+                Ended::Failed { progressed: false }
             }
         }
-        let (account, conversation) = (self.clone(), conversation.clone());
-        self.spawn_for(&conversation.clone(), async move {
-            let mut open: Option<Fetcher<Channel>> = None;
-            loop {
-                let ended = match account.fetch_once(&conversation, id, device, &mut open).await {
-                    Ok(()) => Ended::Well,
-                    Err(FetchTrouble::Refused(head)) => Ended::Refused(head),
-                    Err(FetchTrouble::Failed(why)) => {
-                        tracing::debug!(%device, conversation = %conversation.id, %why, "a fetch failed");
-                        Ended::Failed
-                    }
-                };
-                let next = conversation.fetching.done(device, ended, Instant::now());
-                if next != Next::Now {
-                    if next == Next::Later && account.is_linked(&device) {
-                        account.fetch(&conversation, id, device, None);
-                    }
-                    return;
-                }
-            }
-        });
     }
 
-    /// Whether there is a connection to a device.
-    pub(super) fn is_linked(&self, device: &DeviceId) -> bool {
-        self.peers.connected().iter().any(|(d, _)| d == device)
+    /// Whose device it is that there is a connection with.
+    pub(super) fn linked(&self, device: &DeviceId) -> Option<AccountId> {
+        let connected = self.peers.connected();
+        connected
+            .into_iter()
+            .find(|(d, _)| d == device)
+            .map(|(_, account)| account)
     }
 
     async fn fetch_once(
         self: &Arc<Self>,
         conversation: &Conversation,
-        id: AccountId,
         device: DeviceId,
-        open: &mut Option<Fetcher<Channel>>,
-    ) -> Result<(), FetchTrouble> {
-        let mut fetcher = match open.take() {
-            Some(f) => f,
-            None => self.git_channel(conversation.id, id, device).await?,
+    ) -> Result<(ObjectId, Relation), FetchTrouble> {
+        let id = self
+            .linked(&device)
+            .filter(|id| conversation.snapshot().admits(id, &device))
+            .ok_or_else(|| FetchTrouble::Failed("there is no connection".into()))?;
+        let place = (conversation.id, device);
+        let engines = conversation.engines.clone();
+        let refused = move |head: &ObjectId| engines.is_refused(head);
+        let mut kept = self.shared().fetchers.remove(&place);
+        let (fetched, mut sink, open) = loop {
+            let again = kept.is_some();
+            let mut open = match kept.take() {
+                Some(open) => open,
+                None => OpenFetch {
+                    fetcher: self.git_channel(conversation.id, id, device).await?,
+                    _open: conversation.engines.git_open(device),
+                },
+            };
+            let haves = conversation
+                .ask(|r| r.timeline().haves())
+                .await
+                .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+            let mut sink = Arriving::new(conversation.store.clone(), refused.clone(), haves);
+            let fetched = open.fetcher.fetch(&mut sink).await;
+            // The channel of the last time may have ended meanwhile.
+            if !(again && fetched.is_err() && sink.is_empty()) {
+                break (fetched, sink, open);
+            }
+            if let Err(FetchFailed::Refused(head)) = fetched {
+                return Err(FetchTrouble::Refused(head));
+            }
         };
-        let haves = conversation
-            .ask(|r| r.timeline().haves())
-            .await
-            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
-        let mut sink = Arriving::new(
-            conversation.store.clone(),
-            conversation.fetching.clone(),
-            haves,
-        );
-        let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
-            return Err(self.blame(conversation.id, device, *head, &e).await);
+            let _ = self.blame(conversation.id, device, *head, &e).await;
+            return Err(FetchTrouble::Failed(e.to_string()));
         }
         let fetched = fetched?;
-        *open = Some(fetcher);
-        let (taken, head) = match fetched {
-            Fetched::Nothing(head) => (
-                conversation.ask(move |r| r.adopt(head, now_unix())).await,
-                head,
-            ),
+        if self.linked(&device) == Some(id) {
+            self.shared().fetchers.insert(place, open);
+        }
+        let (received, head) = match fetched {
+            Fetched::Nothing(head) => (conversation.ask(move |r| r.received(head)).await, head),
             Fetched::Pack(head) => {
+                // A pack that is wrong is the device's fault: another may have the same head whole.
                 let quarantine = match sink.finish() {
                     Ok(quarantine) => quarantine,
-                    Err(e) => return Err(self.blame(conversation.id, device, head, &e).await),
+                    Err(e) => {
+                        let _ = self.blame(conversation.id, device, head, &e).await;
+                        return Err(FetchTrouble::Failed(e.to_string()));
+                    }
                 };
-                let taken = conversation
-                    .ask(move |r| r.take(quarantine, head, device, now_unix()))
-                    .await;
-                (taken, head)
+                let received = conversation.ask(move |r| r.receive(quarantine, head)).await;
+                (received, head)
             }
         };
-        let taken = taken.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
-        tracing::debug!(%device, conversation = %conversation.id, ?fetched, now = %conversation.head(), "fetched");
-        self.taken(conversation, id, device, head, taken).await
-    }
-
-    /// Takes in a head whose objects are here, after a pause in which the other side may have merged.
-    pub(super) fn merge_later(
-        self: Arc<Self>,
-        conversation: Conversation,
-        id: AccountId,
-        device: DeviceId,
-        head: ObjectId,
-        pause: Duration,
-    ) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            tokio::time::sleep(pause).await;
-            let Ok(taken) = conversation.ask(move |r| r.adopt(head, now_unix())).await else {
-                return;
-            };
-            // Judged before: what can fail now is our disk.
-            let taken = self.taken(&conversation, id, device, head, taken).await;
-            if let Err(FetchTrouble::Failed(why)) = taken {
-                tracing::warn!(conversation = %conversation.id, why, "not merged");
-            }
-        })
-    }
-
-    /// Follows what came of a fetch.
-    async fn taken(
-        self: &Arc<Self>,
-        conversation: &Conversation,
-        id: AccountId,
-        device: DeviceId,
-        head: ObjectId,
-        taken: Result<Taken, RepoError>,
-    ) -> Result<(), FetchTrouble> {
-        match taken {
-            Ok(Taken::Later(pause)) => {
-                let later = self
-                    .clone()
-                    .merge_later(conversation.clone(), id, device, head, pause);
-                self.spawn_for(conversation, later);
-            }
-            Ok(Taken::Nothing) => self.note_fetched(conversation, id, device, head).await,
-            Ok(Taken::New {
-                changes,
-                snapshot_changed,
-            }) => {
+        let received = received.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        tracing::debug!(%device, conversation = %conversation.id, ?fetched, "fetched");
+        if received.is_ok()
+            && let Err(e) = self.no_longer_refused(conversation, device).await
+        {
+            tracing::warn!(%e, "a refusal is still shown");
+        }
+        match received {
+            Ok(Relation::UpToDate) => {
                 self.note_fetched(conversation, id, device, head).await;
-                self.show_changes(conversation, changes, snapshot_changed)
-                    .await;
-                self.tell_all(conversation, Some(device)).await;
-                if conversation.head() != head {
-                    // A merge of ours: they lack it.
-                    self.tell_head(conversation, device, id).await;
-                }
+                Ok((head, Relation::UpToDate))
+            }
+            Ok(relation) => {
+                conversation.engines.brought(head, device, id);
+                Ok((head, relation))
             }
             Err(RepoError::Rejected(fault)) => {
                 self.refuse_or_say(conversation.id, refusal(device, &fault))
                     .await;
-                return Err(FetchTrouble::Refused(head));
+                Err(FetchTrouble::Refused(head))
             }
             Err(e) => {
                 self.say_if_full(&e);
-                return Err(FetchTrouble::Failed(e.to_string()));
+                Err(FetchTrouble::Failed(e.to_string()))
             }
         }
-        if let Err(e) = self.no_longer_refused(conversation, device).await {
-            tracing::warn!(%e, "a refusal is still shown");
-        }
-        Ok(())
     }
 
     /// Keeps a refusal for the person; that it cannot be kept takes nothing from it.
@@ -205,7 +153,7 @@ impl Account {
         device: DeviceId,
     ) -> Result<Fetcher<Channel>, FetchTrouble> {
         // Connecting has its own pauses, and one owner: reconciling.
-        if !self.is_linked(&device) {
+        if self.linked(&device).is_none() {
             return Err(FetchTrouble::Failed("there is no connection".into()));
         }
         let channel = self
@@ -282,7 +230,7 @@ impl Account {
             connected.retain(|(_, a)| *a == own || info.members.contains(a));
             sources.extend(connected.into_iter().map(|(d, a)| (a, d)));
         }
-        let fetching = self.shared().clones.entry(id).or_default().clone();
+        let turns = self.shared().clones.entry(id).or_default().clone();
         for (member, device) in sources {
             let struck = self
                 .book
@@ -291,25 +239,25 @@ impl Account {
             if struck >= MAX_STRIKES {
                 continue;
             }
-            match fetching.ask(device, None, Instant::now()) {
+            match turns.ask(device, None, Instant::now()) {
                 Turn::Go => {}
                 Turn::After(at) => {
                     let account = self.clone();
-                    let fetching = fetching.clone();
+                    let turns = turns.clone();
                     self.spawn(async move {
                         tokio::time::sleep_until(at.into()).await;
-                        fetching.waited(&device);
+                        turns.waited(&device);
                         account.start_clone(id);
                     });
                     continue;
                 }
                 Turn::Running | Turn::Waiting | Turn::Refused => continue,
             }
-            let ended = match self.clone_from(id, member, device, &fetching).await {
-                Ok(()) => Ended::Well,
+            let ended = match self.clone_from(id, member, device, &turns).await {
+                Ok(()) => fetching::Ended::Well,
                 Err(FetchTrouble::Failed(why)) => {
                     tracing::debug!(conversation = %id, %device, why, "not cloned");
-                    Ended::Failed
+                    fetching::Ended::Failed
                 }
                 Err(FetchTrouble::Refused(head)) => {
                     self.book
@@ -323,11 +271,11 @@ impl Account {
                         })
                         .await??;
                     self.show_syncing(id).await;
-                    Ended::Refused(head)
+                    fetching::Ended::Refused(head)
                 }
             };
-            fetching.done(device, ended, Instant::now());
-            if ended == Ended::Well {
+            turns.done(device, ended, Instant::now());
+            if ended == fetching::Ended::Well {
                 self.shared().clones.remove(&id);
                 return Ok(());
             }
@@ -364,7 +312,7 @@ impl Account {
         id: ConversationId,
         member: AccountId,
         device: DeviceId,
-        fetching: &Fetching,
+        turns: &Fetching,
     ) -> Result<(), FetchTrouble> {
         let failed = |e: &(dyn std::error::Error + 'static)| {
             self.say_if_full(e);
@@ -384,7 +332,9 @@ impl Account {
         // Left over from a crash.
         let _ = std::fs::remove_dir_all(&staging);
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
-        let mut sink = Arriving::new(store.clone(), fetching.clone(), Vec::new());
+        let turns = turns.clone();
+        let refused = move |head: &ObjectId| turns.is_refused(head);
+        let mut sink = Arriving::new(store.clone(), refused, Vec::new());
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
             return Err(self.blame(id, device, *head, &e).await);
@@ -476,6 +426,12 @@ impl Account {
     }
 }
 
+/// A git channel on which was fetched, kept for the next time.
+pub(super) struct OpenFetch {
+    fetcher: Fetcher<Channel>,
+    _open: GitOpen,
+}
+
 /// A fault as it is kept and shown.
 fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
     RefusedHistory {
@@ -506,24 +462,32 @@ impl From<FetchFailed> for FetchTrouble {
 }
 
 /// Where a fetch meets our repository.
-struct Arriving {
+struct Arriving<R> {
     store: Arc<ObjectStore>,
-    fetching: Fetching,
+    /// Whether a head was refused before.
+    refused: R,
     receiving: Receiving,
     bad: Option<QuarantineError>,
+    bytes: usize,
     haves: Vec<ObjectId>,
 }
 
-impl Arriving {
-    fn new(store: Arc<ObjectStore>, fetching: Fetching, haves: Vec<ObjectId>) -> Self {
+impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
+    fn new(store: Arc<ObjectStore>, refused: R, haves: Vec<ObjectId>) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
-            fetching,
+            refused,
             receiving,
             bad: None,
+            bytes: 0,
             haves,
         }
+    }
+
+    /// Whether nothing has arrived yet.
+    fn is_empty(&self) -> bool {
+        self.bytes == 0
     }
 
     fn finish(self) -> Result<Quarantine, QuarantineError> {
@@ -534,13 +498,13 @@ impl Arriving {
     }
 }
 
-impl Sink for Arriving {
+impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
     fn has(&self, id: &ObjectId) -> bool {
         self.store.contains(id)
     }
 
     fn refuses(&self, id: &ObjectId) -> bool {
-        self.fetching.is_refused(id)
+        (self.refused)(id)
     }
 
     fn haves(&self) -> Vec<ObjectId> {
@@ -548,6 +512,7 @@ impl Sink for Arriving {
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
         if let Err(e) = self.receiving.write(bytes) {
             let text = e.to_string();
             self.bad = Some(e);

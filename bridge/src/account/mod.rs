@@ -1,4 +1,4 @@
-//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`]),
+//! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
 //! whom it knows ([`people`]), which groups it is in ([`groups`]) and what it says ([`talk`]).
 
 pub mod book;
@@ -14,6 +14,7 @@ mod offers;
 pub mod people;
 pub mod registry;
 pub mod share;
+mod swarm;
 pub mod talk;
 mod upkeep;
 
@@ -37,6 +38,7 @@ use starling_core::api::{
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::peer::attempts::Attempts;
 use starling_core::swarm::public::Doorkeeper;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -108,8 +110,12 @@ struct Shared {
     reach: BTreeMap<AccountId, Reach>,
     conversations: BTreeMap<ConversationId, Conversation>,
     has_password: bool,
-    /// Per device: no attempt before then, and how many failed.
-    attempts: BTreeMap<DeviceId, (std::time::Instant, u32)>,
+    /// When to try to reach a device.
+    attempts: Attempts,
+    /// Whose announcements are watched, and what ends that.
+    watching: BTreeMap<AccountId, CancellationToken>,
+    /// Channels on which was fetched.
+    fetchers: BTreeMap<(ConversationId, DeviceId), fetch::OpenFetch>,
     /// Conversations being cloned now.
     cloning: BTreeSet<ConversationId>,
     /// When to clone from whom: the one owner of that backoff.
@@ -117,8 +123,6 @@ struct Shared {
     /// Conversations that were left, and are served until somebody has heard of it: with the commit
     /// that says so.
     leaving: BTreeMap<ConversationId, ObjectId>,
-    /// Devices that are to be asked what they have of a conversation.
-    looking: BTreeSet<(ConversationId, DeviceId)>,
     /// Devices that got our contact request, or our answer to theirs, since their owner came online.
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.

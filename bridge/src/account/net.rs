@@ -8,27 +8,26 @@
 use super::guests::Guest;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
+use crate::conversation::engines::clock;
 use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
 use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
+use starling_core::drt::Input;
 use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
 use starling_core::identity::{Announcement, Certificate};
 use starling_core::notice::Notice;
+use starling_core::peer::attempts::Attempt;
 use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::members::Role;
+use starling_core::swarm::message::ConversationMode;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How often the whole is looked at without a reason.
 const RECONCILE: Duration = Duration::from_secs(5);
-
-/// The pause after a first failed attempt to reach a device; doubled with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The longest pause: an announcement of a device that is gone lives ten minutes.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 impl Account {
     /// Starts everything this account does by itself.
@@ -74,25 +73,30 @@ impl Account {
 
     // --- who is there ---
 
-    /// Watches for the devices of a person, until the account ends.
+    /// Watches for the devices of a person, until nobody asks for it any more.
     pub(super) fn watch(self: &Arc<Self>, id: AccountId) {
-        {
+        let end = {
             let mut shared = self.shared();
-            if shared.reach.contains_key(&id) {
+            if shared.watching.contains_key(&id) {
                 return;
             }
-            shared.reach.insert(
-                id,
-                super::Reach {
-                    link_since: now(),
-                    ..Default::default()
-                },
-            );
-        }
+            let end = CancellationToken::new();
+            shared.watching.insert(id, end.clone());
+            shared.reach.entry(id).or_insert_with(|| super::Reach {
+                link_since: now(),
+                ..Default::default()
+            });
+            end
+        };
         let account = self.clone();
         self.spawn(async move {
             let mut listen = account.context.dht.listen(id.dht_key());
-            while let Some(event) = listen.next().await {
+            loop {
+                let event = tokio::select! {
+                    event = listen.next() => event,
+                    () = end.cancelled() => return,
+                };
+                let Some(event) = event else { return };
                 for value in &event.values {
                     let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
                         continue;
@@ -113,23 +117,50 @@ impl Account {
                     if device == account.device_id() {
                         continue;
                     }
-                    let mut shared = account.shared();
-                    let reach = shared.reach.entry(id).or_default();
-                    if event.expired {
-                        reach.announced.remove(&value.id);
-                        if reach.announced.is_empty() {
-                            // Gone: whatever was not answered is sent again when they are back.
-                            shared.asked.retain(|(d, _)| *d != device);
-                        }
-                    } else if reach.announced.insert(value.id, device).is_none() {
-                        // Just come (back): no reason to wait out an old pause.
-                        shared.attempts.remove(&device);
+                    let (news, there) = {
+                        let mut shared = account.shared();
+                        let reach = shared.reach.entry(id).or_default();
+                        let news = if event.expired {
+                            let gone = reach.announced.remove(&value.id).is_some();
+                            if reach.announced.is_empty() {
+                                // Gone: whatever was not answered is sent again when they are back.
+                                shared.asked.retain(|(d, _)| *d != device);
+                            }
+                            gone
+                        } else {
+                            reach.announced.insert(value.id, device).is_none()
+                        };
+                        let reach = shared.reach.entry(id).or_default();
+                        (news, reach.announced.values().any(|d| *d == device))
+                    };
+                    if news {
+                        account.seen(id, device, there);
                     }
                 }
                 account.refresh_presence(id);
                 account.wake.notify_one();
             }
         });
+    }
+
+    /// Ends the watch for everybody else.
+    fn watch_only(&self, wanted: &BTreeSet<AccountId>) {
+        let over: Vec<AccountId> = {
+            let watching = &self.shared().watching;
+            let over = watching.keys().filter(|id| !wanted.contains(id));
+            over.copied().collect()
+        };
+        for id in over {
+            let mut shared = self.shared();
+            if let Some(end) = shared.watching.remove(&id) {
+                end.cancel();
+            }
+            if let Some(reach) = shared.reach.get_mut(&id) {
+                reach.announced.clear();
+            }
+            drop(shared);
+            self.refresh_presence(id);
+        }
     }
 
     pub(super) async fn device_by_short_id(&self, id: DeviceShortId) -> Option<DeviceId> {
@@ -152,11 +183,17 @@ impl Account {
             .await?;
         for conversation in self.conversations() {
             let snapshot = conversation.snapshot();
+            // Of a group only those whom its routing table asks for, and those who were asked in.
+            all.extend(conversation.engines.watched());
             all.extend(
                 snapshot
                     .members
                     .iter()
-                    .filter(|m| snapshot.may_fetch(&m.id))
+                    .filter(|m| {
+                        m.role == Role::Invited
+                            || snapshot.mode == ConversationMode::OneToOne
+                                && snapshot.may_fetch(&m.id)
+                    })
                     .map(|m| m.id),
             );
         }
@@ -197,6 +234,7 @@ impl Account {
         for id in &everyone {
             self.watch(*id);
         }
+        self.watch_only(&everyone);
         self.resend_requests().await?;
         if let Err(e) = self.move_words().await {
             tracing::warn!(%e, "what was written could not be moved to the conversation that counts");
@@ -216,16 +254,7 @@ impl Account {
             if self.links.has(&device) || !self.wants_link(&id).await? {
                 continue;
             }
-            let begin = {
-                let mut shared = self.shared();
-                let entry = shared.attempts.entry(device).or_insert((Instant::now(), 0));
-                let begin = entry.0 <= Instant::now();
-                if begin {
-                    // Until the attempt has ended.
-                    entry.0 = Instant::now() + LONGEST_PAUSE;
-                }
-                begin
-            };
+            let begin = self.shared().attempts.ask(device, clock()) == Attempt::Go;
             if begin {
                 let account = self.clone();
                 self.spawn(async move { account.connect(id, device).await });
@@ -246,13 +275,16 @@ impl Account {
         Ok(())
     }
 
-    /// Whether a link to a person is of use: they are a confirmed contact, a fellow member, or have what we lack.
+    /// Whether a link to a person is of use by itself: they are a confirmed contact, or have what we lack.
     pub(super) async fn wants_link(&self, id: &AccountId) -> Result<bool, AccountError> {
         let own = self.jami_id();
+        // Members of groups are found by the routing table of each.
         let fellow = self.conversations().iter().any(|c| {
             let s = c.snapshot();
             // Who was left has to hear of it.
-            s.takes_part(id) && (s.takes_part(&own) || self.is_leaving(&c.id))
+            s.mode == ConversationMode::OneToOne
+                && s.takes_part(id)
+                && (s.takes_part(&own) || self.is_leaving(&c.id))
         });
         if fellow {
             return Ok(true);
@@ -276,21 +308,14 @@ impl Account {
             .peers
             .open(&device, Some(id), ChannelName::Message { device })
             .await;
-        let mut shared = self.shared();
         match opened {
             Ok(channel) => {
-                shared.attempts.remove(&device);
-                drop(shared);
+                self.shared().attempts.reached(&device);
                 self.run_message_channel(channel, None);
             }
             Err(e) => {
-                let entry = shared.attempts.entry(device).or_insert((Instant::now(), 0));
-                entry.1 = entry.1.saturating_add(1);
-                let pause = FIRST_PAUSE
-                    .saturating_mul(1 << entry.1.saturating_sub(1).min(10))
-                    .min(LONGEST_PAUSE);
-                entry.0 = Instant::now() + pause;
-                drop(shared);
+                let until = self.shared().attempts.failed(device, clock());
+                let pause = until.saturating_sub(clock());
                 tracing::debug!(%device, %e, ?pause, "a device was not reached");
             }
         }
@@ -329,6 +354,13 @@ impl Account {
                 if !still {
                     self.set_link(id, device, LinkPhase::Idle, None, Some(why.to_string()));
                 }
+                let device = event.device;
+                if self.linked(&device).is_none() {
+                    self.shared().fetchers.retain(|(_, d), _| *d != device);
+                    for conversation in self.conversations() {
+                        conversation.engines.drt(Input::Unlinked { device });
+                    }
+                }
                 self.refresh_presence(id);
                 self.wake.notify_one();
             }
@@ -338,7 +370,10 @@ impl Account {
     /// A link is new: both sides open a message channel, and catch up.
     pub(super) fn on_connected(self: &Arc<Self>, id: AccountId, device: DeviceId) {
         for conversation in self.conversations() {
-            conversation.fetching.connected(&device);
+            conversation.engines.drt(Input::Linked {
+                device,
+                account: id,
+            });
         }
         if !self.links.has(&device) {
             let account = self.clone();
@@ -371,6 +406,7 @@ impl Account {
             let links = account.links.clone();
             let run = links.run(channel, device, id, heard);
             let announce = async {
+                account.look_at_links();
                 if first {
                     account.refresh_presence(id);
                     account.catch_up(id, device);
@@ -378,35 +414,31 @@ impl Account {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
+                // First into the table, so that there is somebody to tell.
+                biased;
                 () = run => {}
                 () = announce => {}
             }
             account.refresh_presence(id);
+            account.look_at_links();
             account.wake.notify_one();
         });
     }
 
-    /// What two devices have in common is compared when they meet.
+    /// Two devices meet: what is not a matter of one conversation's engines.
     pub(super) fn catch_up(self: &Arc<Self>, id: AccountId, device: DeviceId) {
         for conversation in self.conversations() {
             let snapshot = conversation.snapshot();
-            if snapshot.takes_part(&id) && !self.is_leaving(&conversation.id) {
-                self.fetch(&conversation, id, device, None);
-            }
-            if snapshot.admits(&id, &device) {
-                let account = self.clone();
-                let conversation = conversation.clone();
-                self.spawn_for(&conversation.clone(), async move {
-                    if snapshot.role(&id) == Some(Role::Invited) {
-                        account.invite_device(&conversation, id, device).await;
-                    }
-                    account.tell_head(&conversation, device, id).await;
+            let account = self.clone();
+            if snapshot.role(&id) == Some(Role::Invited) && snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.invite_device(&c, id, device).await;
                 });
-            } else if snapshot.role(&id).is_some() {
-                let account = self.clone();
-                let conversation = conversation.clone();
-                self.spawn_for(&conversation.clone(), async move {
-                    account.tell_banned(&conversation).await;
+            } else if snapshot.role(&id).is_some() && !snapshot.admits(&id, &device) {
+                let c = conversation.clone();
+                self.spawn_for(&conversation, async move {
+                    account.tell_banned(&c).await;
                 });
             }
         }
@@ -433,54 +465,32 @@ impl Account {
 
     // --- telling and hearing ---
 
-    /// Tells every connected member of the newest commit, except whom it came from.
-    pub(super) async fn tell_all(
-        self: &Arc<Self>,
-        conversation: &Conversation,
-        except: Option<DeviceId>,
-    ) {
-        let snapshot = conversation.snapshot();
-        for (device, id) in self.links.connected() {
-            if Some(device) != except && snapshot.admits(&id, &device) {
-                self.tell_head(conversation, device, id).await;
-            }
-        }
-        self.wake.notify_one();
-    }
-
-    pub(super) async fn tell_head(
-        &self,
-        conversation: &Conversation,
-        device: DeviceId,
-        id: AccountId,
-    ) {
-        let commit = conversation.head();
-        tracing::debug!(%device, %commit, "telling");
-        let notice = Notice::NewCommit {
-            conversation: conversation.id,
-            commit,
-            device: self.device_id(),
-        };
-        if self.links.tell(&device, &notice)
-            && let Ok(list) = conversation
-                .ask(move |r| {
-                    let ids = r.told(device, id, commit);
-                    statuses(r, ids)
-                })
-                .await
-        {
-            self.emit_statuses(conversation.id, list);
-        }
-    }
-
     pub(super) async fn hear(self: Arc<Self>, id: AccountId, device: DeviceId, notice: Notice) {
         // A connection may outlive the right to it for a moment.
-        if !self.lets_in(&id) {
+        if !self.lets_in(&id, &device) {
+            return;
+        }
+        if !self.knows(&id) && !self.knocks_at(&id) && !self.is_of_shared(&id, &device, &notice) {
+            tracing::debug!(%id, %device, "a fellow member says what only contacts may");
             return;
         }
         if let Err(e) = self.act_on(id, device, notice).await {
             tracing::warn!(%e, %device, "a notice could not be acted on");
         }
+    }
+
+    /// Whether a notice of a fellow member who is no contact is about a conversation that both
+    /// are in. Nothing else of theirs counts.
+    fn is_of_shared(&self, id: &AccountId, device: &DeviceId, notice: &Notice) -> bool {
+        let (Notice::NewCommit { conversation, .. }
+        | Notice::InviteAgain { conversation }
+        | Notice::Composing { conversation, .. }
+        | Notice::Displayed { conversation, .. }) = notice
+        else {
+            return false;
+        };
+        self.conversation(conversation)
+            .is_some_and(|c| c.snapshot().admits(id, device))
     }
 
     pub(super) async fn act_on(
@@ -497,17 +507,12 @@ impl Account {
                 ..
             } => match self.conversation(&conversation) {
                 Some(c) if c.snapshot().admits(&id, &device) => {
-                    if self.is_leaving(&conversation) {
-                        // They do not know that we left.
-                        self.tell_head(&c, device, id).await;
-                        return Ok(());
-                    }
-                    let known = c.ask(move |r| r.timeline().contains(&commit)).await?;
+                    let known = c.ask(move |r| r.holds(&commit)).await?;
+                    c.engines
+                        .spread(|s, now| s.heard(device, commit, known, now));
                     if known {
                         // Who tells of a commit has it.
                         self.note_fetched(&c, id, device, commit).await;
-                    } else {
-                        self.fetch(&c, id, device, Some(commit));
                     }
                 }
                 Some(_) => tracing::debug!(%id, "someone who is no member tells of a commit"),

@@ -269,10 +269,10 @@ impl Accounts {
         let policy = {
             let late = late.clone();
             Arc::new(
-                move |peer: &starling_core::id::AccountId, _: &starling_core::id::DeviceId| {
+                move |peer: &starling_core::id::AccountId, device: &starling_core::id::DeviceId| {
                     late.get()
                         .and_then(Weak::upgrade)
-                        .is_some_and(|a| a.lets_in(peer))
+                        .is_some_and(|a| a.lets_in(peer, device))
                 },
             )
         };
@@ -448,25 +448,36 @@ impl Account {
     /// of those who may now.
     pub(super) fn enforce(&self) {
         self.peers.policy_changed();
-        for (_, id) in self.peers.connected() {
-            if !self.lets_in(&id) {
-                self.peers.close_account(&id);
+        for (device, id) in self.peers.connected() {
+            if !self.lets_in(&id, &device) {
+                self.peers.close_device(&device);
             }
         }
     }
 
-    /// Whether a device of an account may connect: contacts, fellow members, one's own other devices.
-    pub(super) fn lets_in(&self, peer: &starling_core::id::AccountId) -> bool {
+    /// Whether a person is a contact, or oneself on another device.
+    pub(super) fn knows(&self, peer: &starling_core::id::AccountId) -> bool {
+        *peer == self.jami_id()
+            || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
+    }
+
+    /// Whether a device of an account may connect: contacts, one's own other devices, and fellow
+    /// members. Those who are no more than that get nothing but the channels and notices of the
+    /// conversations that both are in.
+    pub(super) fn lets_in(
+        &self,
+        peer: &starling_core::id::AccountId,
+        device: &starling_core::id::DeviceId,
+    ) -> bool {
         if self.is_blocked(peer) {
             return false;
         }
-        *peer == self.jami_id()
-            || self.shared().trust.status(&peer.0) == starling_core::account::TrustStatus::Allowed
+        self.knows(peer)
             || self.knocks_at(peer)
             || self.conversations().iter().any(|c| {
                 let snapshot = c.snapshot();
                 // Who was banned may come once more, to hear of it.
-                snapshot.may_fetch(peer) || snapshot.unaware.contains(peer)
+                snapshot.admits(peer, device) || snapshot.unaware.contains(peer)
             })
     }
 

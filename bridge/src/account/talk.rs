@@ -87,6 +87,7 @@ impl Account {
             Conversation::open_with(&self.dir, id, state, self.me(), index, checked)
         })?;
         self.shared().conversations.insert(id, conversation.clone());
+        self.start_engines(&conversation);
         // Its members may connect now.
         self.peers.policy_changed();
         Ok(conversation)
@@ -151,6 +152,7 @@ impl Account {
             .await??;
         let conversation = {
             let mut shared = self.shared();
+            shared.fetchers.retain(|(c, _), _| *c != id);
             shared.clones.remove(&id);
             shared.conversations.remove(&id)
         };

@@ -1,9 +1,10 @@
 //! Conversations: one actor each, and what travels between members.
 //!
 //! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
-//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`fetching`] when to
-//! fetch from whom.
+//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
+//! connected with, whom to tell and from whom to fetch; [`fetching`] from whom to get the first copy.
 
+pub mod engines;
 pub mod fetching;
 pub mod keep_up;
 pub mod repo;
@@ -16,7 +17,7 @@ use crate::actor::{Actor, Stopped};
 use crate::store::index::Index;
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
-use fetching::Fetching;
+use engines::Engines;
 use keep_up::{Report, Said};
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
@@ -42,8 +43,8 @@ pub struct Conversation {
     pub id: ConversationId,
     /// Its objects: reading needs no turn.
     pub store: Arc<ObjectStore>,
-    /// When to fetch from whom.
-    pub fetching: Fetching,
+    /// Who is connected with whom, and how news travel.
+    pub engines: Engines,
     /// Cancelled when it is closed: whoever reads it for long watches this.
     pub ended: CancellationToken,
     repo: Actor<Repo>,
@@ -108,11 +109,12 @@ impl Conversation {
             None => ObjectStore::open(&path)?,
         };
         let store = Arc::new(store);
+        let (account, device) = (me.identity.account_id(), me.identity.device_id());
         let repo = Repo::open(id, store.clone(), state, me, (index, report), checked)?;
         Ok(Self {
             id,
             store,
-            fetching: Fetching::default(),
+            engines: Engines::new(id, account, device, repo.head()),
             ended: CancellationToken::new(),
             shared: repo.shared(),
             repo: Actor::start(repo),

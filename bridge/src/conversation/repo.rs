@@ -28,7 +28,7 @@ use starling_core::swarm::validate::{Accepted, BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Most unread messages that are counted; beyond, "99+" is said anyway.
 const MAX_UNREAD: usize = 1000;
@@ -36,13 +36,8 @@ const MAX_UNREAD: usize = 1000;
 /// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
 const MAX_STATUS_EVENTS: usize = 100;
 
-/// The pause before a merge that follows a merge: longer than a notice and a fetch take between
-/// devices in one town.
-const MERGE_SOON: Duration = Duration::from_millis(500);
-
-/// The pause of the device that lets the other go first: longer than its pause, a notice and a
-/// fetch take across the world.
-const MERGE_LATE: Duration = Duration::from_secs(3);
+/// Commits that were judged and wait to be made part of the history; of more they are judged again.
+const MAX_JUDGED: usize = 10_000;
 
 /// So many commits back a merge is a sign that several write at once, and some may merge unseen.
 const LATELY: usize = 32;
@@ -80,6 +75,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether a device of an account may have anything of this conversation. That the device is
+    /// the account's was proved before: its certificate is signed with the key whose hash the
+    /// account's id is, the same key as in the repository.
+    pub fn admits(&self, id: &AccountId, device: &DeviceId) -> bool {
+        self.may_fetch(id) && !self.banned_devices.contains(device)
+    }
+
     /// The role of an account, if it has any.
     pub fn role(&self, id: &AccountId) -> Option<Role> {
         self.members.iter().find(|m| m.id == *id).map(|m| m.role)
@@ -91,11 +93,6 @@ impl Snapshot {
             self.role(id),
             Some(Role::Admin | Role::Member | Role::Invited)
         )
-    }
-
-    /// Whether a device of an account may fetch, and hear of news.
-    pub fn admits(&self, id: &AccountId, device: &DeviceId) -> bool {
-        self.may_fetch(id) && !self.banned_devices.contains(device)
     }
 
     /// Whether an account takes part: its word about typing and reading counts.
@@ -139,9 +136,6 @@ pub(super) struct Progress {
 pub enum Taken {
     /// Nothing was new.
     Nothing,
-    /// Both sides wrote, and it is better to see first whether the other merges: take in the head
-    /// again, by [`Repo::adopt`], after this time.
-    Later(Duration),
     /// New history: tell others of the head.
     New {
         /// What changed for a reader.
@@ -250,6 +244,8 @@ pub struct Repo {
     heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
+    /// Commits of heads that are here and valid, and no part of the history yet.
+    judged: BTreeMap<ObjectId, Vec<Written>>,
 }
 
 fn snapshot(
@@ -350,6 +346,7 @@ impl Repo {
             progress,
             heads: BTreeMap::new(),
             told: BTreeMap::new(),
+            judged: BTreeMap::new(),
         };
         let mut known = (*repo.snapshot).clone();
         known.unaware = repo.unaware(&known);
@@ -426,12 +423,7 @@ impl Repo {
         ) -> Result<write::Written, WriteError>,
     ) -> Result<(ObjectId, Changes), RepoError> {
         // Never before its parent: the order of what one person writes is the order of writing.
-        let now = now_unix.max(
-            self.timeline
-                .time(&self.head)
-                .and_then(|t| u64::try_from(t).ok())
-                .unwrap_or(0),
-        );
+        let now = write::time_after(now_unix, self.timeline.time(&self.head));
         let written = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             operation(&mut repository, &writer(&self.me), now)?
@@ -499,54 +491,61 @@ impl Repo {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
     }
 
-    /// Takes in what was fetched: validates it in quarantine, keeps it, and merges.
-    pub fn take(
+    /// Validates what was fetched and keeps it, without making it part of the history yet: see
+    /// [`Self::adopt`]. Says how it stands to our head.
+    pub fn receive(
         &mut self,
         quarantine: Quarantine,
         theirs: ObjectId,
-        from: DeviceId,
-        now_unix: u64,
-    ) -> Result<Taken, RepoError> {
+    ) -> Result<Relation, RepoError> {
         if self.timeline.contains(&theirs) {
-            return Ok(Taken::Nothing);
+            return Ok(Relation::UpToDate);
         }
         let new = self.judge(&quarantine, theirs)?;
         quarantine.accept()?;
-        if let Some(pause) = self.defers_to(from)
-            && write::relation(&*self.store, self.head, theirs)? == Relation::Diverged
-        {
-            return Ok(Taken::Later(pause));
-        }
-        self.enter(new, theirs, now_unix)
+        self.keep_judged(theirs, new);
+        Ok(write::relation(&*self.store, self.head, theirs)?)
     }
 
-    /// Takes in a head whose objects are all here although it is no part of the history: they were
-    /// accepted, and then the disk was full or the power went. Nothing of it counts as checked.
-    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+    /// The same for a head whose objects are all here although it is no part of the history: they
+    /// were accepted, and then the disk was full or the power went. Nothing of it counts as checked.
+    pub fn received(&mut self, theirs: ObjectId) -> Result<Relation, RepoError> {
         if self.timeline.contains(&theirs) {
-            return Ok(Taken::Nothing);
+            return Ok(Relation::UpToDate);
         }
         let store = self.store.clone();
         let new = self.judge(&*store, theirs)?;
+        self.keep_judged(theirs, new);
+        Ok(write::relation(&*self.store, self.head, theirs)?)
+    }
+
+    fn keep_judged(&mut self, head: ObjectId, new: Vec<Written>) {
+        let kept: usize = self.judged.values().map(Vec::len).sum();
+        if kept.saturating_add(new.len()) <= MAX_JUDGED {
+            self.judged.insert(head, new);
+        }
+    }
+
+    /// Makes a head whose objects are here part of the history.
+    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+        let judged = self.judged.remove(&theirs);
+        // A merge that was left aside is looked at again: our head is another one by now.
+        if self.holds(&theirs) {
+            return Ok(Taken::Nothing);
+        }
+        let new = match judged {
+            Some(new) => new,
+            None => {
+                let store = self.store.clone();
+                self.judge(&*store, theirs)?
+            }
+        };
         self.enter(new, theirs, now_unix)
     }
 
-    /// How long to wait for the merge of another device before making one.
-    ///
-    /// Two that merge at the same moment have two heads again, and would go on for ever, with a
-    /// commit each time. So one of the two waits: whose id is greater; and once our head is a
-    /// merge of ours already, we wait in any case, since daemons do not.
-    fn defers_to(&self, from: DeviceId) -> Option<Duration> {
-        let own = self.me.identity.device_id();
-        let merged = self
-            .timeline
-            .commit(&self.head)
-            .is_some_and(|c| c.parents.len() > 1 && c.device == own);
-        match (own < from, merged) {
-            (true, false) => None,
-            (true, true) => Some(MERGE_SOON),
-            (false, _) => Some(MERGE_LATE),
-        }
+    /// Whether a commit is our head or an ancestor of it.
+    pub fn holds(&self, commit: &ObjectId) -> bool {
+        self.timeline.is_after(commit, None)
     }
 
     fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
@@ -566,12 +565,7 @@ impl Repo {
         theirs: ObjectId,
         now_unix: u64,
     ) -> Result<Taken, RepoError> {
-        let now = now_unix.max(
-            self.timeline
-                .time(&self.head)
-                .and_then(|t| u64::try_from(t).ok())
-                .unwrap_or(0),
-        );
+        let now = write::time_after(now_unix, self.timeline.time(&self.head));
         let merged = {
             let mut repository = Repository::new(&*self.store, self.id, self.head)?;
             match repository.merge(&writer(&self.me), theirs, now) {

@@ -27,6 +27,7 @@ targets! {
     dht_packet
     dht_state
     dht_value
+    drt_engine
     drt_message
     git_commit
     git_fetch

@@ -6,6 +6,7 @@
 //! and [`mux`] cuts the TLS stream on it into channels with a [`channel_name`] each.
 //! TLS itself belongs to the bridge.
 
+pub mod attempts;
 pub mod channel_name;
 pub mod framing;
 pub mod ice;

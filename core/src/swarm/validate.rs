@@ -346,7 +346,13 @@ impl<'a> Validation<'a> {
                 (
                     message,
                     author,
-                    if leaves { parent_time } else { commit.time },
+                    // The reference looks at the parent's time, which others may have put far ahead:
+                    // who could write then or now may leave.
+                    if leaves {
+                        parent_time.min(commit.time)
+                    } else {
+                        commit.time
+                    },
                 )
             }
             [first, second] => {

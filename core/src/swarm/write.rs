@@ -147,6 +147,21 @@ impl From<WalkError> for WriteError {
     }
 }
 
+/// How far the commit before may be ahead of our clock and still be followed, seconds: clocks that
+/// are wrong by days are common, and what answers is to stand after what it answers in other
+/// programs too. One that claims to be written in years would drag every later commit beyond the
+/// end of its author's certificate, where nobody takes it. Our limit.
+pub const MAX_AHEAD: u64 = 30 * 86_400;
+
+/// The time for a commit written at `now_unix` on one of `parent`'s time: not before it, as far
+/// as that is to be believed.
+pub fn time_after(now_unix: u64, parent: Option<i64>) -> u64 {
+    parent
+        .and_then(|time| u64::try_from(time).ok())
+        .filter(|time| *time <= now_unix.saturating_add(MAX_AHEAD))
+        .map_or(now_unix, |time| time.max(now_unix))
+}
+
 pub(super) type Edits = BTreeMap<TreePath, Option<ObjectId>>;
 
 /// The first commit of a new conversation; its id is the conversation's. Two made by one
@@ -664,4 +679,23 @@ pub fn relation(
     theirs: ObjectId,
 ) -> Result<Relation, WriteError> {
     Ok(merge::relation(&mut Walker::new(objects), ours, theirs)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_follows_a_clock_that_is_days_ahead_but_not_years() {
+        let (now, day) = (1_800_000_000, 86_400);
+        assert_eq!(time_after(now, None), now);
+        assert_eq!(time_after(now, Some(1_700_000_000)), now);
+        assert_eq!(time_after(now, Some(-5)), now);
+        assert_eq!(
+            time_after(now, Some(1_800_000_000 + 5 * day)),
+            now + 5 * 86_400
+        );
+        assert_eq!(time_after(now, Some(1_800_000_000 + 400 * day)), now);
+        assert_eq!(time_after(u64::MAX, Some(i64::MAX)), u64::MAX);
+    }
 }

@@ -4,13 +4,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::requests::Purpose;
-use super::rng::Rng;
 use super::search::Search;
 use super::table::Sighting;
 use super::{Connectivity, Family, FamilyStatus, Node, NodeEvent, NodeStatus};
 use crate::dht::nodes::{self, NodeInfo};
 use crate::dht::packet::{Request, Want};
 use crate::id::InfoHash;
+use crate::rng::Rng;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)

@@ -4,9 +4,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::rng::Rng;
 use super::{Family, OpId};
 use crate::id::InfoHash;
+use crate::rng::Rng;
 
 /// First wait for a reply (OpenDHT `Node::MAX_RESPONSE_TIME`). Each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

@@ -5,8 +5,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::rng::Rng;
 use crate::id::InfoHash;
+use crate::rng::Rng;
 
 /// Nodes per bucket, per node list and per target (OpenDHT `TARGET_NODES`).
 pub(super) const TARGET_NODES: usize = 8;
@@ -634,7 +634,7 @@ mod tests {
         #[test]
         fn every_id_has_exactly_one_bucket(ids in proptest::collection::vec(any::<[u8; 20]>(), 1..200), own in any::<[u8; 20]>()) {
             let mut table = Table::new(InfoHash(own), 4096);
-            let mut rng = crate::dht::node::rng::Rng::new([0; 32]);
+            let mut rng = crate::rng::Rng::new([0; 32]);
             for (n, id) in ids.iter().enumerate() {
                 table.seen(NOW, InfoHash(*id), at(1 + n as u16), Sighting::Replied, false);
             }

@@ -5,7 +5,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use sha2::{Digest as _, Sha256};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Bounds of the time between two secrets (OpenDHT `rotateSecrets`: 15 to 45 min).
 const ROTATION: (Duration, Duration) = (Duration::from_secs(15 * 60), Duration::from_secs(45 * 60));

@@ -65,6 +65,10 @@ pub const RELIEF_GAP: Duration = Duration::from_secs(60);
 /// other Starlings do at once, daemons expect to be asked. Longer than a notice takes across the world.
 pub const LOOK_AFTER: Duration = Duration::from_millis(300);
 
+/// How long a daemon is given to make a merge before it is asked for it: validating and merging
+/// takes some tens of milliseconds a commit there, and more may come meanwhile.
+pub const LOOK_MERGED: Duration = Duration::from_secs(1);
+
 /// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
 /// notice after a pause goes at once.
 pub const NOTICE_GAP: Duration = Duration::from_millis(50);
@@ -154,6 +158,8 @@ struct Want {
     from: Duration,
     /// First come, first served.
     turn: u64,
+    /// Whatever it says meanwhile, it is asked: see [`Spread::look`].
+    insists: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -164,12 +170,21 @@ struct Running {
     void: bool,
 }
 
+/// A notice that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    head: ObjectId,
+    at: Duration,
+    /// What the device had then.
+    about: Option<ObjectId>,
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     /// Nothing: there is no link.
     standing: Option<Standing>,
-    /// The head it was told of last over this link, and when.
-    told: Option<(ObjectId, Duration)>,
+    /// What it was told last over this link.
+    told: Option<Told>,
     /// The head it said it has, or was fetched from it.
     has: Option<ObjectId>,
     want: Option<Want>,
@@ -221,6 +236,27 @@ pub fn pause(failures: u32) -> Duration {
         .min(LONGEST_PAUSE)
 }
 
+/// A rule that is broken on purpose, to see that the simulation would notice.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mutation {
+    /// None.
+    #[default]
+    Nothing,
+    /// What arrived is not told on.
+    KeepsToItself,
+    /// News that come during a fetch are forgotten.
+    ForgetsNews,
+    /// Every notice is answered with one.
+    AnswersNotices,
+    /// Who failed is asked again at once.
+    NoPause,
+    /// Every head that was ever heard of is kept.
+    KeepsAll,
+    /// Nobody waits for the merge of another.
+    AllMerge,
+}
+
 /// The spread of one conversation's news, as one device sees it.
 #[derive(Debug)]
 pub struct Spread {
@@ -234,9 +270,15 @@ pub struct Spread {
     /// Who may have to be told.
     to_tell: BTreeSet<DeviceId>,
     arrived: BTreeMap<ObjectId, Arrived>,
+    /// Heads that were taken in without changing ours: nothing new, until ours is another one.
+    aside: BTreeSet<ObjectId>,
     /// The head that is being taken in.
     entering: Option<ObjectId>,
     turn: u64,
+    #[cfg(test)]
+    pub(crate) mutation: Mutation,
+    #[cfg(test)]
+    kept: BTreeSet<ObjectId>,
 }
 
 impl Spread {
@@ -251,8 +293,13 @@ impl Spread {
             peers: BTreeMap::new(),
             to_tell: BTreeSet::new(),
             arrived: BTreeMap::new(),
+            aside: BTreeSet::new(),
             entering: None,
             turn: 0,
+            #[cfg(test)]
+            mutation: Mutation::Nothing,
+            #[cfg(test)]
+            kept: BTreeSet::new(),
         }
     }
 
@@ -302,6 +349,7 @@ impl Spread {
                     head: None,
                     from: now.saturating_add(wait),
                     turn,
+                    insists: false,
                 });
             }
             self.to_tell.insert(device);
@@ -320,11 +368,13 @@ impl Spread {
         self.forget();
     }
 
-    /// A device says that it has `head`; `known`: that is part of our history.
+    /// A device says that it has `head`; `known`: that is our head or an ancestor of it. A merge
+    /// that was seen and left aside is not: ours may have changed since, and is then the one to go.
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
-        let here = known || self.arrived.contains_key(&head) || self.entering == Some(head);
+        let waits = self.arrived.contains_key(&head) || self.entering == Some(head);
+        let here = known || waits || self.aside.contains(&head);
         let Some(peer) = self.peers.get_mut(&device).filter(|p| p.hears()) else {
             return;
         };
@@ -332,14 +382,19 @@ impl Spread {
             return;
         }
         peer.has = Some(head);
+        #[cfg(test)]
+        match self.mutation {
+            Mutation::AnswersNotices => {
+                peer.told = None;
+                peer.has = None;
+            }
+            Mutation::ForgetsNews if peer.running.is_some() => return,
+            Mutation::KeepsAll => drop(self.kept.insert(head)),
+            _ => {}
+        }
         if here || self.only_tells {
             // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
-            peer.want = None;
-            let gap = |(_, at): (ObjectId, Duration)| at.saturating_add(NOTICE_GAP) <= now;
-            if self.only_tells && !known && peer.told.is_some_and(gap) {
-                // It does not know yet that we left.
-                peer.told = None;
-            }
+            peer.want = peer.want.filter(|w| w.insists);
             self.to_tell.insert(device);
         } else {
             // A newer notice replaces the older one, and does not lose its turn.
@@ -348,6 +403,26 @@ impl Spread {
                 head: Some(head),
                 from: now,
                 turn,
+                insists: false,
+            });
+        }
+    }
+
+    /// A device that had something which what it has now does not contain has merged the two. A
+    /// Starling says so; a daemon says nothing of a merge before it writes again, and each daemon
+    /// makes its own: it is asked, [`LOOK_MERGED`] from now.
+    pub fn look(&mut self, device: DeviceId, now: Duration) {
+        let turn = self.next_turn();
+        if self.only_tells {
+            return;
+        }
+        let peer = self.peers.get_mut(&device);
+        if let Some(peer) = peer.filter(|p| p.standing == Some(Standing::Member)) {
+            peer.want.get_or_insert(Want {
+                head: None,
+                from: now.saturating_add(LOOK_MERGED),
+                turn,
+                insists: true,
             });
         }
     }
@@ -376,7 +451,7 @@ impl Spread {
                 if peer.hears() {
                     peer.has = Some(head);
                 }
-                let new = relation != Relation::UpToDate;
+                let new = relation != Relation::UpToDate && !self.aside.contains(&head);
                 if !new && running.head.is_some_and(|said| said != head) {
                     // It said it had something, and had nothing. That may happen; not for ever.
                     peer.failures = peer.failures.saturating_add(1);
@@ -386,9 +461,10 @@ impl Spread {
                     peer.refusals = 0;
                     peer.not_before = now;
                 }
-                if peer.want.is_some_and(|w| w.head.is_none_or(|h| h == head)) {
-                    peer.want = None;
-                }
+                let answered = |w: &Want| w.head.is_none_or(|h| h == head);
+                // What is to be looked at later is not what was fetched now.
+                let later = |w: &Want| w.insists && w.from > now;
+                peer.want = peer.want.filter(|w| !answered(w) || later(w));
                 if new && ours != Some(head) && !self.only_tells {
                     arrived = Some((head, relation));
                 }
@@ -412,6 +488,7 @@ impl Spread {
                         head: running.head,
                         from: now,
                         turn,
+                        insists: false,
                     });
                 }
             }
@@ -426,6 +503,12 @@ impl Spread {
                 self.drop_wants(head);
                 self.arrived.remove(&head);
             }
+        }
+        #[cfg(test)]
+        if self.mutation == Mutation::NoPause
+            && let Some(peer) = self.peers.get_mut(&device)
+        {
+            (peer.not_before, peer.failures) = (now, 0);
         }
         if let Some((head, relation)) = arrived {
             let at = match relation {
@@ -450,7 +533,7 @@ impl Spread {
     }
 
     /// [`Action::Merge`] of `theirs` was carried out, or could not be: our head is `ours` now.
-    /// `known` says what is part of the history, counting merges that were left aside.
+    /// `known` says what needs no fetch any more: the history, and merges that were left aside.
     pub fn settled(
         &mut self,
         theirs: ObjectId,
@@ -466,11 +549,26 @@ impl Spread {
                 peer.want = None;
             }
             if peer.has == Some(theirs) && peer.hears() {
-                // It may lack what we have besides.
+                // It may lack what we have besides. Where two hold the same but for merges, one
+                // gives way: if that is not us it is they, who had another head when they were told.
+                if ours == self.head && peer.told.is_some_and(|t| t.about != Some(theirs)) {
+                    peer.told = None;
+                }
                 self.to_tell.insert(*device);
             }
         }
+        if ours == self.head && ours != Some(theirs) {
+            if self.aside.len() >= MAX_ARRIVED {
+                self.aside.pop_first();
+            }
+            self.aside.insert(theirs);
+        }
         if ours != self.head {
+            #[cfg(test)]
+            if self.mutation == Mutation::KeepsToItself {
+                self.head = ours;
+                return;
+            }
             self.move_to(ours, ours != Some(theirs));
         }
     }
@@ -516,7 +614,7 @@ impl Spread {
             self.lacks_notice(peer)?;
             Some(
                 peer.told
-                    .map_or(Duration::ZERO, |(_, at)| at.saturating_add(NOTICE_GAP)),
+                    .map_or(Duration::ZERO, |t| t.at.saturating_add(NOTICE_GAP)),
             )
         });
         let next = merges.chain(notices).min();
@@ -551,7 +649,19 @@ impl Spread {
             .len()
             .saturating_add(refused)
             .saturating_add(self.arrived.len())
+            .saturating_add(self.aside.len())
             .saturating_add(self.to_tell.len())
+            .saturating_add(self.kept())
+    }
+
+    #[cfg(not(test))]
+    fn kept(&self) -> usize {
+        0
+    }
+
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     fn next_turn(&mut self) -> u64 {
@@ -584,6 +694,7 @@ impl Spread {
                     head: Some(head),
                     from: now,
                     turn,
+                    insists: false,
                 }));
             }
         }
@@ -592,6 +703,7 @@ impl Spread {
     fn move_to(&mut self, head: Option<ObjectId>, merged: bool) {
         self.head = head;
         self.merged = merged;
+        self.aside.clear();
         let hearing = self.peers.iter().filter(|(_, p)| p.hears());
         self.to_tell.extend(hearing.map(|(device, _)| *device));
     }
@@ -611,6 +723,10 @@ impl Spread {
             })
             .count();
         let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        #[cfg(test)]
+        if self.mutation == Mutation::AllMerge {
+            return Duration::ZERO;
+        }
         match ahead {
             0 if self.merged => MERGE_SOON,
             0 => Duration::ZERO,
@@ -632,7 +748,7 @@ impl Spread {
     /// The head a device is to be told of.
     fn lacks_notice(&self, peer: &Peer) -> Option<ObjectId> {
         let head = self.head?;
-        let told = peer.told.is_some_and(|(told, _)| told == head);
+        let told = peer.told.is_some_and(|t| t.head == head);
         (peer.hears() && !told && peer.has != Some(head)).then_some(head)
     }
 
@@ -650,7 +766,7 @@ impl Spread {
             };
             if peer
                 .told
-                .is_none_or(|(_, at)| at.saturating_add(NOTICE_GAP) <= now)
+                .is_none_or(|t| t.at.saturating_add(NOTICE_GAP) <= now)
             {
                 done.push(*device);
                 found = Some((*device, head));
@@ -661,7 +777,12 @@ impl Spread {
             self.to_tell.remove(&device);
         }
         let (device, head) = found?;
-        self.peers.get_mut(&device)?.told = Some((head, now));
+        let peer = self.peers.get_mut(&device)?;
+        peer.told = Some(Told {
+            head,
+            at: now,
+            about: peer.has,
+        });
         Some((device, head))
     }
 

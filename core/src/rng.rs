@@ -1,4 +1,4 @@
-//! Randomness of the engine: SHA-256 in counter mode over the caller's seed.
+//! Randomness of the engines: SHA-256 in counter mode over the caller's seed.
 //!
 //! The seed must come from a cryptographic source: transaction ids, socket ids
 //! and the token secret are drawn from here, and all three keep off-path
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 /// A deterministic generator of bytes nobody can predict without the seed.
 #[derive(Debug, Clone)]
-pub(super) struct Rng {
+pub(crate) struct Rng {
     seed: [u8; 32],
     counter: u64,
     block: [u8; 32],
@@ -17,7 +17,7 @@ pub(super) struct Rng {
 }
 
 impl Rng {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self {
             seed,
             counter: 0,
@@ -26,7 +26,7 @@ impl Rng {
         }
     }
 
-    pub(super) fn fill(&mut self, out: &mut [u8]) {
+    pub(crate) fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
             if self.used >= self.block.len() {
                 let mut hash = Sha256::new();
@@ -41,27 +41,27 @@ impl Rng {
         }
     }
 
-    pub(super) fn u32(&mut self) -> u32 {
+    pub(crate) fn u32(&mut self) -> u32 {
         let mut bytes = [0; 4];
         self.fill(&mut bytes);
         u32::from_be_bytes(bytes)
     }
 
-    pub(super) fn u64(&mut self) -> u64 {
+    pub(crate) fn u64(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.fill(&mut bytes);
         u64::from_be_bytes(bytes)
     }
 
     /// Below `bound`, or 0 when that is 0. The bias is below `bound` / 2³².
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u32::try_from(bound).unwrap_or(u32::MAX);
         let drawn = self.u32().checked_rem(bound).unwrap_or_default();
         usize::try_from(drawn).unwrap_or_default()
     }
 
     /// Between two durations, in steps of a millisecond.
-    pub(super) fn between(&mut self, low: Duration, high: Duration) -> Duration {
+    pub(crate) fn between(&mut self, low: Duration, high: Duration) -> Duration {
         let span = u64::try_from(high.saturating_sub(low).as_millis()).unwrap_or(u64::MAX);
         let extra = self
             .u64()

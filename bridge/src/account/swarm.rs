@@ -1,0 +1,538 @@
+//! Does what the engines of each conversation ask for: opens and closes swarm channels, watches
+//! members, tells and fetches.
+
+use super::net::statuses;
+use super::{Account, AccountError, now_unix};
+use crate::conversation::Conversation;
+use crate::conversation::engines::{Line, Step, clock};
+use crate::conversation::repo::{Repo, RepoError, Snapshot, Taken};
+use crate::peer::{Channel, OpenError};
+use starling_core::crypto::Crypto as _;
+use starling_core::drt::{
+    CertificateSource, Found, Input, Lease, MAX_MESSAGE, Message, Output, Verdict, pack_chain,
+};
+use starling_core::id::{AccountId, DeviceId, ObjectId};
+use starling_core::identity::CertificateChain;
+use starling_core::msgpack::Frames;
+use starling_core::notice::Notice;
+use starling_core::peer::attempts::Attempt;
+use starling_core::peer::channel_name::ChannelName;
+use starling_core::swarm::members::Role;
+use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::spread::{Action, Standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Up to so many members every linked device is told: the routing table connects them all anyway.
+const SMALL: usize = 8;
+
+/// The pause after a device did not want a swarm channel: it does not know yet that we are a
+/// member, and connects to us when it does, or it is of 2023 and will not ever.
+const DECLINED: Duration = Duration::from_secs(300);
+
+/// The pause after another attempt to reach the device was on its way and failed.
+const ELSEWHERE: Duration = Duration::from_secs(5);
+
+/// How long a neighbour may take to accept a message.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// Why there is no swarm channel.
+enum Missed {
+    /// The device is nobody's whom we know here.
+    Refused,
+    /// Not before then.
+    Until(Duration),
+}
+
+impl Account {
+    /// Follows a conversation's engines until it ends.
+    pub(super) fn start_engines(self: &Arc<Self>, conversation: &Conversation) {
+        let (account, c) = (self.clone(), conversation.clone());
+        self.spawn_for(conversation, async move { account.follow_engines(c).await });
+    }
+
+    async fn follow_engines(self: Arc<Self>, c: Conversation) {
+        let mut last: Option<(Arc<Snapshot>, bool)> = None;
+        if self.is_leaving(&c.id) {
+            c.engines.spread(|s, _| s.only_tell());
+        }
+        for (device, account) in self.peers.connected() {
+            c.engines.drt(Input::Linked { device, account });
+        }
+        self.restore_mobiles(&c).await;
+        loop {
+            let (snapshot, leaving) = (c.snapshot(), self.is_leaving(&c.id));
+            let seen = last
+                .as_ref()
+                .is_some_and(|(s, l)| Arc::ptr_eq(s, &snapshot) && *l == leaving);
+            if !seen {
+                let before = last.as_ref().filter(|(_, l)| *l == leaving);
+                self.follow_members(&c, before.map(|(s, _)| &**s), &snapshot);
+                last = Some((snapshot.clone(), leaving));
+            }
+            c.engines.follow_links(self.standings(&c, &snapshot));
+            while let Some(step) = c.engines.next() {
+                match step {
+                    Step::Drt(output) => self.route(&c, output),
+                    Step::Spread(action) => self.spread(&c, action),
+                }
+            }
+            c.engines.wait().await;
+        }
+    }
+
+    /// The routing table learns who is a member.
+    fn follow_members(&self, c: &Conversation, before: Option<&Snapshot>, now: &Snapshot) {
+        let members = |s: &Snapshot, invited: bool| -> BTreeSet<AccountId> {
+            let all = s.members.iter().filter(|m| s.may_fetch(&m.id));
+            all.filter(|m| (m.role == Role::Invited) == invited)
+                .map(|m| m.id)
+                .collect()
+        };
+        let (mut accounts, mut invited) = (members(now, false), members(now, true));
+        let same = before.is_some_and(|b| {
+            members(b, false) == accounts
+                && members(b, true) == invited
+                && b.banned_devices == now.banned_devices
+        });
+        if same {
+            return;
+        }
+        if !accounts.contains(&self.jami_id()) && !self.is_leaving(&c.id) {
+            // We are none: nobody is to be connected with for this.
+            accounts.clear();
+            invited.clear();
+        }
+        accounts.retain(|id| !self.is_blocked(id));
+        invited.retain(|id| !self.is_blocked(id));
+        let banned = now.banned_devices.clone();
+        c.engines.drt(Input::Members {
+            accounts,
+            invited,
+            banned,
+        });
+        self.peers.policy_changed();
+    }
+
+    /// What the devices that can be told are to a conversation.
+    fn standings(&self, c: &Conversation, s: &Snapshot) -> BTreeMap<DeviceId, Standing> {
+        let own = self.jami_id();
+        let small = s.mode == ConversationMode::OneToOne || s.members.len() <= SMALL;
+        let (near, git) = (c.engines.neighbours(), c.engines.with_git());
+        let mut out = BTreeMap::new();
+        for (device, id) in self.links.connected() {
+            if !s.admits(&id, &device) || self.is_blocked(&id) {
+                continue;
+            }
+            let standing = if s.takes_part(&id) {
+                Standing::Member
+            } else {
+                Standing::Invited
+            };
+            // The others hear of it from their neighbours.
+            if small
+                || id == own
+                || standing == Standing::Invited
+                || near.contains(&device)
+                || git.contains(&device)
+            {
+                out.insert(device, standing);
+            }
+        }
+        out
+    }
+
+    /// Links came or went: every conversation looks whether that matters to it.
+    pub(super) fn look_at_links(&self) {
+        for conversation in self.conversations() {
+            conversation.engines.look();
+        }
+    }
+
+    /// A device of a person announced itself, or is gone.
+    pub(super) fn seen(&self, account: AccountId, device: DeviceId, online: bool) {
+        if online {
+            self.shared().attempts.seen(&device);
+        }
+        for conversation in self.conversations() {
+            if conversation.engines.watched().contains(&account) {
+                conversation.engines.drt(Input::Presence {
+                    account,
+                    device,
+                    online,
+                });
+            }
+        }
+    }
+
+    // --- the routing table ---
+
+    fn route(self: &Arc<Self>, c: &Conversation, output: Output) {
+        tracing::trace!(conversation = %c.id, ?output, "routing");
+        match output {
+            Output::Connect(device) => self.reach(c, device),
+            Output::Close(device) => {
+                c.engines.close_lines(&device);
+                let account = self.clone();
+                self.spawn(async move { account.drop_idle(device).await });
+            }
+            Output::Send { to, message } => c.engines.send(&to, *message),
+            Output::Watch(accounts) => {
+                for account in accounts {
+                    let there: Vec<DeviceId> = self
+                        .shared()
+                        .reach
+                        .get(&account)
+                        .map(|r| r.announced.values().copied().collect())
+                        .unwrap_or_default();
+                    for device in there {
+                        c.engines.drt(Input::Presence {
+                            account,
+                            device,
+                            online: true,
+                        });
+                    }
+                }
+                // Watches those who are not watched yet.
+                self.wake.notify_one();
+            }
+            Output::CheckLease { lease, source } => {
+                let (account, engines) = (self.clone(), c.engines.clone());
+                self.spawn_for(c, async move {
+                    let device = lease.device;
+                    let verdict = account.check_lease(&lease, source).await;
+                    engines.drt(Input::LeaseChecked { device, verdict });
+                });
+            }
+            Output::GiveCertificates { to, devices } => {
+                let store = self.peers.certificates();
+                let certificates = devices
+                    .iter()
+                    .filter_map(|d| Some(pack_chain(&store.get(d)?)))
+                    .collect();
+                c.engines.drt(Input::Certificates { to, certificates });
+            }
+            Output::Online(online) => {
+                tracing::debug!(conversation = %c.id, online, "neighbours");
+            }
+            Output::MobilesChanged => {
+                let (account, c) = (self.clone(), c.clone());
+                self.spawn_for(&c.clone(), async move {
+                    if let Err(e) = account.keep_mobiles(&c).await {
+                        tracing::warn!(%e, "mobile devices could not be kept");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Opens a swarm channel to a device, in the background.
+    fn reach(self: &Arc<Self>, c: &Conversation, device: DeviceId) {
+        let (account, c) = (self.clone(), c.clone());
+        self.spawn_for(&c.clone(), async move {
+            let input = match account.open_swarm(&c, device).await {
+                Ok(channel) => return account.neighbour(channel, &c).await,
+                Err(Missed::Refused) => Input::Refused { device },
+                Err(Missed::Until(not_before)) => Input::Failed { device, not_before },
+            };
+            c.engines.drt(input);
+        });
+    }
+
+    async fn open_swarm(&self, c: &Conversation, device: DeviceId) -> Result<Channel, Missed> {
+        let linked = |d: &DeviceId| {
+            let connected = self.peers.connected();
+            connected.into_iter().find(|(l, _)| l == d).map(|(_, a)| a)
+        };
+        let mut ours = false;
+        if linked(&device).is_none() {
+            match self.shared().attempts.ask(device, clock()) {
+                Attempt::Go => ours = true,
+                Attempt::Running => {}
+                Attempt::After(at) => return Err(Missed::Until(at)),
+            }
+        }
+        let failed = |why: &dyn std::fmt::Display| {
+            tracing::debug!(%device, %why, "a neighbour was not reached");
+            Missed::Until(if ours {
+                self.shared().attempts.failed(device, clock())
+            } else {
+                clock() + ELSEWHERE
+            })
+        };
+        let account = match linked(&device) {
+            Some(account) => account,
+            // A neighbour may name any device: whose it is says its certificate.
+            None => match self.peers.certificate(device, None).await {
+                Ok(chain) => chain.account_id(),
+                Err(e) => return Err(failed(&e)),
+            },
+        };
+        if self.is_blocked(&account) || !c.snapshot().admits(&account, &device) {
+            self.shared().attempts.reached(&device);
+            return Err(Missed::Refused);
+        }
+        let name = ChannelName::Swarm { conversation: c.id };
+        match self.peers.open(&device, Some(account), name).await {
+            Ok(channel) => {
+                self.shared().attempts.reached(&device);
+                Ok(channel)
+            }
+            Err(OpenError::Declined | OpenError::NoReply) => {
+                self.shared().attempts.reached(&device);
+                Err(Missed::Until(clock() + DECLINED))
+            }
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
+    /// Runs one swarm channel until it ends.
+    pub(super) async fn neighbour(&self, channel: Channel, c: &Conversation) {
+        let (device, account) = (channel.device(), channel.account());
+        let Some(line) = c.engines.line(device, account) else {
+            return;
+        };
+        let number = line.number;
+        // Also when the task is dropped.
+        let _ended = Ended { c, device, number };
+        if let Err(e) = exchange(channel, c, device, line).await {
+            tracing::debug!(%device, %e, "a swarm channel has ended");
+        }
+    }
+
+    /// Ends the connection with a device that nobody needs any more.
+    async fn drop_idle(&self, device: DeviceId) {
+        let account = self
+            .peers
+            .connected()
+            .into_iter()
+            .find(|(d, _)| *d == device);
+        let Some((_, account)) = account else { return };
+        let near = self.conversations().iter().any(|c| {
+            c.engines.neighbours().contains(&device) || c.engines.with_git().contains(&device)
+        });
+        // Who was just banned is to hear of it.
+        let hears = self
+            .conversations()
+            .iter()
+            .any(|c| c.snapshot().unaware.contains(&account));
+        if !near && !hears && matches!(self.wants_link(&account).await, Ok(false)) {
+            tracing::debug!(%device, "a connection is not needed any more");
+            self.peers.close_device(&device);
+        }
+    }
+
+    async fn check_lease(&self, lease: &Lease, source: CertificateSource) -> Verdict {
+        let chain: Option<CertificateChain> = match source {
+            CertificateSource::Store => self.peers.certificates().get(&lease.device),
+            CertificateSource::Given(chain) => Some(*chain),
+            CertificateSource::Network => self.peers.certificate(lease.device, None).await.ok(),
+        };
+        let Some(chain) = chain else {
+            return Verdict::NoCertificate;
+        };
+        let good = lease.checks(&chain, now_unix()).is_ok_and(|checks| {
+            tokio::task::block_in_place(|| Self::crypto().verify_batch(&checks))
+                .into_iter()
+                .all(|good| good)
+        });
+        if good { Verdict::Good } else { Verdict::Bad }
+    }
+
+    async fn keep_mobiles(&self, c: &Conversation) -> Result<(), AccountError> {
+        let message = Message::found(Found {
+            infos: c.engines.mobiles(),
+            ..Found::default()
+        });
+        let (id, kept) = (c.id, hex::encode(message.encode()));
+        self.book
+            .ask(move |b| b.state().put("mobiles", &id.to_hex(), &kept))
+            .await??;
+        Ok(())
+    }
+
+    async fn restore_mobiles(&self, c: &Conversation) {
+        let id = c.id;
+        let kept = self
+            .book
+            .ask(move |b| b.state().get::<String>("mobiles", &id.to_hex()))
+            .await;
+        let infos = kept
+            .ok()
+            .and_then(Result::ok)
+            .flatten()
+            .and_then(|text| hex::decode(text).ok())
+            .and_then(|bytes| Message::first(&bytes).ok().flatten())
+            .and_then(|(_, message)| message.found)
+            .map(|found| found.infos)
+            .unwrap_or_default();
+        if !infos.is_empty() {
+            c.engines.drt(Input::Restored(infos));
+        }
+    }
+
+    // --- the spread of news ---
+
+    /// A commit was written here: neighbours are told, a few members without a connection are
+    /// looked for, and sleeping devices that are ours to wake are woken.
+    pub(super) async fn tell_all(self: &Arc<Self>, c: &Conversation, _except: Option<DeviceId>) {
+        let head = c.head();
+        let leaving = self.is_leaving(&c.id);
+        c.engines.spread(|s, now| {
+            s.wrote(head, now);
+            if leaving {
+                s.only_tell();
+            }
+        });
+        c.engines.drt(Input::Reach);
+        for device in c.engines.to_wake() {
+            self.reach(c, device);
+        }
+        self.wake.notify_one();
+    }
+
+    fn spread(self: &Arc<Self>, c: &Conversation, action: Action) {
+        tracing::trace!(conversation = %c.id, ?action, "spreading");
+        match action {
+            Action::Tell(device, head) => self.tell(c, device, head),
+            Action::Fetch(device) => {
+                let (account, c) = (self.clone(), c.clone());
+                self.spawn_for(&c.clone(), async move {
+                    let ended = account.fetch(&c, device).await;
+                    c.engines.spread(|s, now| s.fetched(device, ended, now));
+                });
+            }
+            Action::Merge(head) => {
+                let (account, c) = (self.clone(), c.clone());
+                self.spawn_for(&c.clone(), async move {
+                    account.take_in(&c, head).await;
+                });
+            }
+        }
+    }
+
+    fn tell(self: &Arc<Self>, c: &Conversation, device: DeviceId, commit: ObjectId) {
+        let id = self
+            .links
+            .connected()
+            .into_iter()
+            .find(|(d, _)| *d == device);
+        let Some((_, id)) = id else { return };
+        tracing::debug!(%device, %commit, "telling");
+        let notice = Notice::NewCommit {
+            conversation: c.id,
+            commit,
+            device: self.device_id(),
+        };
+        if !self.links.tell(&device, &notice) {
+            return;
+        }
+        // The repository may be busy with what was fetched: others are not to wait for that.
+        let (account, c) = (self.clone(), c.clone());
+        self.spawn_for(&c.clone(), async move {
+            let told = move |r: &mut Repo| {
+                let ids = r.told(device, id, commit);
+                statuses(r, ids)
+            };
+            if let Ok(list) = c.ask(told).await {
+                account.emit_statuses(c.id, list);
+            }
+        });
+    }
+
+    /// Makes a head whose objects are here part of the history.
+    async fn take_in(self: &Arc<Self>, c: &Conversation, theirs: ObjectId) {
+        let taken = c.ask(move |r| r.adopt(theirs, now_unix())).await;
+        let new = matches!(taken, Ok(Ok(Taken::New { .. })));
+        match taken {
+            Ok(Ok(Taken::New {
+                changes,
+                snapshot_changed,
+            })) => self.show_changes(c, changes, snapshot_changed).await,
+            Ok(Ok(Taken::Nothing)) => {}
+            Ok(Err(RepoError::Rejected(fault))) => {
+                tracing::error!(conversation = %c.id, %fault.commit, "valid before, and not now");
+            }
+            Ok(Err(e)) => tracing::warn!(conversation = %c.id, %e, "not merged"),
+            Err(_) => return,
+        }
+        if let Some((device, id)) = c.engines.who_brought(&theirs) {
+            self.note_fetched(c, id, device, theirs).await;
+        }
+        let engines = c.engines.clone();
+        let settled = c.ask(move |r| {
+            let known = |id: &ObjectId| r.timeline().contains(id);
+            engines.spread(|s, now| s.settled(theirs, Some(r.head()), &known, now));
+        });
+        if settled.await.is_err() {
+            return;
+        }
+        if new {
+            // It really arrived: whoever is not connected may lack it too.
+            c.engines.drt(Input::Reach);
+        }
+    }
+}
+
+/// Says that a channel ended, however it did.
+struct Ended<'a> {
+    c: &'a Conversation,
+    device: DeviceId,
+    number: u64,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.c.engines.line_ended(self.device, self.number);
+    }
+}
+
+async fn exchange(
+    channel: Channel,
+    c: &Conversation,
+    device: DeviceId,
+    mut line: Line,
+) -> io::Result<()> {
+    let (mut read, mut write) = tokio::io::split(channel);
+    let mut frames = Frames::new(MAX_MESSAGE);
+    let mut piece = vec![0; 4096];
+    loop {
+        tokio::select! {
+            message = line.out.recv() => {
+                let Some(message) = message else {
+                    return write.shutdown().await;
+                };
+                let send = async {
+                    write.write_all(&message.encode()).await?;
+                    write.flush().await
+                };
+                match tokio::time::timeout(WRITE, send).await {
+                    Ok(done) => done?,
+                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
+            n = read.read(&mut piece) => {
+                let n = n?;
+                if n == 0 {
+                    return Ok(());
+                }
+                frames.push(piece.get(..n).unwrap_or_default());
+                while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
+                    let Some((_, message)) = Message::first(frame).map_err(io::Error::other)?
+                    else {
+                        continue;
+                    };
+                    c.engines.drt(Input::Message {
+                        from: device,
+                        message: Box::new(message),
+                    });
+                    // The task that answers comes first.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+}

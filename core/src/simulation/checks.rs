@@ -1,0 +1,248 @@
+//! What must hold when a story is over, everything is whole again and time has passed.
+
+use super::world::{Life, World};
+use crate::id::{AccountId, ObjectId};
+use crate::swarm::message::{Action, Message};
+use crate::swarm::order::{Node, linear};
+use crate::swarm::spread::MAX_REMEMBERED;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Notices a commit may cost, a member and link it has: each link carries a head once in each
+/// direction at most, and merges are heads too.
+pub(crate) const NOTICES: usize = 3;
+
+/// Merges a commit may cost, and one more for each time the network broke.
+pub(crate) const MERGES: usize = 3;
+
+/// Fetches in a row that bring nothing, before the pauses have grown to their limit.
+pub(crate) const ATTEMPTS: usize = 14;
+
+/// A check that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Check {
+    /// Something that must never happen happened on the way.
+    Wrong,
+    /// Honest members do not end with the same history in the same order.
+    SameHistory,
+    /// Nor with the same roles.
+    SameRoles,
+    /// The order kept while it grew is not that of the whole.
+    Order,
+    /// The history that all agree on breaks a rule.
+    Valid,
+    /// Something an honest member committed is not there.
+    Lost,
+    /// Something is there twice.
+    Doubled,
+    /// Something a banned one wrote after the ban is there.
+    Banned,
+    /// More notices than needed.
+    Notices,
+    /// More merges than needed.
+    Merges,
+    /// A device was asked again and again in vain.
+    Attempts,
+    /// Something grew without limit.
+    Memory,
+}
+
+/// What is wrong in the end; nothing: all is well.
+pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
+    let mut faults: Vec<(Check, String)> = world
+        .wrong
+        .iter()
+        .take(3)
+        .map(|text| (Check::Wrong, text.clone()))
+        .collect();
+    let mut fault = |check, text: String| faults.push((check, text));
+    // The one that made the group stays to the end: what it holds is what is compared with.
+    let first = &world.devs[0].replica;
+    let name = |n: usize| world.name(n);
+    let members: Vec<usize> = (0..world.devs.len())
+        .filter(|n| {
+            let dev = &world.devs[*n];
+            dev.honest() && first.takes_part(&dev.id())
+        })
+        .filter(|n| matches!(world.devs[*n].life, Life::In | Life::Invited))
+        .collect();
+    for n in &members {
+        let replica = &world.devs[*n].replica;
+        if replica.order.order() != first.order.order() {
+            fault(
+                Check::SameHistory,
+                format!(
+                    "{} has {} commits up to {:?}, {} has {} up to {:?}",
+                    name(*n),
+                    replica.order.len(),
+                    replica.head,
+                    name(0),
+                    first.order.len(),
+                    first.head
+                ),
+            );
+        } else if replica.roles != first.roles {
+            fault(Check::SameRoles, format!("{} and {}", name(*n), name(0)));
+        }
+        let mut whole = replica
+            .head
+            .map_or(Vec::new(), |h| linear(h, &replica.known));
+        whole.reverse();
+        if whole != replica.order.order() {
+            fault(Check::Order, name(*n).to_owned());
+        }
+    }
+    if let Err(why) = first.verify(&world.pool) {
+        fault(Check::Valid, why.to_string());
+    }
+
+    // Lost and doubled.
+    let exits = exits(world);
+    let there: BTreeSet<ObjectId> = first.order.order().iter().copied().collect();
+    let mut texts: BTreeMap<String, usize> = BTreeMap::new();
+    for id in first.order.order() {
+        if let Some(body) = world.body(0, id) {
+            *texts.entry(body).or_default() += 1;
+        }
+    }
+    for entry in &world.ledger {
+        if !there.contains(&entry.commit)
+            && !excused(world, &exits, &there, entry.dev, entry.commit)
+        {
+            fault(
+                Check::Lost,
+                format!("{} of {}: {:?}", entry.commit, name(entry.dev), entry.body),
+            );
+        }
+        if let Some(body) = &entry.body
+            && texts.get(body).is_some_and(|n| *n > 1)
+        {
+            fault(Check::Doubled, body.clone());
+        }
+    }
+    for commit in &world.late {
+        if let Some(n) = members
+            .iter()
+            .find(|n| world.devs[**n].replica.known.contains_key(commit))
+        {
+            fault(Check::Banned, format!("{commit} is with {}", name(*n)));
+        }
+    }
+
+    // Effort.
+    let counts = &world.counts;
+    let devices = world.devs.len();
+    let links: usize = world.graph.iter().map(BTreeSet::len).sum();
+    let commits = world.ledger.len() + world.hostile_commits + 1;
+    let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
+    if counts.notices > allowed {
+        fault(
+            Check::Notices,
+            format!(
+                "{} for {commits} commits on {devices} devices",
+                counts.notices
+            ),
+        );
+    }
+    let allowed = MERGES * commits + 2 * counts.breaks;
+    if counts.merges > allowed {
+        fault(
+            Check::Merges,
+            format!("{} for {commits} commits", counts.merges),
+        );
+    }
+    let hours = usize::try_from(world.now.as_secs() / 600).unwrap_or(usize::MAX);
+    for ((by, of), (_, most)) in &counts.in_vain {
+        let pair = (*by.min(of), *by.max(of));
+        let connects = counts.connects.get(&pair).copied().unwrap_or(0);
+        if *most > ATTEMPTS + hours + 2 * connects {
+            fault(
+                Check::Attempts,
+                format!(
+                    "{} asked {} {most} times, connected {connects} times",
+                    name(*by),
+                    name(*of)
+                ),
+            );
+        }
+    }
+    if counts.remembered > 4 * devices + MAX_REMEMBERED {
+        fault(
+            Check::Memory,
+            format!("{} entries in an engine", counts.remembered),
+        );
+    }
+    faults
+}
+
+/// The commits by which an account was banned or left, in the history of the first.
+fn exits(world: &World) -> BTreeMap<AccountId, Vec<ObjectId>> {
+    let first = &world.devs[0].replica;
+    let mut out: BTreeMap<AccountId, Vec<ObjectId>> = BTreeMap::new();
+    for id in first.order.order() {
+        let commit = first.commit(&world.pool, id);
+        if let Ok(Message::Member {
+            action: Action::Ban | Action::Remove,
+            uri,
+        }) = Message::parse(&commit.message)
+            && let Ok(account) = uri.parse()
+        {
+            out.entry(account).or_default().push(*id);
+        }
+    }
+    out
+}
+
+fn reaches(known: &BTreeMap<ObjectId, Node>, from: ObjectId, to: ObjectId) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![from];
+    while let Some(id) = todo.pop() {
+        if id == to {
+            return true;
+        }
+        if seen.insert(id) {
+            todo.extend(
+                known
+                    .get(&id)
+                    .into_iter()
+                    .flat_map(|n| n.parents.iter().copied()),
+            );
+        }
+    }
+    false
+}
+
+/// A commit need not be there if its account was banned or left at the same time: when the one was
+/// written, the other was no part of what its writer knew, either way. Nor if it was built on such
+/// a commit: nobody may take the one without the other.
+fn excused(
+    world: &World,
+    exits: &BTreeMap<AccountId, Vec<ObjectId>>,
+    there: &BTreeSet<ObjectId>,
+    dev: usize,
+    commit: ObjectId,
+) -> bool {
+    let replica = &world.devs[dev].replica;
+    let first = &world.devs[0].replica;
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![commit];
+    while let Some(id) = todo.pop() {
+        if there.contains(&id) || !seen.insert(id) {
+            continue;
+        }
+        let Some(node) = replica.known.get(&id) else {
+            continue;
+        };
+        todo.extend(node.parents.iter().copied());
+        let device = replica.commit(&world.pool, &id).device;
+        let author = world.devs.iter().find(|d| d.replica.device.id == device);
+        let exits = author.and_then(|d| exits.get(&d.id()));
+        if exits
+            .into_iter()
+            .flatten()
+            .any(|exit| !reaches(&replica.known, id, *exit) && !reaches(&first.known, *exit, id))
+        {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,242 @@
+//! What hostile members do.
+
+use super::rng::Rng;
+use super::world::{Event, Life, World};
+use crate::id::{AccountId, ObjectId};
+use crate::swarm::commit::{Commit, Draft};
+use crate::swarm::members::Role;
+use crate::swarm::message::{Action, Message};
+use crate::swarm::object::{EMPTY_BLOB, Kind, NewObject};
+use crate::swarm::path::{Direction, Standing, Target, TreePath};
+use crate::swarm::tree::Trees;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+/// A way of being hostile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hostile {
+    /// Answers nothing.
+    Silent,
+    /// Says it has what does not exist.
+    Liar,
+    /// The same, a hundred times a second.
+    Flooder,
+    /// Offers a head it does not have.
+    Empty,
+    /// Writes what the rules forbid, and offers it.
+    Forger(Option<ObjectId>),
+    /// Takes back what it wrote, and writes something else.
+    Rewriter,
+    /// Goes on writing when it was banned.
+    Stubborn,
+    /// Writes in twenty years.
+    Late,
+}
+
+impl Hostile {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        match rng.below(8) {
+            0 => Self::Silent,
+            1 => Self::Liar,
+            2 => Self::Flooder,
+            3 => Self::Empty,
+            4 => Self::Forger(None),
+            5 => Self::Rewriter,
+            6 => Self::Late,
+            _ => Self::Stubborn,
+        }
+    }
+
+    /// The head it offers in place of its own.
+    pub(crate) fn offers(&self) -> Option<ObjectId> {
+        match self {
+            Self::Empty => Some(ObjectId([0xee; 20])),
+            Self::Forger(head) => *head,
+            _ => None,
+        }
+    }
+}
+
+impl World {
+    /// A hostile device does what it does.
+    pub(crate) fn hostile(&mut self, n: usize) {
+        let Some(kind) = self.devs[n].hostile.clone() else {
+            return;
+        };
+        let wait = self.rng.ms(3_000, 30_000);
+        self.after(wait, Event::Hostile(n));
+        if !self.devs[n].up || self.devs[n].life != Life::In {
+            return;
+        }
+        match kind {
+            Hostile::Silent | Hostile::Empty => {
+                let head = ObjectId(self.rng.bytes());
+                self.lie(n, head);
+            }
+            Hostile::Liar => {
+                let head = ObjectId(self.rng.bytes());
+                self.lie(n, head);
+            }
+            Hostile::Flooder => {
+                for _ in 0..30 {
+                    let head = ObjectId(self.rng.bytes());
+                    self.lie(n, head);
+                }
+            }
+            Hostile::Forger(_) => {
+                let head = self.forge(n);
+                self.devs[n].hostile = Some(Hostile::Forger(Some(head)));
+                self.lie(n, head);
+            }
+            Hostile::Rewriter if self.left > 0 => {
+                self.rewind(n);
+                self.write(n, 0, "something else");
+            }
+            Hostile::Stubborn => {
+                let id = self.devs[n].id();
+                let banned = |d: &super::world::Dev| d.replica.role(&id) == Some(Role::Banned);
+                let mut honest = self
+                    .devs
+                    .iter()
+                    .filter(|d| d.honest() && d.life == Life::In);
+                let known = honest.all(banned);
+                let anyone = self.devs.iter().any(|d| d.honest() && banned(d));
+                if anyone
+                    && let Some(commit) = self.write(n, 0, "I am still here")
+                    && known
+                {
+                    self.late.push(commit);
+                }
+            }
+            Hostile::Late if self.left > 0 => {
+                let _ = self.write(n, 20 * 365 * 86_400, "from afar");
+            }
+            Hostile::Rewriter | Hostile::Late => {}
+        }
+    }
+
+    /// Tells everyone of a head.
+    fn lie(&mut self, n: usize, head: ObjectId) {
+        for to in self.linked(n) {
+            let wait = Duration::from_millis(self.rng.between(1, 50));
+            if let Some(link) = self.link(n, to) {
+                self.after(wait, Event::Notice(n, to, link, head));
+            }
+        }
+    }
+
+    fn write(&mut self, n: usize, ahead: u64, what: &str) -> Option<ObjectId> {
+        let now_unix = self.unix(n) + ahead;
+        let text = format!("{what} {}", self.now.as_millis());
+        let dev = &mut self.devs[n];
+        let written = dev
+            .replica
+            .write(&mut self.pool, &mut || false, now_unix, |r, w, t| {
+                r.message(w, Message::text(text, None), t)
+            });
+        let head = written.ok()?;
+        self.log(|| format!("{} writes {head:.8}: {what}", self.name(n)));
+        let now = self.now;
+        self.hostile_commits += 1;
+        if let Some(spread) = &mut self.devs[n].spread {
+            spread.wrote(head, now);
+        }
+        self.drain(n);
+        Some(head)
+    }
+
+    /// The newest commit is taken back, as far as it is our own.
+    fn rewind(&mut self, n: usize) {
+        let dev = &mut self.devs[n];
+        let Some(head) = dev.replica.head else { return };
+        let commit = dev.replica.commit(&self.pool, &head);
+        if commit.device == dev.replica.device.id
+            && let [parent] = commit.parents.as_slice()
+        {
+            dev.replica.head = Some(*parent);
+            dev.replica.restart(&self.pool);
+        }
+    }
+
+    /// Writes something that breaks a rule, on the newest head, and has its objects.
+    fn forge(&mut self, n: usize) -> ObjectId {
+        let device = self.devs[n].replica.device;
+        let own = device.account;
+        let replica = &self.devs[n].replica;
+        let head = replica.head.expect("hostile ones are in");
+        let parent: Commit = replica.commit(&self.pool, &head);
+        let others: Vec<AccountId> = replica
+            .roles
+            .iter()
+            .filter(|(id, role)| **id != own && **role == Role::Member)
+            .map(|(id, _)| *id)
+            .collect();
+        let victim = self.rng.pick(&others).copied().unwrap_or(own);
+        let member = |id| TreePath::Live(Target::Account(Standing::Member, id));
+        let mut edits: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
+        let mut blobs = Vec::new();
+        let mut blob = |data: &[u8]| {
+            let object = NewObject::new(Kind::Blob, data.to_vec());
+            let id = object.id;
+            blobs.push(object);
+            id
+        };
+        let mut honest_key = true;
+        let message = match self.rng.below(6) {
+            0 => {
+                edits.insert(
+                    TreePath::Profile,
+                    Some(blob(b"BEGIN:VCARD\nFN:mine\nEND:VCARD")),
+                );
+                Message::UpdateProfile
+            }
+            1 => {
+                honest_key = false;
+                Message::text("signed by somebody else", None)
+            }
+            2 => {
+                edits.insert(member(victim), None);
+                Message::member(Action::Remove, victim)
+            }
+            3 => {
+                let target = Target::Account(Standing::Member, victim);
+                edits.insert(TreePath::Vote(Direction::Ban, target, own), Some(blob(b"")));
+                Message::Vote { uri: target.id() }
+            }
+            4 => {
+                edits.insert(member(AccountId(self.rng.bytes())), Some(EMPTY_BLOB));
+                blob(b"");
+                Message::text("and a guest", None)
+            }
+            _ => {
+                let target = TreePath::Live(Target::Account(Standing::Member, victim));
+                edits.insert(target, None);
+                Message::member(Action::Ban, victim)
+            }
+        };
+        let (tree, new) = Trees::new(&self.devs[n].replica.view(&self.pool))
+            .change(Some(parent.tree), &edits)
+            .expect("its own tree");
+        let draft = Draft {
+            tree,
+            parents: vec![head],
+            name: &device.name,
+            device: device.id,
+            time: self.unix(n),
+            message: &message.to_text(),
+        };
+        let key = if honest_key {
+            device.key()
+        } else {
+            super::people::device(0, 0, false).key()
+        };
+        let commit = draft.sign(key).expect("these keys sign");
+        let id = commit.id;
+        for object in blobs.into_iter().chain(new).chain([commit]) {
+            let number = self.pool.add(object);
+            self.devs[n].replica.have.add(number);
+        }
+        self.log(|| format!("{} forges {id:.8}: {message:?}", self.name(n)));
+        id
+    }
+}

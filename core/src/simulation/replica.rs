@@ -1,0 +1,445 @@
+//! One device's copy of the conversation: the real operations, validation and merge, over a disk
+//! on which the power can go before and after every write.
+
+use super::config::Broken;
+use super::people::{Device, SimCrypto};
+use super::pool::{Pool, Set, View};
+use crate::crypto::Crypto as _;
+use crate::id::{AccountId, ConversationId, ObjectId};
+use crate::swarm::commit::{Commit, Draft};
+use crate::swarm::members::Role;
+use crate::swarm::merge::Relation;
+use crate::swarm::message::Message;
+use crate::swarm::misbehaviour::{Fault, Misbehaviour};
+use crate::swarm::object::{Kind, Objects as _};
+use crate::swarm::order::{LinearOrder, Node};
+use crate::swarm::validate::{BATCH, Validation};
+use crate::swarm::write::{self, Merged, Repository, WriteError, Writer, Written};
+use std::collections::BTreeMap;
+
+/// Asked at every write: whether the power goes now.
+pub(crate) type Power<'a> = &'a mut dyn FnMut() -> bool;
+
+/// Why something did not come about.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The operation does not fit.
+    Write(WriteError),
+    /// The power went. What is on the disk counts.
+    Crash,
+}
+
+impl From<WriteError> for Trouble {
+    fn from(e: WriteError) -> Self {
+        Self::Write(e)
+    }
+}
+
+/// What a fetched head turned out to be.
+pub(crate) enum Judged {
+    /// In order, and this is how it stands to ours.
+    Good(Relation),
+    /// Against a rule.
+    Bad(Box<Fault>),
+}
+
+/// A device's copy.
+pub(crate) struct Replica {
+    pub(crate) device: &'static Device,
+    /// On the disk.
+    pub(crate) have: Set,
+    /// On the disk.
+    pub(crate) head: Option<ObjectId>,
+    pub(crate) conversation: Option<ConversationId>,
+    /// All valid commits that were seen, merges left aside too.
+    pub(crate) known: BTreeMap<ObjectId, Node>,
+    pub(crate) order: LinearOrder,
+    pub(crate) roles: BTreeMap<AccountId, Role>,
+    /// What is wrong with this program.
+    pub(crate) broken: Broken,
+}
+
+impl Replica {
+    pub(crate) fn new(device: &'static Device) -> Self {
+        Self {
+            device,
+            have: Set::default(),
+            head: None,
+            conversation: None,
+            known: BTreeMap::new(),
+            order: LinearOrder::new(),
+            roles: BTreeMap::new(),
+            broken: Broken::Nothing,
+        }
+    }
+
+    /// Everything is erased.
+    pub(crate) fn erase(&mut self) {
+        *self = Self {
+            conversation: self.conversation,
+            broken: self.broken,
+            ..Self::new(self.device)
+        };
+    }
+
+    pub(crate) fn view<'a>(&'a self, pool: &'a Pool) -> View<'a> {
+        View {
+            pool,
+            have: &self.have,
+            quarantine: None,
+        }
+    }
+
+    pub(crate) fn role(&self, account: &AccountId) -> Option<Role> {
+        self.roles.get(account).copied()
+    }
+
+    pub(crate) fn may_fetch(&self, account: &AccountId) -> bool {
+        matches!(
+            self.role(account),
+            Some(Role::Admin | Role::Member | Role::Invited)
+        )
+    }
+
+    pub(crate) fn takes_part(&self, account: &AccountId) -> bool {
+        matches!(self.role(account), Some(Role::Admin | Role::Member))
+    }
+
+    /// Whether a commit is part of the history, not just seen.
+    pub(crate) fn holds(&self, id: &ObjectId) -> bool {
+        self.order.position(id).is_some()
+    }
+
+    /// Begins a conversation.
+    pub(crate) fn create(&mut self, pool: &mut Pool, first: Written) {
+        self.conversation = Some(first.commit.into());
+        for object in first.objects {
+            let n = pool.add(object);
+            self.have.add(n);
+        }
+        self.head = Some(first.commit);
+        self.restart(pool);
+    }
+
+    /// The power is back: whatever is not on the disk is read from it.
+    pub(crate) fn restart(&mut self, pool: &Pool) {
+        self.known.clear();
+        self.order = LinearOrder::new();
+        self.roles.clear();
+        let Some(head) = self.head else { return };
+        let mut todo = vec![head];
+        while let Some(id) = todo.pop() {
+            if self.known.contains_key(&id) {
+                continue;
+            }
+            let node = self.node(pool, &id);
+            todo.extend(node.parents.iter().copied());
+            self.known.insert(id, node);
+        }
+        self.reorder(head);
+        self.refresh(pool);
+    }
+
+    fn node(&self, pool: &Pool, id: &ObjectId) -> Node {
+        let commit = self.commit(pool, id);
+        Node {
+            parents: commit.parents,
+            time: commit.time,
+        }
+    }
+
+    /// A commit that is on the disk.
+    pub(crate) fn commit(&self, pool: &Pool, id: &ObjectId) -> Commit {
+        match self.view(pool).object(id) {
+            Some((Kind::Commit, data)) => Commit::parse(&data).expect("it was validated"),
+            _ => panic!("{}: commit {id} is gone from the disk", self.device.name),
+        }
+    }
+
+    fn refresh(&mut self, pool: &Pool) {
+        let (Some(head), Some(conversation)) = (self.head, self.conversation) else {
+            return;
+        };
+        let view = self.view(pool);
+        let members = Repository::new(&view, conversation, head)
+            .and_then(|mut r| r.members())
+            .expect("a repository that was validated");
+        self.roles = members.into_iter().map(|m| (m.id, m.role)).collect();
+    }
+
+    /// Brings the order up to a head of which all commits are known.
+    fn reorder(&mut self, head: ObjectId) {
+        let last = self.order.order().last().copied();
+        let mut grows = last.is_none() || last == Some(head);
+        let mut fresh = BTreeMap::new();
+        let mut todo = vec![head];
+        while let Some(id) = todo.pop() {
+            if self.order.position(&id).is_some() {
+                grows |= Some(id) == last;
+            } else if let Some(node) = self.known.get(&id)
+                && fresh.insert(id, node.clone()).is_none()
+            {
+                todo.extend(node.parents.iter().copied());
+            }
+        }
+        if !grows {
+            // Merges were given up: anew.
+            self.order = LinearOrder::new();
+            fresh = self.known.clone();
+        }
+        let mut first = Vec::with_capacity(fresh.len());
+        let mut done = BTreeMap::new();
+        let mut stack = vec![(head, false)];
+        while let Some((id, ready)) = stack.pop() {
+            let Some(node) = fresh.get(&id) else { continue };
+            if ready {
+                if done.insert(id, ()).is_none() {
+                    first.push((id, node.clone()));
+                }
+            } else if !done.contains_key(&id) {
+                stack.push((id, true));
+                stack.extend(node.parents.iter().map(|p| (*p, false)));
+            }
+        }
+        if self.broken == Broken::OwnOrder && self.order.len() > 2 {
+            // As if each were the child of the one that was here last.
+            let mut last = self.order.order().last().copied();
+            for (id, node) in &mut first {
+                node.parents = last.into_iter().collect();
+                last = Some(*id);
+            }
+        }
+        self.order
+            .update(head, first)
+            .expect("all parents are known");
+    }
+
+    fn store(
+        &mut self,
+        pool: &mut Pool,
+        power: Power<'_>,
+        written: Written,
+    ) -> Result<(), Trouble> {
+        if power() {
+            return Err(Trouble::Crash);
+        }
+        for object in written.objects {
+            let n = pool.add(object);
+            self.have.add(n);
+        }
+        self.move_head(power, written.commit)
+    }
+
+    /// The head on the disk is `head` from when this returns well, or crashes after it.
+    fn move_head(&mut self, power: Power<'_>, head: ObjectId) -> Result<(), Trouble> {
+        if power() {
+            return Err(Trouble::Crash);
+        }
+        self.head = Some(head);
+        if power() {
+            return Err(Trouble::Crash);
+        }
+        Ok(())
+    }
+
+    /// Never before its parent: what one person writes is read in the order of writing.
+    fn time(&self, pool: &Pool, now_unix: u64) -> u64 {
+        let parent = self.head.map(|head| self.commit(pool, &head).time);
+        write::time_after(now_unix, parent)
+    }
+
+    /// Writes a commit by one of the real operations.
+    pub(crate) fn write(
+        &mut self,
+        pool: &mut Pool,
+        power: Power<'_>,
+        now_unix: u64,
+        operation: impl FnOnce(&mut Repository<'_>, &Writer<'_>, u64) -> Result<Written, WriteError>,
+    ) -> Result<ObjectId, Trouble> {
+        let (Some(head), Some(conversation)) = (self.head, self.conversation) else {
+            return Err(WriteError::NotAMember.into());
+        };
+        let now = self.time(pool, now_unix);
+        let written = {
+            let view = self.view(pool);
+            let mut repository = Repository::new(&view, conversation, head)?;
+            operation(&mut repository, &self.device.writer(), now)?
+        };
+        let plain = matches!(written.message.kind(), "text/plain");
+        let id = written.commit;
+        self.store(pool, power, written)?;
+        let node = self.node(pool, &id);
+        self.known.insert(id, node);
+        self.reorder(id);
+        if !plain {
+            self.refresh(pool);
+        }
+        Ok(id)
+    }
+
+    /// Judges a head whose objects are in quarantine.
+    pub(crate) fn judge(&self, pool: &Pool, quarantine: &Set, head: ObjectId) -> Judged {
+        let Some(conversation) = self.conversation else {
+            return Judged::Good(Relation::UpToDate);
+        };
+        if self.holds(&head) {
+            return Judged::Good(Relation::UpToDate);
+        }
+        let view = View {
+            quarantine: Some(quarantine),
+            ..self.view(pool)
+        };
+        let judged: Result<(), Fault> = (|| {
+            let known = |id: &ObjectId| self.known.contains_key(id);
+            let mut validation = Validation::with_known(&view, conversation, &known, head)?;
+            while let Some(batch) = validation.next_batch(BATCH)? {
+                batch.verdict(&SimCrypto.verify_batch(&batch.checks))?;
+            }
+            Ok(())
+        })();
+        match (judged, self.head) {
+            (Err(fault), _)
+                if self.broken != Broken::TakesAll
+                    || matches!(*fault.misbehaviour, Misbehaviour::MissingObject(_)) =>
+            {
+                Judged::Bad(fault_box(fault))
+            }
+            (_, None) => Judged::Good(Relation::FastForward),
+            (_, Some(ours)) => {
+                Judged::Good(write::relation(&view, ours, head).expect("both were validated"))
+            }
+        }
+    }
+
+    /// What was fetched and is good goes to the disk.
+    pub(crate) fn accept(&mut self, power: Power<'_>, objects: &[u32]) -> Result<(), Trouble> {
+        if power() {
+            return Err(Trouble::Crash);
+        }
+        for n in objects {
+            self.have.add(*n);
+        }
+        if power() {
+            return Err(Trouble::Crash);
+        }
+        Ok(())
+    }
+
+    /// Takes in a head whose objects are on the disk. Gives the merge if one was made.
+    pub(crate) fn enter(
+        &mut self,
+        pool: &mut Pool,
+        power: Power<'_>,
+        now_unix: u64,
+        theirs: ObjectId,
+    ) -> Result<Option<ObjectId>, Trouble> {
+        let Some(conversation) = self.conversation else {
+            return Ok(None);
+        };
+        if self.holds(&theirs) {
+            return Ok(None);
+        }
+        let now = self.time(pool, now_unix);
+        let merged = match self.head {
+            None => Merged::FastForward(theirs),
+            Some(ours) => {
+                let view = self.view(pool);
+                let mut repository = Repository::new(&view, conversation, ours)?;
+                match repository.merge(&self.device.writer(), theirs, now) {
+                    // Thrown out: follow, without a word of ours.
+                    Err(WriteError::NotAMember) => Merged::FastForward(theirs),
+                    other => other?,
+                }
+            }
+        };
+        let merged = match (merged, self.head) {
+            (Merged::Adopt(_) | Merged::UpToDate, Some(ours))
+                if self.broken == Broken::MergesMerges =>
+            {
+                Merged::Commit(Box::new(self.merge_again(pool, ours, theirs, now)?))
+            }
+            (merged, _) => merged,
+        };
+        let mut made = None;
+        let head = match merged {
+            Merged::UpToDate => None,
+            Merged::FastForward(head) | Merged::Adopt(head) => {
+                self.move_head(power, head)?;
+                Some(head)
+            }
+            Merged::Commit(written) => {
+                let head = written.commit;
+                self.store(pool, power, *written)?;
+                made = Some(head);
+                Some(head)
+            }
+        };
+        let mut fresh = Vec::new();
+        let mut plain = true;
+        let mut todo = vec![theirs];
+        todo.extend(made);
+        while let Some(id) = todo.pop() {
+            if self.known.contains_key(&id) {
+                continue;
+            }
+            let commit = self.commit(pool, &id);
+            plain &= commit.parents.len() == 1
+                && matches!(Message::parse(&commit.message), Ok(m) if m.kind() == "text/plain");
+            todo.extend(commit.parents.iter().copied());
+            let node = Node {
+                parents: commit.parents,
+                time: commit.time,
+            };
+            self.known.insert(id, node);
+            fresh.push(id);
+        }
+        if let Some(head) = head {
+            self.reorder(head);
+            if !plain && self.broken != Broken::OldRoles {
+                self.refresh(pool);
+            }
+        }
+        Ok(made)
+    }
+
+    fn merge_again(
+        &self,
+        pool: &Pool,
+        ours: ObjectId,
+        theirs: ObjectId,
+        now: u64,
+    ) -> Result<Written, WriteError> {
+        let tree = self.commit(pool, &ours).tree;
+        let message = Message::merge(theirs);
+        let draft = Draft {
+            tree,
+            parents: vec![ours, theirs],
+            name: &self.device.name,
+            device: self.device.id,
+            time: now,
+            message: &message.to_text(),
+        };
+        let commit = draft.sign(self.device.key())?;
+        Ok(Written {
+            commit: commit.id,
+            tree,
+            message,
+            objects: vec![commit],
+        })
+    }
+
+    /// Everything is checked again, from the first commit on.
+    pub(crate) fn verify(&self, pool: &Pool) -> Result<(), Box<Fault>> {
+        let (Some(head), Some(conversation)) = (self.head, self.conversation) else {
+            return Ok(());
+        };
+        let view = self.view(pool);
+        crate::swarm::validate::validate(&SimCrypto, &view, conversation, None, head)
+            .map(drop)
+            .map_err(fault_box)
+    }
+}
+
+fn fault_box(fault: Fault) -> Box<Fault> {
+    Box::new(fault)
+}
