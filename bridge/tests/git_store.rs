@@ -443,6 +443,83 @@ fn many_objects_become_packs_while_others_read() {
     assert_eq!(git(&path, &["rev-list", "--count", "main"]), "1301\n");
 }
 
+/// What a directory takes on the disk, in bytes: blocks, not lengths.
+fn room(path: &Path) -> u64 {
+    let out = Command::new("du").arg("-sk").arg(path).output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let kib: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
+    kib * 1024
+}
+
+#[test]
+fn what_lies_about_is_packed_while_others_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c");
+    let store = Arc::new(ObjectStore::create(&path).unwrap());
+    assert!(!store.tidy().unwrap(), "nothing is worth it");
+    let write = |from: u32, to: u32| {
+        for i in from..to {
+            commit(&store, &format!("message {i}"));
+        }
+    };
+    write(0, 300);
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| write(300, 1400));
+        let mut packed = 0;
+        while !writer.is_finished() {
+            packed += u32::from(store.tidy().unwrap());
+        }
+        writer.join().unwrap();
+        assert!(packed > 0);
+    });
+    while store.tidy().unwrap() {}
+    let loose = fs::read_dir(path.join("objects"))
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().len() == 2)
+        .count();
+    assert!(loose < 64, "{loose} directories of loose objects");
+    // Each message is three objects here, none of which compresses well.
+    assert!(room(&path) / 1400 < 1024, "{} bytes", room(&path));
+    drop(store);
+    fsck(&path);
+    assert_eq!(git(&path, &["rev-list", "--count", "main"]), "1400\n");
+    let store = ObjectStore::open(&path).unwrap();
+    assert!(store.read(&store.head().unwrap()).is_some());
+}
+
+#[test]
+fn a_repository_that_rests_is_opened_when_it_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c");
+    let (first, head) = {
+        let store = ObjectStore::create(&path).unwrap();
+        (commit(&store, "first"), commit(&store, "second"))
+    };
+    assert!(
+        ObjectStore::rest(&path, first).is_none(),
+        "the branch is elsewhere"
+    );
+    let store = ObjectStore::rest(&path, head).unwrap();
+    assert_eq!(store.head(), Some(head));
+    assert!(!store.is_open());
+    // Nobody has it open yet.
+    drop(ObjectStore::open(&path).unwrap());
+    assert!(store.read(&first).is_some() && store.is_open());
+    assert!(matches!(
+        ObjectStore::open(&path),
+        Err(StoreError::Locked(_))
+    ));
+    commit(&store, "third");
+    // Not closed in good order: the journal has something.
+    let head = store.head().unwrap();
+    assert!(ObjectStore::rest(&path, head).is_none());
+    drop(store);
+    // Another program was here in between.
+    let store = ObjectStore::rest(&path, head).unwrap();
+    commit(&ObjectStore::open(&path).unwrap(), "fourth");
+    assert!(matches!(store.wake(), Err(StoreError::HeadMoved { .. })));
+}
+
 #[test]
 fn more_packs_than_were_expected_are_read() {
     let dir = tempfile::tempdir().unwrap();

@@ -79,17 +79,22 @@ impl Account {
             },
             // Those who were asked in as well: a daemon opens it as soon as it has joined, which we
             // learn later; one that is declined once looks for others, and may find none.
-            ChannelName::Swarm { conversation } => match self.conversation(&conversation) {
-                Some(c) if c.snapshot().admits(&id, &device) => {
-                    let account = self.clone();
-                    let channel = incoming.accept();
-                    self.spawn_for(&c.clone(), async move {
-                        let _guest = guest;
-                        account.neighbour(channel, &c).await;
-                    });
+            ChannelName::Swarm { conversation } => {
+                let c = self
+                    .conversation(&conversation)
+                    .filter(|c| c.snapshot().admits(&id, &device));
+                // A few for each device: each side may open one, and again after an error.
+                match c.and_then(|c| Some((c.engines.line(device, id)?, c))) {
+                    Some((line, c)) => {
+                        let channel = incoming.accept();
+                        self.spawn_for(&c.clone(), async move {
+                            let _guest = guest;
+                            super::swarm::run_line(channel, &c, line).await;
+                        });
+                    }
+                    None => incoming.decline(),
                 }
-                _ => incoming.decline(),
-            },
+            }
             ChannelName::MemberProfile {
                 conversation,
                 device: sender,

@@ -2,6 +2,7 @@
 //! if it is valid, into the history.
 
 use super::book::MAX_STRIKES;
+use super::talk::Indexed;
 use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
@@ -13,7 +14,6 @@ use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving}
 use crate::store::state::StateError;
 use starling_core::api::RefusedHistory;
 use starling_core::git::pack::Limits;
-use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::merge::Relation;
@@ -74,7 +74,11 @@ impl Account {
                     _open: conversation.engines.git_open(device),
                 },
             };
-            let mut sink = Arriving::new(conversation.store.clone(), refused.clone());
+            let haves = conversation
+                .ask(|r| r.timeline().haves())
+                .await
+                .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+            let mut sink = Arriving::new(conversation.store.clone(), refused.clone(), haves);
             let fetched = open.fetcher.fetch(&mut sink).await;
             // The channel of the last time may have ended meanwhile.
             if !(again && fetched.is_err() && sink.is_empty()) {
@@ -128,7 +132,10 @@ impl Account {
                     .await;
                 Err(FetchTrouble::Refused(head))
             }
-            Err(e) => Err(FetchTrouble::Failed(e.to_string())),
+            Err(e) => {
+                self.say_if_full(&e);
+                Err(FetchTrouble::Failed(e.to_string()))
+            }
         }
     }
 
@@ -173,7 +180,10 @@ impl Account {
         e: &QuarantineError,
     ) -> FetchTrouble {
         match e {
-            QuarantineError::Store(e) => FetchTrouble::Failed(e.to_string()),
+            QuarantineError::Store(e) => {
+                self.say_if_full(e);
+                FetchTrouble::Failed(e.to_string())
+            }
             QuarantineError::Pack(e) => {
                 let refused = RefusedHistory {
                     rule: e.name(),
@@ -304,12 +314,15 @@ impl Account {
         device: DeviceId,
         turns: &Fetching,
     ) -> Result<(), FetchTrouble> {
-        let failed = |e: &dyn std::fmt::Display| FetchTrouble::Failed(e.to_string());
+        let failed = |e: &(dyn std::error::Error + 'static)| {
+            self.say_if_full(e);
+            FetchTrouble::Failed(e.to_string())
+        };
         let target = crate::conversation::path(&self.dir, &id);
         if target.exists() {
             // Cloned and valid, but the end of it was interrupted.
             return self
-                .cloned(id, member, device)
+                .cloned(id, member, device, Indexed::NotYet)
                 .await
                 .map_err(|e| failed(&e));
         }
@@ -321,13 +334,13 @@ impl Account {
         let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
         let turns = turns.clone();
         let refused = move |head: &ObjectId| turns.is_refused(head);
-        let mut sink = Arriving::new(store.clone(), refused);
+        let mut sink = Arriving::new(store.clone(), refused, Vec::new());
         let fetched = fetcher.fetch(&mut sink).await;
         if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
             return Err(self.blame(id, device, *head, &e).await);
         }
         let Fetched::Pack(head) = fetched? else {
-            return Err(failed(&"nothing was offered"));
+            return Err(FetchTrouble::Failed("nothing was offered".into()));
         };
         let quarantine = match sink.finish() {
             Ok(quarantine) => quarantine,
@@ -367,7 +380,7 @@ impl Account {
             drop(store);
             crate::conversation::settle(&staging, &target).map_err(|e| failed(&e))
         })?;
-        self.cloned(id, member, device)
+        self.cloned(id, member, device, Indexed::NotYetButChecked)
             .await
             .map_err(|e| failed(&e))
     }
@@ -378,8 +391,9 @@ impl Account {
         id: ConversationId,
         member: AccountId,
         device: DeviceId,
+        indexed: Indexed,
     ) -> Result<(), AccountError> {
-        let conversation = self.open_conversation(id).await?;
+        let conversation = self.open_conversation(id, indexed).await?;
         let head = conversation.head();
         self.note_fetched(&conversation, member, device, head).await;
         if !conversation.snapshot().takes_part(&self.jami_id()) {
@@ -404,7 +418,6 @@ impl Account {
                 })
             })
             .await??;
-        self.index_conversation(&conversation).await;
         self.confirm_members(&conversation).await?;
         self.show_ready(&conversation).await;
         self.tell_all(&conversation, None).await;
@@ -456,10 +469,11 @@ struct Arriving<R> {
     receiving: Receiving,
     bad: Option<QuarantineError>,
     bytes: usize,
+    haves: Vec<ObjectId>,
 }
 
 impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
-    fn new(store: Arc<ObjectStore>, refused: R) -> Self {
+    fn new(store: Arc<ObjectStore>, refused: R, haves: Vec<ObjectId>) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
@@ -467,6 +481,7 @@ impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
             receiving,
             bad: None,
             bytes: 0,
+            haves,
         }
     }
 
@@ -493,7 +508,7 @@ impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
     }
 
     fn haves(&self) -> Vec<ObjectId> {
-        reach::haves(&*self.store).unwrap_or_default()
+        self.haves.clone()
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -16,6 +16,7 @@ pub mod registry;
 pub mod share;
 mod swarm;
 pub mod talk;
+mod upkeep;
 
 use crate::actor::{Actor, Stopped};
 use crate::conversation::Conversation;
@@ -126,6 +127,8 @@ struct Shared {
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
+    /// What the owner was told of the disk, and when.
+    said: BTreeMap<&'static str, std::time::Instant>,
     /// Public conversations that we wait to be let into.
     knocking: BTreeMap<ConversationId, groups::Knocking>,
     /// Whom we let into public conversations.
@@ -142,7 +145,7 @@ pub struct Account {
     identity: Identity,
     secure: SecureDht,
     book: Actor<Book>,
-    index: Mutex<Index>,
+    index: Index,
     peers: PeerManager,
     links: Links,
     guests: guests::Guests,

@@ -37,6 +37,7 @@ impl Account {
         self.spawn(self.clone().follow_links());
         self.spawn(self.clone().take_channels(incoming));
         self.spawn(self.clone().keep_reconciling());
+        self.spawn(self.clone().look_after());
     }
 
     // --- being found ---

@@ -3,8 +3,11 @@
 use super::book::Book;
 use super::keep::{self, KeepError};
 use super::links::Links;
+use super::talk::Indexed;
+use super::upkeep::is_full;
 use super::{Account, AccountError, Context, Options, Shared, now_unix};
 use crate::actor::Actor;
+use crate::conversation::repo::RepoError;
 use crate::crypto::AwsLc;
 use crate::dht::SecureDht;
 use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
@@ -86,7 +89,11 @@ impl Accounts {
                 tracing::error!(account = %id, %e, "an account cannot be opened");
                 (accounts.context.emit)(Event::BridgeNotice {
                     level: NoticeLevel::Error,
-                    code: "account_broken".into(),
+                    code: if is_full(&e) {
+                        "disk_full".into()
+                    } else {
+                        "account_broken".into()
+                    },
                     text: e.to_string(),
                     account: Some(id),
                 });
@@ -251,8 +258,7 @@ impl Accounts {
             }
         }
         remove_unfinished(&dir);
-        let index = Index::open(&dir.join("index.sqlite"))
-            .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
+        let index = Index::open(&dir.join(crate::conversation::INDEX)).map_err(RepoError::from)?;
         let secure = SecureDht::new(
             self.context.dht.clone(),
             Arc::new(AwsLc),
@@ -298,7 +304,7 @@ impl Accounts {
             identity,
             secure,
             book: Actor::start(book),
-            index: Mutex::new(index),
+            index,
             peers,
             links: Links::default(),
             guests: super::guests::Guests::default(),
@@ -315,12 +321,16 @@ impl Accounts {
             options_turn: tokio::sync::Mutex::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
+        if let Some(why) = account.index.made_anew() {
+            tracing::warn!(account = %id, why, "the index was made anew");
+            account.say_index_made();
+        }
         for conversation in cloned {
-            match account.open_conversation(conversation).await {
-                Ok(c) if account.conversation(&conversation).is_some() => {
-                    account.index_conversation(&c).await;
-                    account.tidy(&c).await;
-                }
+            match account
+                .open_conversation(conversation, Indexed::Before)
+                .await
+            {
+                Ok(c) if account.conversation(&conversation).is_some() => account.tidy(&c).await,
                 Ok(_) => {}
                 Err(e) => {
                     tracing::error!(%conversation, %e, "a conversation cannot be opened");

@@ -289,17 +289,10 @@ impl Account {
         }
     }
 
-    /// Runs one swarm channel until it ends.
-    pub(super) async fn neighbour(&self, channel: Channel, c: &Conversation) {
-        let (device, account) = (channel.device(), channel.account());
-        let Some(line) = c.engines.line(device, account) else {
-            return;
-        };
-        let number = line.number;
-        // Also when the task is dropped.
-        let _ended = Ended { c, device, number };
-        if let Err(e) = exchange(channel, c, device, line).await {
-            tracing::debug!(%device, %e, "a swarm channel has ended");
+    /// Runs one swarm channel of ours until it ends.
+    async fn neighbour(&self, channel: Channel, c: &Conversation) {
+        if let Some(line) = c.engines.line(channel.device(), channel.account()) {
+            run_line(channel, c, line).await;
         }
     }
 
@@ -477,16 +470,11 @@ impl Account {
     }
 }
 
-/// Says that a channel ended, however it did.
-struct Ended<'a> {
-    c: &'a Conversation,
-    device: DeviceId,
-    number: u64,
-}
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.c.engines.line_ended(self.device, self.number);
+/// Runs one swarm channel until it ends.
+pub(super) async fn run_line(channel: Channel, c: &Conversation, line: Line) {
+    let device = channel.device();
+    if let Err(e) = exchange(channel, c, device, line).await {
+        tracing::debug!(%device, %e, "a swarm channel has ended");
     }
 }
 

@@ -6,7 +6,6 @@ use super::{Account, AccountError, now_ms, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::repo::{Repo, RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
-use crate::store::index::Row;
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
@@ -28,6 +27,17 @@ const LISTED_MEMBERS: usize = 32;
 /// Longest text of a message, in bytes: some hundred pages. The reference has no limit but
 /// that of a fetch; a commit this long is still read by everyone.
 pub(super) const MAX_BODY: usize = 1 << 20;
+
+/// Whether a conversation that is opened is in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Indexed {
+    /// It has been; that it is not would be news.
+    Before,
+    /// It is new here.
+    NotYet,
+    /// It is new here, and every commit of it was validated.
+    NotYetButChecked,
+}
 
 fn api_mode(mode: Mode) -> ConversationMode {
     ConversationMode::from_number(i64::from(mode.number()))
@@ -65,10 +75,17 @@ impl Account {
     pub(super) async fn open_conversation(
         self: &Arc<Self>,
         id: ConversationId,
+        indexed: Indexed,
     ) -> Result<Conversation, AccountError> {
         let state = self.book.ask(|b| Self::state_of(b)).await?;
-        let conversation =
-            tokio::task::block_in_place(|| Conversation::open(&self.dir, id, state, self.me()))?;
+        let index = (
+            self.index.clone(),
+            self.report_of(id, indexed != Indexed::Before),
+        );
+        let checked = indexed == Indexed::NotYetButChecked;
+        let conversation = tokio::task::block_in_place(|| {
+            Conversation::open_with(&self.dir, id, state, self.me(), index, checked)
+        })?;
         self.shared().conversations.insert(id, conversation.clone());
         self.start_engines(&conversation);
         // Its members may connect now.
@@ -82,15 +99,14 @@ impl Account {
         mode: Mode,
         with: Option<AccountId>,
     ) -> Result<Conversation, AccountError> {
-        let state = self.book.ask(|b| Self::state_of(b)).await?;
         let me = self.me();
-        let conversation = tokio::task::block_in_place(|| {
-            Conversation::create(&self.dir, state, me, mode, with, now_unix())
-        })?;
-        let mut info = ConvInfo::new(conversation.id, mode.number(), now_ms());
+        let id = tokio::task::block_in_place(|| {
+            Conversation::found(&self.dir, &me, mode, with, now_unix())
+        })
+        .inspect_err(|e| self.say_if_full(e))?;
+        let mut info = ConvInfo::new(id, mode.number(), now_ms());
         info.members
             .extend(with.into_iter().chain([self.jami_id()]));
-        let id = conversation.id;
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut local = b.local(&id);
@@ -99,9 +115,9 @@ impl Account {
                 b.set_conversation(info)
             })
             .await??;
-        self.shared().conversations.insert(id, conversation.clone());
-        self.start_engines(&conversation);
-        self.index_conversation(&conversation).await;
+        let conversation = self
+            .open_conversation(id, Indexed::NotYetButChecked)
+            .await?;
         self.show_ready(&conversation).await;
         Ok(conversation)
     }
@@ -143,7 +159,7 @@ impl Account {
         if let Some(conversation) = conversation {
             conversation.close().await;
         }
-        if let Err(e) = self.index().remove(&id) {
+        if let Err(e) = self.index.remove(&id) {
             tracing::warn!(%e, "a removed conversation is still in the index");
         }
         let path = crate::conversation::path(&self.dir, &id);
@@ -201,8 +217,8 @@ impl Account {
                     b.change_conversation(&id, |c| c.removed_ms = now_ms().max(c.created_ms))
                 })
                 .await??;
-            if let Err(e) = self.index().remove(&id) {
-                tracing::warn!(%e, "a conversation that was left is still in the index");
+            if let Err(e) = self.index.hide(&id) {
+                tracing::warn!(%e, "a conversation that was left can still be searched");
             }
             self.tell_all(&conversation, None).await;
             self.emit(Event::ConversationRemoved {
@@ -215,37 +231,6 @@ impl Account {
     }
 
     // --- saying what changed ---
-
-    fn index(&self) -> std::sync::MutexGuard<'_, crate::store::index::Index> {
-        self.index
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Brings the index up to the conversation.
-    pub(super) async fn index_conversation(&self, conversation: &Conversation) {
-        let id = conversation.id;
-        if self.is_leaving(&id) {
-            return;
-        }
-        let head = conversation.head();
-        if matches!(self.index().head(&id), Ok(Some(h)) if h == head) {
-            return;
-        }
-        let rows = conversation
-            .ask(|r| {
-                r.timeline()
-                    .entries()
-                    .filter_map(|e| row(&e.to_api()))
-                    .collect::<Vec<_>>()
-            })
-            .await;
-        if let Ok(rows) = rows
-            && let Err(e) = self.index().put(&id, &head, &rows)
-        {
-            tracing::warn!(%e, "the index could not be brought up to date");
-        }
-    }
 
     /// Reports what new commits changed for a reader.
     pub(super) async fn show_changes(
@@ -273,10 +258,6 @@ impl Account {
         else {
             return;
         };
-        let rows: Vec<Row> = new.iter().chain(&changed).filter_map(row).collect();
-        if let Err(e) = self.index().put(&id, &conversation.head(), &rows) {
-            tracing::warn!(%e, "the index could not be brought up to date");
-        }
         if let Some(after) = reordered {
             self.emit(Event::ConversationReordered {
                 account: self.id.clone(),
@@ -572,6 +553,8 @@ impl Account {
         limit: usize,
     ) -> Result<(Vec<api::Message>, bool), AccountError> {
         let conversation = self.need_conversation(&id)?;
+        // Rather say why than show an empty page.
+        tokio::task::block_in_place(|| conversation.store.wake()).map_err(RepoError::from)?;
         let page = conversation
             .ask(move |r| r.page(before.as_ref(), limit))
             .await?;
@@ -601,7 +584,7 @@ impl Account {
         limit: usize,
     ) -> Result<Vec<MessageFound>, AccountError> {
         let found = self
-            .index()
+            .index
             .search(conversation.as_ref(), query, limit)
             .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
         let mut out = Vec::with_capacity(found.len());
@@ -634,7 +617,8 @@ impl Account {
         self.may_write(&conversation)?;
         let (commit, changes) = conversation
             .ask(move |r| r.write(now_unix(), operation))
-            .await??;
+            .await?
+            .inspect_err(|e| self.say_if_full(e))?;
         self.show_changes(&conversation, changes, true).await;
         self.tell_all(&conversation, None).await;
         Ok(commit)
@@ -798,19 +782,4 @@ impl Account {
     pub fn repository_path(&self, id: &ConversationId) -> std::path::PathBuf {
         crate::conversation::path(Path::new(&self.dir), id)
     }
-}
-
-/// What the index keeps of a message; nothing of those without words.
-fn row(message: &api::Message) -> Option<Row> {
-    let text = match message.kind {
-        MessageType::Text => message.body.clone()?,
-        MessageType::File => message.file.as_ref()?.name.clone(),
-        _ => return None,
-    };
-    Some(Row {
-        id: message.id,
-        author: message.author,
-        sent_at: message.sent_at,
-        text,
-    })
 }

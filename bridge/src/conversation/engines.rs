@@ -28,13 +28,20 @@ pub enum Step {
     Spread(Action),
 }
 
-/// A swarm channel, as its task sees it.
-#[derive(Debug)]
+/// A swarm channel, for as long as this lives.
 pub struct Line {
+    engines: Engines,
+    device: DeviceId,
     /// Tells it from others with the same device.
-    pub number: u64,
+    number: u64,
     /// What to send. Ends when the channel is to be closed.
     pub out: mpsc::Receiver<Message>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.engines.line_ended(self.device, self.number);
+    }
 }
 
 struct State {
@@ -238,7 +245,7 @@ impl Engines {
         self.state().drt.to_wake()
     }
 
-    /// A swarm channel was opened. Nothing: there are too many with this device.
+    /// A swarm channel is opened. Nothing: there are too many with this device.
     pub fn line(&self, device: DeviceId, account: AccountId) -> Option<Line> {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -257,11 +264,16 @@ impl Engines {
         }
         drop(guard);
         self.look();
-        Some(Line { number, out })
+        Some(Line {
+            engines: self.clone(),
+            device,
+            number,
+            out,
+        })
     }
 
     /// A swarm channel ended.
-    pub fn line_ended(&self, device: DeviceId, number: u64) {
+    fn line_ended(&self, device: DeviceId, number: u64) {
         let mut guard = self.state();
         let state = &mut *guard;
         if let Some(lines) = state.lines.get_mut(&device) {

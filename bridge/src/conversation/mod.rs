@@ -1,11 +1,12 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees;
-//! [`wire`] git over a channel; [`engines`] whom to be connected with, whom to tell and from whom
-//! to fetch; [`fetching`] from whom to get the first copy.
+//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
+//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
+//! connected with, whom to tell and from whom to fetch; [`fetching`] from whom to get the first copy.
 
 pub mod engines;
 pub mod fetching;
+pub mod keep_up;
 pub mod repo;
 pub mod timeline;
 mod unaccepted;
@@ -13,9 +14,11 @@ pub mod votes;
 pub mod wire;
 
 use crate::actor::{Actor, Stopped};
+use crate::store::index::Index;
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
 use engines::Engines;
+use keep_up::{Report, Said};
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
@@ -23,6 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// The index of an account's conversations, beside its state.
+pub const INDEX: &str = "index.sqlite";
 
 /// How long readers of a repository that is closed may take to finish: a page of history, or a bundle.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -70,16 +76,41 @@ pub fn settle(from: &Path, to: &Path) -> Result<(), RepoError> {
 }
 
 impl Conversation {
-    /// Opens a conversation that is on the disk. Reads it all: not for an async thread.
+    /// Opens a conversation that is on the disk, with the index beside it. Not for an async thread.
     pub fn open(
         account_dir: &Path,
         id: ConversationId,
         state: State,
         me: Me,
     ) -> Result<Self, RepoError> {
-        let store = Arc::new(ObjectStore::open(&path(account_dir, &id))?);
+        let index = Index::open(&account_dir.join(INDEX))?;
+        let report: Report = Arc::new(|said| match said {
+            Said::Behind(e) => tracing::error!(%e, "the index is behind"),
+            other => tracing::info!(?other, "a conversation was opened"),
+        });
+        Self::open_with(account_dir, id, state, me, (index, report), false)
+    }
+
+    /// Opens a conversation that is on the disk. Where the index is up to it, its repository is
+    /// left alone until it is needed. `checked`: everything in it was just validated. Not for an
+    /// async thread.
+    pub fn open_with(
+        account_dir: &Path,
+        id: ConversationId,
+        state: State,
+        me: Me,
+        (index, report): (Index, Report),
+        checked: bool,
+    ) -> Result<Self, RepoError> {
+        let path = path(account_dir, &id);
+        let indexed = index.head(&id).ok().flatten();
+        let store = match indexed.and_then(|head| ObjectStore::rest(&path, head)) {
+            Some(resting) => resting,
+            None => ObjectStore::open(&path)?,
+        };
+        let store = Arc::new(store);
         let (account, device) = (me.identity.account_id(), me.identity.device_id());
-        let repo = Repo::open(id, store.clone(), state, me)?;
+        let repo = Repo::open(id, store.clone(), state, me, (index, report), checked)?;
         Ok(Self {
             id,
             store,
@@ -90,7 +121,7 @@ impl Conversation {
         })
     }
 
-    /// Makes a conversation: its first commit, on the disk, under its name.
+    /// Makes a conversation, with the index beside it: its first commit, on the disk, under its name.
     pub fn create(
         account_dir: &Path,
         state: State,
@@ -99,11 +130,23 @@ impl Conversation {
         invited: Option<AccountId>,
         now_unix: u64,
     ) -> Result<Self, RepoError> {
+        let id = Self::found(account_dir, &me, mode, invited, now_unix)?;
+        Self::open(account_dir, id, state, me)
+    }
+
+    /// Makes a conversation: its first commit, on the disk, under its name. It is not open yet.
+    pub fn found(
+        account_dir: &Path,
+        me: &Me,
+        mode: ConversationMode,
+        invited: Option<AccountId>,
+        now_unix: u64,
+    ) -> Result<ConversationId, RepoError> {
         let parent = account_dir.join("conversations");
         std::fs::create_dir_all(&parent).map_err(|e| io(&parent, &e))?;
         // Two conversations made in one second would be the same one: the later one is a second older.
         for now in now_unix.. {
-            let first = Repo::initial(&me, mode, invited, now)?;
+            let first = Repo::initial(me, mode, invited, now)?;
             let id = ConversationId::from(first.commit);
             let target = path(account_dir, &id);
             if target.exists() {
@@ -122,7 +165,7 @@ impl Conversation {
                 store.commit(&objects, None, first.commit)?;
             }
             settle(&staging, &target)?;
-            return Self::open(account_dir, id, state, me);
+            return Ok(id);
         }
         Err(RepoError::NotForUs)
     }
@@ -132,7 +175,12 @@ impl Conversation {
         &self,
         job: impl FnOnce(&mut Repo) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        self.repo.ask(job).await
+        self.repo
+            .ask(|repo| {
+                repo.mend();
+                job(repo)
+            })
+            .await
     }
 
     /// Ends the actor and waits until nobody reads the repository any more, so that it can be

@@ -1,9 +1,11 @@
 //! The state of one conversation, owned by its actor: repository, timeline, and
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
-use super::timeline::{Changes, Damaged, Timeline, Written};
+use super::keep_up::{Report, Said};
+use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
+use crate::store::index::{Index, IndexError};
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
 use serde::{Deserialize, Serialize};
@@ -22,10 +24,11 @@ use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
-use starling_core::swarm::validate::{BATCH, Validation};
+use starling_core::swarm::validate::{Accepted, BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 /// Most unread messages that are counted; beyond, "99+" is said anyway.
 const MAX_UNREAD: usize = 1000;
@@ -49,7 +52,8 @@ pub struct Me {
 }
 
 /// Who is in a conversation and what it calls itself, at its present head.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// The newest commit.
     pub head: ObjectId,
@@ -66,6 +70,7 @@ pub struct Snapshot {
     /// Devices that are banned, while their accounts need not be.
     pub banned_devices: BTreeSet<DeviceId>,
     /// Banned people who have not fetched the commit that says so: they may, and nothing more.
+    #[serde(skip)]
     pub unaware: BTreeSet<AccountId>,
 }
 
@@ -155,6 +160,9 @@ pub enum RepoError {
     /// The disk refused.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The index cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The repository is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -166,6 +174,15 @@ pub enum RepoError {
         "what was offered is a document that belongs to another conversation, and no conversation"
     )]
     Document,
+}
+
+impl From<TimelineError> for RepoError {
+    fn from(e: TimelineError) -> Self {
+        match e {
+            TimelineError::Damaged(e) => Self::Damaged(e),
+            TimelineError::Index(e) => Self::Index(e),
+        }
+    }
 }
 
 impl From<RepoError> for ApiError {
@@ -191,7 +208,7 @@ impl From<RepoError> for ApiError {
             RepoError::Rejected(_) | RepoError::NotForUs | RepoError::Document => {
                 ErrorCode::Rejected
             }
-            RepoError::Store(_) | RepoError::State(_) => ErrorCode::Storage,
+            RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
         };
         let mut text = e.to_string();
@@ -212,6 +229,12 @@ pub struct Repo {
     pub(super) store: Arc<ObjectStore>,
     pub(super) head: ObjectId,
     pub(super) timeline: Timeline,
+    pub(super) index: Index,
+    pub(super) report: Report,
+    /// When it was last tried to bring the index up to the repository, in vain.
+    pub(super) tried: Option<Instant>,
+    /// The history was found at fault: it is not looked through again.
+    pub(super) at_fault: bool,
     pub(super) snapshot: Arc<Snapshot>,
     /// The same, for those who cannot wait for their turn.
     shared: Shared,
@@ -259,33 +282,52 @@ fn validate(
     id: ConversationId,
     known: &dyn Fn(&ObjectId) -> bool,
     head: ObjectId,
-) -> Result<Vec<Written>, Box<Fault>> {
+    mut each: impl FnMut(Accepted),
+) -> Result<(), Box<Fault>> {
     let mut validation = Validation::with_known(objects, id, known, head)?;
-    let mut out = Vec::with_capacity(validation.commits().len());
     while let Some(batch) = validation.next_batch(BATCH)? {
         batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
-        out.extend(batch.commits.into_iter().map(|c| Written {
-            author: c.account(),
-            id: c.id,
-            commit: c.commit,
-        }));
+        batch.commits.into_iter().for_each(&mut each);
     }
-    Ok(out)
+    Ok(())
 }
 
 impl Repo {
-    /// Opens a conversation that is on the disk.
+    /// Opens a conversation that is on the disk. Where the index is up to it, nothing is read of
+    /// the repository. `checked`: everything in it was just validated.
     pub fn open(
         id: ConversationId,
         store: Arc<ObjectStore>,
         state: State,
         me: Me,
+        (index, report): (Index, Report),
+        checked: bool,
     ) -> Result<Self, RepoError> {
         let head = store
             .head()
             .ok_or_else(|| Damaged("it has no head".into()))?;
-        let timeline = Timeline::load(&*store, id, head)?;
-        let snapshot = Arc::new(snapshot(&*store, id, head)?);
+        if store.is_open() {
+            // Not so if nobody has touched it since it was closed in good order.
+            timeline::read(&*store, &head)?;
+        }
+        let mut timeline = Timeline::new(index.clone(), store.clone(), id);
+        let mut tried = None;
+        match timeline.follow(head, checked) {
+            Ok((Opened::Made, _)) if !checked => report(Said::IndexMade),
+            Ok(_) => {}
+            Err(TimelineError::Damaged(e)) => return Err(e.into()),
+            Err(e) => {
+                report(Said::Behind(e));
+                tried = Some(Instant::now());
+            }
+        }
+        let kept = index.summary(&id).ok().flatten().and_then(|s| s.snapshot);
+        let kept: Option<Snapshot> = kept.and_then(|text| serde_json::from_str(&text).ok());
+        let snapshot = Arc::new(match kept.filter(|_| !timeline.is_behind(&head)) {
+            // Of an earlier head, perhaps, which nothing set apart but the head.
+            Some(snapshot) => Snapshot { head, ..snapshot },
+            None => snapshot(&*store, id, head)?,
+        });
         let progress = state.get("progress", &id.to_hex())?.unwrap_or_default();
         let shared = Arc::new(RwLock::new(snapshot.clone()));
         let mut repo = Self {
@@ -294,6 +336,10 @@ impl Repo {
             store,
             head,
             timeline,
+            index,
+            report,
+            tried,
+            at_fault: false,
             snapshot,
             shared,
             state,
@@ -302,7 +348,10 @@ impl Repo {
             told: BTreeMap::new(),
             judged: BTreeMap::new(),
         };
-        repo.refresh(true)?;
+        let mut known = (*repo.snapshot).clone();
+        known.unaware = repo.unaware(&known);
+        repo.publish(known);
+        repo.keep_snapshot(true);
         Ok(repo)
     }
 
@@ -323,7 +372,7 @@ impl Repo {
         head: ObjectId,
         own: &AccountId,
     ) -> Result<Snapshot, RepoError> {
-        validate(objects, id, &|_| false, head).map_err(RepoError::Rejected)?;
+        validate(objects, id, &|_| false, head, drop).map_err(RepoError::Rejected)?;
         let snapshot = snapshot(objects, id, head)?;
         if snapshot.mode == ConversationMode::Document {
             return Err(RepoError::Document);
@@ -397,12 +446,8 @@ impl Repo {
         self.store
             .commit(&objects, Some(self.head), written.commit)?;
         self.head = written.commit;
-        let new = Written {
-            id: written.commit,
-            commit,
-            author: self.own(),
-        };
-        let changes = self.timeline.extend(self.head, vec![new])?;
+        let new = Written::new(written.commit, &commit, self.own());
+        let changes = self.advance(vec![new]);
         if members {
             self.note_bans(&changes);
         }
@@ -436,9 +481,14 @@ impl Repo {
             head: new.head,
             ..(*self.snapshot).clone()
         } != new;
-        self.snapshot = Arc::new(new);
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
+        self.publish(new);
+        self.keep_snapshot(changed);
         Ok(changed)
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        self.snapshot = Arc::new(snapshot);
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
     }
 
     /// Validates what was fetched and keeps it, without making it part of the history yet: see
@@ -499,8 +549,13 @@ impl Repo {
     }
 
     fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
-        validate(objects, self.id, &|id| self.timeline.contains(id), theirs)
-            .map_err(RepoError::Rejected)
+        let known = |id: &ObjectId| self.timeline.contains(id);
+        let mut new = Vec::new();
+        validate(objects, self.id, &known, theirs, |c| {
+            new.push(Written::new(c.id, &c.commit, c.account()));
+        })
+        .map_err(RepoError::Rejected)?;
+        Ok(new)
     }
 
     /// Makes valid commits that are in the store part of the history.
@@ -553,16 +608,12 @@ impl Repo {
                     .iter()
                     .find(|o| o.id == written.commit)
                     .and_then(|o| Commit::parse(&o.data).ok());
-                all.extend(commit.map(|commit| Written {
-                    id: written.commit,
-                    commit,
-                    author: self.own(),
-                }));
+                all.extend(commit.map(|c| Written::new(written.commit, &c, self.own())));
                 written.commit
             }
         };
         self.head = head;
-        let changes = self.timeline.extend(head, all)?;
+        let changes = self.advance(all);
         self.note_bans(&changes);
         self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
@@ -575,7 +626,7 @@ impl Repo {
     /// Checks every commit again.
     pub fn verify(&self) -> ConversationVerdict {
         let commits = self.timeline.len() as u64;
-        let faults = match validate(&*self.store, self.id, &|_| false, self.head) {
+        let faults = match validate(&*self.store, self.id, &|_| false, self.head, drop) {
             Ok(_) => Vec::new(),
             Err(f) => vec![CommitFault {
                 commit: f.commit,
@@ -721,13 +772,9 @@ impl Repo {
 
     /// How far a message of ours got; nothing for those of others.
     pub fn status(&self, id: &ObjectId) -> MessageStatus {
-        let Some(entry) = self
-            .timeline
-            .entry(id)
-            .filter(|e| e.now.author == self.own())
-        else {
+        if self.timeline.author(id) != Some(self.own()) {
             return MessageStatus::default();
-        };
+        }
         let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
         let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
         for member in &self.snapshot.members {
@@ -772,7 +819,7 @@ impl Repo {
             {
                 person.state = Delivery::Read;
                 person.at = Some(r.at);
-            } else if self.wrote_since(&member.id, &entry) {
+            } else if self.timeline.wrote_after(&member.id, id) {
                 // Who answers has it.
                 person.state = person.state.max(Delivery::Fetched);
             }
@@ -784,17 +831,6 @@ impl Repo {
             state: Some(state.unwrap_or_default()),
             people,
         }
-    }
-
-    /// Whether somebody wrote on top of a message: then they have it.
-    fn wrote_since(&self, who: &AccountId, entry: &Entry) -> bool {
-        let newer = self
-            .timeline
-            .entries()
-            .rev()
-            .take_while(|e| e.now.id != entry.now.id)
-            .take(200);
-        newer.into_iter().any(|e| e.now.author == *who)
     }
 
     /// A message as the API shows it.
@@ -814,6 +850,20 @@ impl Repo {
 
     /// A piece of history. `None`: the message to start before is not shown here.
     pub fn page(
+        &mut self,
+        before: Option<&ObjectId>,
+        limit: usize,
+    ) -> Option<(Vec<api::Message>, bool)> {
+        let mut page = self.page_of(before, limit);
+        if self.timeline.is_behind(&self.head) {
+            // Found out by reading.
+            self.mend();
+            page = self.page_of(before, limit);
+        }
+        page
+    }
+
+    fn page_of(
         &self,
         before: Option<&ObjectId>,
         limit: usize,
@@ -830,9 +880,14 @@ impl Repo {
         Some((page, more))
     }
 
-    /// The newest message.
+    /// The newest message. Nothing is read of the repository.
     pub fn last_message(&self) -> Option<api::Message> {
-        self.last_or_kept(self.timeline.last().map(|e| self.to_api(&e)))
+        let last = self.timeline.last().map(|mut message| {
+            message.status = self.status(&message.id);
+            self.say_what_about(&mut message);
+            message
+        });
+        self.last_or_kept(last)
     }
 
     /// How many messages of others came since one.

@@ -1,24 +1,77 @@
-//! What a reader sees of a conversation, kept up as commits come: the order of
-//! all commits, and the messages with edits and reactions folded in.
+//! What a reader sees of a conversation: the order of all commits, and the messages with edits
+//! and reactions folded in. It is read from the index, window by window, and kept up as commits
+//! come: no more is looked at than what changes.
 
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use crate::store::index::{Change, Index, IndexError, Place, Row, Rows};
+use crate::store::objects::ObjectStore;
+use rusqlite::Connection;
+use starling_core::api;
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::commit::Commit;
-use starling_core::swarm::history::{Effect, Entry, History};
+use starling_core::swarm::history::{self, Entry as Shown, History};
 use starling_core::swarm::judge::Judge;
-use starling_core::swarm::message::Message;
 use starling_core::swarm::object::{Kind, Objects};
-use starling_core::swarm::order::{LinearOrder, Node, UnknownParent};
+use starling_core::swarm::order::{Node, Placed, UnknownParent, reorder};
+use starling_core::swarm::validate::RULES;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A commit with the account of the device that wrote it.
+/// Most changes and reactions that are read for one message, the newest. Our limit.
+const MAX_ATTACHED: usize = 2_000;
+
+/// Commits that are written to the index at a time when it is made: so long do others wait.
+const CHUNK: usize = 2_048;
+
+/// So many commits that the index lacks are added to it; for more it is made anew.
+const MANY: usize = 20_000;
+
+/// Most places that are remembered, some 100 bytes each.
+const REMEMBERED: usize = 4_096;
+
+/// Commits told first when fetching; libgit2 sends as many before it waits for an answer.
+const DENSE: u64 = 20;
+
+/// A commit, as far as its place in the timeline goes, with the account of the device that wrote it.
 #[derive(Debug, Clone)]
-pub struct Written {
-    /// Its id.
-    pub id: ObjectId,
-    /// The commit.
-    pub commit: Commit,
-    /// Who wrote it.
-    pub author: AccountId,
+pub struct Written(Row);
+
+impl Written {
+    /// A commit that was validated, or written here.
+    pub fn new(id: ObjectId, commit: &Commit, author: AccountId) -> Self {
+        Self::under(RULES, id, commit, author)
+    }
+
+    /// Which commit.
+    pub fn id(&self) -> ObjectId {
+        self.0.id
+    }
+
+    fn under(rules: u32, id: ObjectId, commit: &Commit, author: AccountId) -> Self {
+        let body = history::body(id, commit, author);
+        let target = body.as_ref().and_then(history::Body::target);
+        let shown = body.is_some() && target.is_none();
+        Self(Row {
+            id,
+            parents: commit.parents.clone(),
+            time: commit.time,
+            author,
+            shown,
+            target,
+            rules,
+            text: body.filter(|_| shown).and_then(|b| words(&b)),
+        })
+    }
+}
+
+/// What is searched of a message; nothing of those without words.
+fn words(body: &history::Body) -> Option<String> {
+    let key = match api::MessageType::from(body.kind()) {
+        api::MessageType::Text => "body",
+        api::MessageType::File => "displayName",
+        _ => return None,
+    };
+    body.fields.get(key).cloned()
 }
 
 /// What new commits changed for a reader.
@@ -45,217 +98,591 @@ impl Changes {
     }
 }
 
-/// The timeline of one conversation.
-#[derive(Default)]
-pub struct Timeline {
-    /// All valid commits that were seen: those of the history, and merges that were not taken or
-    /// were given up, since somebody may build on them.
-    commits: BTreeMap<ObjectId, Written>,
-    order: LinearOrder,
-    history: History,
-}
-
 /// The repository lacks what its own commits name: it is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the repository is damaged: {0}")]
 pub struct Damaged(pub String);
 
-impl From<UnknownParent> for Damaged {
+/// Why the timeline cannot follow the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum TimelineError {
+    /// The repository is damaged.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// The index cannot be read or written.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl From<UnknownParent> for TimelineError {
     fn from(why: UnknownParent) -> Self {
-        Self(why.to_string())
+        Damaged(why.to_string()).into()
     }
 }
 
-/// The author's account of a commit that was validated.
-fn author(judge: &mut Judge<'_>, commit: &Commit) -> Option<AccountId> {
-    if let Ok(Some(account)) = judge.account_of(commit.tree, commit.device) {
-        return Some(account);
+type Failed = Change<TimelineError>;
+
+impl From<UnknownParent> for Failed {
+    fn from(why: UnknownParent) -> Self {
+        Self::Other(why.into())
     }
-    // Who leaves takes their certificates along: they are in the parent's tree.
-    let parent = judge.commit(*commit.parents.first()?).ok()?;
-    judge.account_of(parent.tree, commit.device).ok()?
+}
+
+impl From<Damaged> for Failed {
+    fn from(why: Damaged) -> Self {
+        Self::Other(why.into())
+    }
+}
+
+/// What was remembered of the index; nothing that could not be read again.
+#[derive(Default)]
+struct Memory {
+    places: BTreeMap<ObjectId, Option<u64>>,
+    newest_of: BTreeMap<AccountId, Option<u64>>,
+}
+
+/// The timeline of one conversation.
+pub struct Timeline {
+    index: Index,
+    store: Arc<ObjectStore>,
+    conversation: ConversationId,
+    /// Since when the index has it.
+    epoch: u64,
+    head: ObjectId,
+    len: u64,
+    memory: Mutex<Memory>,
+    /// The index could not be read.
+    trouble: Mutex<Option<IndexError>>,
+}
+
+/// How the timeline was brought up to the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// It was up to it.
+    Current,
+    /// Commits were missing at its end.
+    CaughtUp,
+    /// It was made from the repository.
+    Made,
+}
+
+/// Finds out who wrote commits that were validated.
+struct Authors<'a> {
+    objects: &'a dyn Objects,
+    conversation: ConversationId,
+    judge: Judge<'a>,
+    known: BTreeMap<(ObjectId, DeviceId), AccountId>,
+}
+
+impl<'a> Authors<'a> {
+    fn new(objects: &'a dyn Objects, conversation: ConversationId) -> Self {
+        Self {
+            objects,
+            conversation,
+            judge: Judge::new(objects, conversation),
+            known: BTreeMap::new(),
+        }
+    }
+
+    fn of(&mut self, commit: &Commit) -> Option<AccountId> {
+        let key = (commit.tree, commit.device);
+        if let Some(known) = self.known.get(&key) {
+            return Some(*known);
+        }
+        if self.known.len() >= CHUNK {
+            // What was read of the trees goes with them.
+            self.known.clear();
+            self.judge = Judge::new(self.objects, self.conversation);
+        }
+        let judge = &mut self.judge;
+        let here = judge.account_of(commit.tree, commit.device).ok().flatten();
+        let author = here.or_else(|| {
+            // Who leaves takes their certificates along: they are in the parent's tree.
+            let parent = judge.commit(*commit.parents.first()?).ok()?;
+            judge.account_of(parent.tree, commit.device).ok()?
+        })?;
+        self.known.insert(key, author);
+        Some(author)
+    }
+
+    fn written(&mut self, rules: u32, id: ObjectId) -> Result<Written, Damaged> {
+        let commit = read(self.objects, &id)?;
+        let author = self
+            .of(&commit)
+            .ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
+        Ok(Written::under(rules, id, &commit, author))
+    }
+}
+
+/// Reads a commit that has to be there.
+pub(super) fn read(objects: &dyn Objects, id: &ObjectId) -> Result<Commit, Damaged> {
+    let Some((Kind::Commit, data)) = objects.object(id) else {
+        return Err(Damaged(format!("the commit {id} is missing")));
+    };
+    Commit::parse(&data).map_err(|e| Damaged(format!("the commit {id} cannot be read: {e}")))
+}
+
+fn node(row: &Row) -> Node {
+    Node {
+        parents: row.parents.clone(),
+        time: row.time,
+    }
+}
+
+/// Messages as they are now, with the one that stands before the first as their context.
+fn fold(rows: &Rows<'_>, objects: &dyn Objects, places: &[Place]) -> rusqlite::Result<History> {
+    let mut all: BTreeMap<u64, (Place, Commit)> = BTreeMap::new();
+    let mut take = |place: Place| match read(objects, &place.id) {
+        Ok(commit) => {
+            let reacts = history::body(place.id, &commit, place.author)
+                .is_some_and(|b| b.target().is_some() && !b.fields.contains_key("edit"));
+            all.insert(place.place, (place, commit));
+            reacts
+        }
+        Err(e) => {
+            tracing::error!(%e, "a message cannot be shown");
+            false
+        }
+    };
+    for place in places {
+        take(*place);
+        for attached in rows.attached(&place.id, MAX_ATTACHED)? {
+            if take(attached) {
+                for edit in rows.attached(&attached.id, MAX_ATTACHED)? {
+                    take(edit);
+                }
+            }
+        }
+    }
+    let mut history = History::new();
+    for (place, commit) in all.values() {
+        history.push_newer(place.id, commit, place.author);
+    }
+    Ok(history)
+}
+
+/// Writes the words of a message as it was written first. Says whether something changes it that
+/// stands before it, since it is newer only by its clock.
+fn put_words(rows: &Rows<'_>, row: &Row) -> rusqlite::Result<bool> {
+    let Some(text) = &row.text else {
+        return Ok(false);
+    };
+    rows.put_text(&row.id, row.time.saturating_mul(1000), text)?;
+    Ok(!rows.attached(&row.id, 1)?.is_empty())
+}
+
+/// The newest message, as it is kept for the list: what only this device knows is added when it is shown.
+fn last(rows: &Rows<'_>, objects: &dyn Objects) -> rusqlite::Result<Option<String>> {
+    let newest = rows.messages_before(u64::MAX >> 1, 2)?;
+    let history = fold(rows, objects, &newest)?;
+    let entry = newest.first().and_then(|p| history.entry(&p.id));
+    Ok(entry.and_then(|e| serde_json::to_string(&e.to_api()).ok()))
 }
 
 impl Timeline {
-    /// Reads a whole conversation that was validated.
-    pub fn load(
-        objects: &dyn Objects,
-        conversation: ConversationId,
+    /// The timeline of a conversation; nothing is known of it before [`Self::follow`].
+    pub fn new(index: Index, store: Arc<ObjectStore>, conversation: ConversationId) -> Self {
+        Self {
+            epoch: index.epoch(),
+            index,
+            store,
+            conversation,
+            head: conversation.into(),
+            len: 0,
+            memory: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Brings the timeline up to the repository's head, whatever became of the index: adds what is
+    /// missing at its end, or makes it anew. `checked`: everything in the repository was just
+    /// validated.
+    pub fn follow(
+        &mut self,
         head: ObjectId,
-    ) -> Result<Self, Damaged> {
-        let mut judge = Judge::new(objects, conversation);
-        let mut commits = BTreeMap::new();
-        let mut todo = vec![head];
+        checked: bool,
+    ) -> Result<(Opened, Changes), TimelineError> {
+        let epoch = self.index.epoch();
+        let tried = self.try_follow(head, checked);
+        match tried {
+            Err(TimelineError::Index(e)) if e.is_corrupt() => {
+                tracing::warn!(%e, "the index is damaged");
+                self.index.reset(epoch)?;
+                self.try_follow(head, checked)
+            }
+            other => other,
+        }
+    }
+
+    fn try_follow(
+        &mut self,
+        head: ObjectId,
+        checked: bool,
+    ) -> Result<(Opened, Changes), TimelineError> {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.memory() = Memory::default();
+        self.epoch = self.index.epoch();
+        self.len = 0;
+        let found = self
+            .index
+            .read(|db| match Rows::of(db, &self.conversation)? {
+                Some(rows) => rows.head(),
+                None => Ok(None),
+            })?;
+        if let Some((indexed, len)) = found {
+            (self.head, self.len) = (indexed, len);
+            if indexed == head {
+                return Ok((Opened::Current, Changes::default()));
+            }
+            if let Some(missing) = self.missing(head)? {
+                let changes = self.extend(head, missing)?;
+                return Ok((Opened::CaughtUp, changes));
+            }
+        }
+        self.make(head, checked)?;
+        Ok((Opened::Made, Changes::default()))
+    }
+
+    /// What the index lacks below a head, if that is little and follows what it has.
+    fn missing(&self, head: ObjectId) -> Result<Option<Vec<Written>>, TimelineError> {
+        let store = self.store.clone();
+        let mut authors = Authors::new(&*store, self.conversation);
+        let (mut todo, mut seen, mut out) = (vec![head], BTreeSet::new(), Vec::new());
+        let mut follows = false;
         while let Some(id) = todo.pop() {
-            if commits.contains_key(&id) {
+            follows |= id == self.head;
+            let (placed, aside) = self.rows(|rows| Ok((rows.place(&id)?, rows.aside(&id)?)))?;
+            if placed.is_some() || !seen.insert(id) {
                 continue;
             }
-            let Some((Kind::Commit, data)) = objects.object(&id) else {
-                return Err(Damaged(format!("the commit {id} is missing")));
-            };
-            let commit = Commit::parse(&data)
-                .map_err(|e| Damaged(format!("the commit {id} cannot be read: {e}")))?;
-            todo.extend(commit.parents.iter().copied());
-            let author = author(&mut judge, &commit)
-                .ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
-            commits.insert(id, Written { id, commit, author });
+            if let Some(aside) = aside {
+                todo.extend(aside.parents);
+                continue;
+            }
+            if out.len() >= MANY {
+                return Ok(None);
+            }
+            let written = authors.written(0, id)?;
+            todo.extend(written.0.parents.iter().copied());
+            out.push(written);
         }
-        let mut timeline = Self::default();
-        timeline.extend(head, commits.into_values().collect())?;
-        Ok(timeline)
+        Ok(Some(out).filter(|_| follows))
+    }
+
+    /// Makes the index of this conversation from the repository.
+    fn make(&mut self, head: ObjectId, checked: bool) -> Result<(), TimelineError> {
+        let store = self.store.clone();
+        let mut nodes: BTreeMap<ObjectId, Node> = BTreeMap::new();
+        let mut todo = vec![head];
+        while let Some(id) = todo.pop() {
+            if nodes.contains_key(&id) {
+                continue;
+            }
+            let commit = read(&*store, &id)?;
+            todo.extend(commit.parents.iter().copied());
+            let node = Node {
+                parents: commit.parents,
+                time: commit.time,
+            };
+            nodes.insert(id, node);
+        }
+        let order = reorder::<TimelineError>(None, head, &nodes, &mut |_| Ok(None))?.commits;
+        drop(nodes);
+        let conversation = self.conversation;
+        self.index
+            .change::<_, TimelineError>(|tx| Ok(Rows::make(tx, &conversation)?.clear()?))?;
+        let rules = if checked { RULES } else { 0 };
+        let mut authors = Authors::new(&*store, conversation);
+        // In pieces: others use the index, too. Without its head it counts as not there.
+        for (n, chunk) in order.chunks(CHUNK).enumerate() {
+            self.index.change::<_, TimelineError>(|tx| {
+                let rows = self.mine(tx)?;
+                let mut touched = BTreeSet::new();
+                for (at, (id, generation)) in chunk.iter().enumerate() {
+                    let row = authors.written(rules, *id)?.0;
+                    rows.put((n * CHUNK + at) as u64, *generation, &row)?;
+                    touched.extend(row.target);
+                    if put_words(&rows, &row)? {
+                        touched.insert(row.id);
+                    }
+                }
+                self.reword(&rows, touched)?;
+                Ok(())
+            })?;
+        }
+        self.index.change::<_, TimelineError>(|tx| {
+            let rows = self.mine(tx)?;
+            rows.set_rules(rules)?;
+            let last = last(&rows, &*store)?;
+            rows.finish(&head, order.len() as u64, last.as_deref())?;
+            Ok(())
+        })?;
+        (self.head, self.len) = (head, order.len() as u64);
+        Ok(())
+    }
+
+    /// Writes the words of messages that were changed. Which messages that were.
+    fn reword(
+        &self,
+        rows: &Rows<'_>,
+        targets: BTreeSet<ObjectId>,
+    ) -> rusqlite::Result<BTreeSet<ObjectId>> {
+        let mut messages = BTreeSet::new();
+        for target in targets {
+            let mut found = rows.message(&target)?;
+            if found.is_none()
+                && let Some(above) = rows.target(&target)?
+            {
+                // A change of a reaction.
+                found = rows.message(&above)?;
+            }
+            let Some(place) = found.filter(|p| messages.insert(p.id)) else {
+                continue;
+            };
+            let history = fold(rows, &*self.store, &[place])?;
+            if let Some(entry) = history.entry(&place.id)
+                && let Some(text) = words(&entry.now)
+            {
+                rows.put_text(&place.id, entry.now.timestamp.saturating_mul(1000), &text)?;
+            }
+        }
+        Ok(messages)
     }
 
     /// Remembers commits that were validated, without making them part of the history.
     pub fn remember(&mut self, new: Vec<Written>) {
-        for w in new {
-            self.commits.entry(w.id).or_insert(w);
-        }
-    }
-
-    /// The commits that `head` brings into the order, and whether what is there stays part of it.
-    fn fresh(&self, head: ObjectId) -> (BTreeMap<ObjectId, &Written>, bool) {
-        let last = self.order.order().last();
-        let mut grows = last.is_none() || last == Some(&head);
-        let mut fresh = BTreeMap::new();
-        let mut todo = vec![head];
-        while let Some(id) = todo.pop() {
-            if self.order.position(&id).is_some() {
-                grows |= Some(&id) == last;
-            } else if let Some(w) = self.commits.get(&id)
-                && fresh.insert(id, w).is_none()
-            {
-                todo.extend(w.commit.parents.iter().copied());
+        let put = self.index.change::<_, TimelineError>(|tx| {
+            let rows = self.mine(tx)?;
+            for Written(row) in &new {
+                if rows.place(&row.id)?.is_none() {
+                    rows.put_aside(row)?;
+                }
             }
+            Ok(())
+        });
+        // They are asked for and looked at again when they are needed.
+        if let Err(e) = put {
+            tracing::warn!(%e, "commits could not be remembered");
         }
-        (fresh, grows)
+        *self.memory() = Memory::default();
     }
 
     /// Adds commits that were validated and makes `head` the newest.
-    pub fn extend(&mut self, head: ObjectId, new: Vec<Written>) -> Result<Changes, Damaged> {
-        self.remember(new);
-        let before = self.order.len();
-        let (fresh, grows) = self.fresh(head);
-        let touched: BTreeSet<ObjectId> =
-            fresh.values().filter_map(|w| target(&w.commit)).collect();
-        let kept = if grows {
-            let nodes = parents_first(&fresh);
-            self.order.update(head, nodes)?
-        } else {
-            // Merges of ours were given up for another side's: order anew what is left.
-            let old = std::mem::take(&mut self.order);
-            let (all, _) = self.fresh(head);
-            let nodes = parents_first(&all);
-            self.order.update(head, nodes)?;
-            let both = old.order().iter().zip(self.order.order());
-            both.take_while(|(a, b)| a == b).count()
-        };
-        let mut changes = Changes::default();
-        if kept < before {
-            // New commits stand between old ones: fold anew what comes after.
-            let old: Vec<ObjectId> = self.history.ids().collect();
-            self.history = History::new();
-            for id in self.order.order() {
-                if let Some(w) = self.commits.get(id) {
-                    self.history.push_newer(*id, &w.commit, w.author);
+    pub fn extend(&mut self, head: ObjectId, new: Vec<Written>) -> Result<Changes, TimelineError> {
+        let mut new: BTreeMap<ObjectId, Row> = new.into_iter().map(|w| (w.0.id, w.0)).collect();
+        let (before, len) = ((self.len > 0).then_some(self.head), self.len);
+        let (changes, len) = self.index.change::<_, TimelineError>(|tx| {
+            let rows = self.mine(tx)?;
+            // What is new to the order below the head: given, or standing aside.
+            let mut nodes: BTreeMap<ObjectId, Node> = BTreeMap::new();
+            let mut todo = vec![head];
+            while let Some(id) = todo.pop() {
+                if nodes.contains_key(&id) || rows.place(&id)?.is_some() {
+                    continue;
+                }
+                let row = match new.entry(id) {
+                    Entry::Occupied(given) => given.into_mut(),
+                    Entry::Vacant(free) => match rows.aside(&id)? {
+                        Some(aside) => free.insert(aside),
+                        None => continue,
+                    },
+                };
+                todo.extend(row.parents.iter().copied());
+                nodes.insert(id, node(row));
+            }
+            let mut placed =
+                |id: &ObjectId| -> Result<Option<Placed>, Failed> { Ok(rows.placed(id)?) };
+            let tail = reorder(before, head, &nodes, &mut placed)?;
+            let old: Vec<Row> = if tail.kept < len {
+                rows.from(tail.kept)?
+            } else {
+                Vec::new()
+            };
+            let seen: Vec<ObjectId> = old.iter().filter(|r| r.shown).map(|r| r.id).collect();
+            let (was, mut is) = (attachments(&old), Attachments::new());
+            let mut moved: BTreeMap<ObjectId, Row> = old.into_iter().map(|r| (r.id, r)).collect();
+            if tail.kept < len {
+                rows.cut(tail.kept)?;
+            }
+            let (mut now, mut touched, mut unchecked) = (Vec::new(), BTreeSet::new(), false);
+            for (place, (id, generation)) in (tail.kept..).zip(&tail.commits) {
+                let row = match moved.remove(id) {
+                    Some(row) => row,
+                    None => {
+                        let row = new.remove(id).ok_or_else(|| {
+                            Damaged(format!("nothing is known of the commit {id}"))
+                        })?;
+                        rows.take_aside(id)?;
+                        unchecked |= row.rules != RULES;
+                        if put_words(&rows, &row)? {
+                            touched.insert(*id);
+                        }
+                        row
+                    }
+                };
+                if row.shown {
+                    now.push(*id);
+                }
+                if let Some(target) = row.target {
+                    is.entry(target).or_default().push(*id);
+                }
+                rows.put(place, *generation, &row)?;
+            }
+            // Merges that were given up, and what is not below the head.
+            for mut row in moved.into_values() {
+                row.text = rows.take_text(&row.id)?;
+                rows.put_aside(&row)?;
+            }
+            for row in new.values() {
+                if rows.place(&row.id)?.is_none() {
+                    rows.put_aside(row)?;
                 }
             }
-            let now: Vec<ObjectId> = self.history.ids().collect();
-            let stayed = old.iter().zip(&now).take_while(|(a, b)| a == b).count();
-            let known: BTreeSet<&ObjectId> = old.iter().collect();
-            changes.shown = now
-                .iter()
-                .filter(|id| !known.contains(id))
-                .copied()
-                .collect();
-            let seen = |id: &ObjectId| known.contains(id) && self.history.entry(id).is_some();
-            changes.updated = touched.into_iter().filter(seen).collect();
-            // Where only merges came or went, a reader sees no difference.
-            if stayed < old.len() {
-                changes.reordered = Some(
-                    stayed
-                        .checked_sub(1)
-                        .and_then(|last| now.get(last))
-                        .copied(),
-                );
+            let both = was.keys().chain(is.keys());
+            touched.extend(both.filter(|t| was.get(t) != is.get(t)).copied());
+            let updated = self.reword(&rows, touched)?;
+            if unchecked {
+                rows.set_rules(0)?;
             }
-            return Ok(changes);
-        }
-        for id in self.order.order().get(kept..).unwrap_or_default() {
-            let Some(w) = self.commits.get(id) else {
-                continue;
-            };
-            match self.history.push_newer(*id, &w.commit, w.author) {
-                Effect::Shown(id) => changes.shown.push(id),
-                Effect::Updated(id) => drop(changes.updated.insert(id)),
-                Effect::Nothing => {}
-            }
-        }
-        for id in &changes.shown {
-            changes.updated.remove(id);
-        }
+            let len = tail.kept.saturating_add(tail.commits.len() as u64);
+            let last = last(&rows, &*self.store)?;
+            rows.finish(&head, len, last.as_deref())?;
+            let before_them = rows.messages_before(tail.kept, 1)?.first().map(|p| p.id);
+            Ok((differences(&seen, &now, updated, before_them), len))
+        })?;
+        (self.head, self.len) = (head, len);
+        *self.memory() = Memory::default();
         Ok(changes)
     }
 
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By id, never by a key of before: the index may have been made anew.
+    fn mine<'a>(&self, db: &'a Connection) -> rusqlite::Result<Rows<'a>> {
+        Rows::of(db, &self.conversation)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    fn rows<T>(
+        &self,
+        read: impl FnOnce(&Rows<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, IndexError> {
+        self.index.read(|db| read(&self.mine(db)?))
+    }
+
+    /// Reads from the index; what cannot be read is as if it were not there, until [`Self::follow`].
+    fn look<T: Default>(&self, read: impl FnOnce(&Rows<'_>) -> rusqlite::Result<T>) -> T {
+        self.rows(read).unwrap_or_else(|e| {
+            tracing::warn!(%e, "the index cannot be read");
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            T::default()
+        })
+    }
+
+    /// Whether the timeline is not what the repository says: [`Self::follow`] helps.
+    pub fn is_behind(&self, head: &ObjectId) -> bool {
+        self.head != *head || self.len == 0 || self.is_troubled()
+    }
+
+    fn is_troubled(&self) -> bool {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        self.epoch != self.index.epoch() || trouble.is_some()
+    }
+
+    fn place(&self, id: &ObjectId) -> Option<u64> {
+        if let Some(known) = self.memory().places.get(id) {
+            return *known;
+        }
+        let place = self.look(|rows| rows.place(id));
+        let mut memory = self.memory();
+        if memory.places.len() >= REMEMBERED {
+            memory.places.clear();
+        }
+        memory.places.insert(*id, place);
+        place
+    }
+
+    fn folded(&self, places: &[Place]) -> History {
+        self.look(|rows| fold(rows, &*self.store, places))
+    }
+
     /// One message.
-    pub fn entry(&self, id: &ObjectId) -> Option<Entry> {
-        self.history.entry(id)
+    pub fn entry(&self, id: &ObjectId) -> Option<Shown> {
+        let places = self.look(|rows| {
+            let Some(place) = rows.message(id)? else {
+                return Ok(Vec::new());
+            };
+            let mut places = rows.messages_before(place.place, 1)?;
+            places.push(place);
+            Ok(places)
+        });
+        self.folded(&places).entry(id)
+    }
+
+    /// Who wrote a message; `None` for what is no message of its own.
+    pub fn author(&self, id: &ObjectId) -> Option<AccountId> {
+        self.look(|rows| rows.message(id)).map(|p| p.author)
     }
 
     /// Messages before one (or the newest), oldest first, and whether there are earlier ones.
-    pub fn page(&self, before: Option<&ObjectId>, limit: usize) -> Option<(Vec<Entry>, bool)> {
-        let mut ids = self.history.ids().rev();
-        if let Some(before) = before {
-            self.history.entry(before)?;
-            ids.find(|id| id == before);
-        }
-        let mut page: Vec<Entry> = ids
-            .by_ref()
-            .take(limit)
-            .filter_map(|id| self.history.entry(&id))
-            .collect();
-        page.reverse();
-        Some((page, ids.next().is_some()))
+    pub fn page(&self, before: Option<&ObjectId>, limit: usize) -> Option<(Vec<Shown>, bool)> {
+        let before = match before {
+            Some(id) => self.look(|rows| rows.message(id))?.place,
+            None => self.len,
+        };
+        // The one before the page says what precedes its first message.
+        let mut places = self.look(|rows| rows.messages_before(before, limit.saturating_add(1)));
+        let history = self.folded(&places);
+        let more = places.len() > limit;
+        places.truncate(limit);
+        places.reverse();
+        let page = places.iter().filter_map(|p| history.entry(&p.id)).collect();
+        Some((page, more))
     }
 
     /// The last `limit` commits up to one (or the newest), oldest first.
     pub fn window(&self, from: Option<&ObjectId>, limit: usize) -> Option<Vec<ObjectId>> {
         let end = match from {
-            Some(from) => self.order.position(from)?.saturating_add(1),
-            None => self.order.len(),
+            Some(from) => self.place(from)?.saturating_add(1),
+            None => self.len,
         };
-        self.order
-            .order()
-            .get(end.saturating_sub(limit)..end)
-            .map(<[ObjectId]>::to_vec)
+        let start = end.saturating_sub(limit as u64);
+        Some(self.look(|rows| rows.commits(start..end)))
     }
 
-    /// The newest message.
-    pub fn last(&self) -> Option<Entry> {
-        let id = self.history.ids().next_back()?;
-        self.history.entry(&id)
+    /// The newest message, as it was when the newest commit came; nothing is read of the repository.
+    pub fn last(&self) -> Option<api::Message> {
+        let text = self.look(|rows| rows.last())?;
+        serde_json::from_str(&text).ok()
     }
 
     /// Messages of others after one (or all), for the count of unread ones: at most `max`.
     pub fn unread(&self, after: Option<&ObjectId>, own: &AccountId, max: usize) -> usize {
         // By place: what was read last may be a commit that is not shown.
-        let read = after.and_then(|a| self.order.position(a));
-        let newer = self
-            .history
-            .ids()
-            .rev()
-            .take_while(|id| self.order.position(id) > read);
-        let others = newer.filter(|id| self.commits.get(id).is_some_and(|w| w.author != *own));
-        others.take(max).count()
+        let read = after.and_then(|a| self.place(a));
+        let first = read.map_or(0, |p| p.saturating_add(1));
+        self.look(|rows| rows.count_of_others(own, first, max))
     }
 
     /// Whether one message stands after another (or there is no other).
     pub fn is_after(&self, id: &ObjectId, other: Option<&ObjectId>) -> bool {
-        let Some(place) = self.order.position(id) else {
+        let Some(place) = self.place(id) else {
             return false;
         };
-        other
-            .and_then(|o| self.order.position(o))
-            .is_none_or(|o| place > o)
+        other.and_then(|o| self.place(o)).is_none_or(|o| place > o)
+    }
+
+    /// Whether somebody wrote something after a message.
+    pub fn wrote_after(&self, who: &AccountId, id: &ObjectId) -> bool {
+        let known = self.memory().newest_of.get(who).copied();
+        let newest = known.unwrap_or_else(|| {
+            let found = self.look(|rows| rows.messages_of(who, 0..self.len, 1));
+            let newest = found.first().map(|p| p.place);
+            self.memory().newest_of.insert(*who, newest);
+            newest
+        });
+        newest.is_some_and(|n| self.place(id).is_some_and(|p| p < n))
     }
 
     /// Own messages after `after`, up to and with `to`: those whose state changes when someone has `to`.
@@ -266,32 +693,25 @@ impl Timeline {
         own: &AccountId,
         max: usize,
     ) -> Vec<ObjectId> {
-        let Some(end) = self.order.position(to) else {
+        let Some(end) = self.place(to).map(|p| p.saturating_add(1)) else {
             return Vec::new();
         };
-        let start = after
-            .and_then(|a| self.order.position(a))
-            .map_or(0, |p| p.saturating_add(1));
-        let range = self.order.order().get(start..=end).unwrap_or_default();
-        let own_shown = range
-            .iter()
-            .rev()
-            .filter(|id| self.history.entry(id).is_some_and(|e| e.now.author == *own));
-        let mut out: Vec<ObjectId> = own_shown.take(max).copied().collect();
-        out.reverse();
-        out
+        let after = after.and_then(|a| self.place(a));
+        let start = after.map_or(0, |p| p.saturating_add(1));
+        let found = self.look(|rows| rows.messages_of(own, start..end, max));
+        found.iter().rev().map(|p| p.id).collect()
     }
 
     /// The newest commit of the history that is part of what somebody has who has this one.
     pub fn nearest(&self, id: &ObjectId) -> Option<ObjectId> {
         let (mut todo, mut seen, mut best) = (vec![*id], BTreeSet::new(), None);
         while let Some(id) = todo.pop() {
-            if let Some(place) = self.order.position(&id) {
+            if let Some(place) = self.place(&id) {
                 best = best.max(Some((place, id)));
-            } else if let Some(w) = self.commits.get(&id)
-                && seen.insert(id)
+            } else if seen.insert(id)
+                && let Some(aside) = self.look(|rows| rows.aside(&id))
             {
-                todo.extend(w.commit.parents.iter().copied());
+                todo.extend(aside.parents);
             }
         }
         best.map(|(_, id)| id)
@@ -299,69 +719,117 @@ impl Timeline {
 
     /// Whether a commit is known here: part of the conversation, or a merge that was not needed.
     pub fn contains(&self, id: &ObjectId) -> bool {
-        self.commits.contains_key(id)
+        self.place(id).is_some() || self.look(|rows| rows.aside(id)).is_some()
     }
 
     /// A commit of the conversation.
-    pub fn commit(&self, id: &ObjectId) -> Option<&Commit> {
-        Some(&self.commits.get(id)?.commit)
+    pub fn commit(&self, id: &ObjectId) -> Option<Commit> {
+        self.contains(id)
+            .then(|| read(&*self.store, id).ok())
+            .flatten()
     }
 
     /// The time of a commit, unix seconds.
     pub fn time(&self, id: &ObjectId) -> Option<i64> {
-        Some(self.commits.get(id)?.commit.time)
+        Some(self.look(|rows| rows.placed(id))?.node.time)
     }
 
     /// How many commits the history has.
     pub fn len(&self) -> usize {
-        self.order.len()
+        usize::try_from(self.len).unwrap_or(usize::MAX)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len == 0
     }
 
-    /// All messages, oldest first.
-    pub fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> + '_ {
-        self.history.entries()
+    /// Commits to tell a peer of when fetching: the newest twenty, then with growing gaps, and
+    /// always the first commit.
+    pub fn haves(&self) -> Vec<ObjectId> {
+        let (mut out, mut gap) = (Vec::new(), 0u64);
+        let mut at = self.len;
+        while let Some(place) = at.checked_sub(1) {
+            out.extend(self.look(|rows| rows.at_place(place)));
+            if self.len.saturating_sub(place) > DENSE {
+                // A quarter more each time: few steps span any history.
+                gap = gap.saturating_add(gap / 4).saturating_add(1);
+            }
+            at = place.saturating_sub(gap);
+            if at == 0 && place > 0 {
+                at = 1;
+            }
+        }
+        out
+    }
+
+    /// Some of the oldest commits that were not found to follow the present rules, oldest first;
+    /// nothing when all were.
+    pub fn unchecked(&self, limit: usize) -> Vec<ObjectId> {
+        self.look(|rows| {
+            if rows.rules()? == Some(RULES) {
+                return Ok(Vec::new());
+            }
+            let found = rows.unchecked(RULES, 0, limit)?;
+            Ok(found.iter().map(|p| p.id).collect())
+        })
+    }
+
+    /// These commits follow the present rules, or all do.
+    pub fn set_checked(&mut self, commits: Option<&[ObjectId]>) -> Result<(), TimelineError> {
+        self.index.change(|tx| {
+            let rows = self.mine(tx)?;
+            match commits {
+                Some(commits) => {
+                    for id in commits {
+                        rows.checked(id, RULES)?;
+                    }
+                }
+                None => rows.set_rules(RULES)?,
+            }
+            Ok(())
+        })
     }
 }
 
-/// The message that a commit changes: by an edit, a reaction, a deletion.
-fn target(commit: &Commit) -> Option<ObjectId> {
-    match Message::parse(&commit.message).ok()? {
-        Message::Edit { edit, .. } | Message::FileDeletion { edit } => edit.parse().ok(),
-        Message::Reaction { react_to, .. } => react_to.parse().ok(),
-        _ => None,
-    }
-}
+/// What changes messages, or reacts to them, in order.
+type Attachments = BTreeMap<ObjectId, Vec<ObjectId>>;
 
-/// The new commits with parents before children.
-fn parents_first(new: &BTreeMap<ObjectId, &Written>) -> Vec<(ObjectId, Node)> {
-    let mut out = Vec::with_capacity(new.len());
-    let mut done: BTreeSet<ObjectId> = BTreeSet::new();
-    for start in new.keys() {
-        let mut stack = vec![(*start, false)];
-        while let Some((id, ready)) = stack.pop() {
-            let Some(w) = new.get(&id) else { continue };
-            if done.contains(&id) {
-                continue;
-            }
-            if ready {
-                done.insert(id);
-                out.push((
-                    id,
-                    Node {
-                        parents: w.commit.parents.clone(),
-                        time: w.commit.time,
-                    },
-                ));
-            } else {
-                stack.push((id, true));
-                stack.extend(w.commit.parents.iter().map(|p| (*p, false)));
-            }
+fn attachments(rows: &[Row]) -> Attachments {
+    let mut out = Attachments::new();
+    for row in rows {
+        if let Some(target) = row.target {
+            out.entry(target).or_default().push(row.id);
         }
     }
     out
+}
+
+/// What a reader sees change where the messages `old` were and `now` are, behind `anchor`.
+fn differences(
+    old: &[ObjectId],
+    now: &[ObjectId],
+    mut updated: BTreeSet<ObjectId>,
+    anchor: Option<ObjectId>,
+) -> Changes {
+    let known: BTreeSet<&ObjectId> = old.iter().collect();
+    let shown: Vec<ObjectId> = now
+        .iter()
+        .filter(|id| !known.contains(id))
+        .copied()
+        .collect();
+    for id in &shown {
+        updated.remove(id);
+    }
+    let stayed = old.iter().zip(now).take_while(|(a, b)| a == b).count();
+    // Where only merges came or went, a reader sees no difference.
+    let reordered = (stayed < old.len()).then(|| match stayed.checked_sub(1) {
+        Some(last) => now.get(last).copied(),
+        None => anchor,
+    });
+    Changes {
+        shown,
+        updated,
+        reordered,
+    }
 }

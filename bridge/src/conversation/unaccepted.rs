@@ -80,7 +80,7 @@ impl Repo {
         kept.retain(|u| self.timeline.entry(&u.message.id).is_none());
         let mut changed = kept.len() != before;
         if self.timeline.entry(&theirs).is_none()
-            && let Some(last) = self.timeline.last().map(|m| m.now.id)
+            && let Some(last) = self.timeline.last().map(|m| m.id)
         {
             for lost in kept.iter_mut().filter(|u| u.after == theirs) {
                 lost.after = last;

@@ -44,7 +44,7 @@ impl From<Target> for Subject {
 }
 
 /// A vote as it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ballot {
     /// For a ban or for its end.
     pub direction: Direction,

@@ -38,6 +38,11 @@ impl Body {
         self.fields.get("body").map_or("", String::as_str)
     }
 
+    /// The message that this one changes or reacts to; it is none of its own then.
+    pub fn target(&self) -> Option<ObjectId> {
+        self.id_field("edit").or_else(|| self.id_field("react-to"))
+    }
+
     fn id_field(&self, key: &str) -> Option<ObjectId> {
         self.fields.get(key)?.parse().ok()
     }
@@ -173,7 +178,7 @@ impl History {
         let Some(body) = body(id, commit, author) else {
             return Effect::Nothing;
         };
-        if let Some(target) = body.id_field("edit").or_else(|| body.id_field("react-to")) {
+        if let Some(target) = body.target() {
             return self.attach(target, body, end);
         }
         let place = match end {

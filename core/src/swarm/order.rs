@@ -112,13 +112,26 @@ fn walk<'a>(head: ObjectId, node: impl Fn(&ObjectId) -> Option<&'a Node>) -> Vec
     out
 }
 
-#[derive(Debug, Clone)]
-struct Known {
-    node: Node,
-    /// 1 + the greatest of the parents': children before parents when walked downwards.
-    generation: u32,
+/// A commit that has its place in an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Parents and time.
+    pub node: Node,
+    /// 1 + the greatest of the parents', 0 without parents: children before parents when walked
+    /// downwards.
+    pub generation: u32,
     /// Index in the order, oldest first.
-    position: usize,
+    pub place: u64,
+}
+
+/// How an order continues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// So many of the oldest stay where they are.
+    pub kept: u64,
+    /// What follows them, oldest first, each with its generation. What stood after the kept ones
+    /// and is not among these is no part of the order any more.
+    pub commits: Vec<(ObjectId, u32)>,
 }
 
 /// A commit whose parent is not known: it cannot be put in order.
@@ -131,7 +144,108 @@ pub struct UnknownParent {
     pub parent: ObjectId,
 }
 
-/// The order of a conversation, kept while it grows: new commits re-order no
+/// Works out how an order with the newest commit `before` continues when `head` becomes the newest
+/// of all. `new` holds the commits below `head` that have no place yet; `placed` looks up those
+/// that have. No more is looked up than what can move, and one commit below it.
+///
+/// Walks down from both heads by generations until one commit with a place is left at the
+/// frontier: everything above it is a descendant of it, in the old order as in the new one, so at
+/// and below it the order depends on nothing else.
+pub fn reorder<E: From<UnknownParent>>(
+    before: Option<ObjectId>,
+    head: ObjectId,
+    new: &BTreeMap<ObjectId, Node>,
+    placed: &mut dyn FnMut(&ObjectId) -> Result<Option<Placed>, E>,
+) -> Result<Tail, E> {
+    let mut fresh: BTreeMap<ObjectId, u32> = BTreeMap::new();
+    let mut old: BTreeMap<ObjectId, Placed> = BTreeMap::new();
+    // Generations of the new ones, parents first.
+    let mut stack = vec![(head, head, false)];
+    while let Some((id, child, ready)) = stack.pop() {
+        if fresh.contains_key(&id) || old.contains_key(&id) {
+            continue;
+        }
+        let Some(node) = new.get(&id) else {
+            let found = placed(&id)?.ok_or(UnknownParent {
+                commit: child,
+                parent: id,
+            })?;
+            old.insert(id, found);
+            continue;
+        };
+        if ready {
+            let above = |p: &ObjectId| {
+                let generation = fresh.get(p).copied();
+                generation.or_else(|| old.get(p).map(|o| o.generation))
+            };
+            let generation = node.parents.iter().filter_map(above).max();
+            fresh.insert(id, generation.map_or(0, |g| g.saturating_add(1)));
+        } else {
+            stack.push((id, child, true));
+            stack.extend(node.parents.iter().map(|p| (*p, id, false)));
+        }
+    }
+    let mut level = |id: &ObjectId, old: &mut BTreeMap<ObjectId, Placed>, child: ObjectId| {
+        if let Some(generation) = fresh.get(id) {
+            return Ok(*generation);
+        }
+        if let Some(known) = old.get(id) {
+            return Ok(known.generation);
+        }
+        let found = placed(id)?.ok_or(UnknownParent {
+            commit: child,
+            parent: *id,
+        })?;
+        let generation = found.generation;
+        old.insert(*id, found);
+        Ok::<u32, E>(generation)
+    };
+    let mut frontier: BTreeSet<(u32, ObjectId)> = BTreeSet::new();
+    for id in before.iter().chain([&head]) {
+        frontier.insert((level(id, &mut old, *id)?, *id));
+    }
+    let mut kept = 0u64;
+    while let Some((_, id)) = frontier.pop_last() {
+        let parents = match (
+            new.get(&id).filter(|_| fresh.contains_key(&id)),
+            old.get(&id),
+        ) {
+            (Some(node), _) => node.parents.clone(),
+            (None, Some(known)) if frontier.is_empty() => {
+                kept = known.place.saturating_add(1);
+                break;
+            }
+            (None, Some(known)) => known.node.parents.clone(),
+            (None, None) => break,
+        };
+        for parent in parents {
+            frontier.insert((level(&parent, &mut old, id)?, parent));
+        }
+    }
+    let inside = |id: &ObjectId| match old.get(id) {
+        Some(known) => Some(&known.node).filter(|_| known.place >= kept),
+        None => new.get(id).filter(|_| fresh.contains_key(id)),
+    };
+    let generation = |id: &ObjectId| {
+        let known = old.get(id).map(|o| o.generation);
+        known.or_else(|| fresh.get(id).copied()).unwrap_or(0)
+    };
+    let mut commits: Vec<_> = walk(head, inside)
+        .into_iter()
+        .map(|id| (id, generation(&id)))
+        .collect();
+    commits.reverse();
+    Ok(Tail { kept, commits })
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    node: Node,
+    generation: u32,
+    position: usize,
+}
+
+/// The order of a conversation in memory, kept while it grows: new commits re-order no
 /// more than the part of the history they are concurrent with.
 #[derive(Debug, Clone, Default)]
 pub struct LinearOrder {
@@ -170,80 +284,44 @@ impl LinearOrder {
         self.order.get(self.position(id)?.checked_sub(1)?).copied()
     }
 
-    /// Adds commits, parents first, and makes `head` the newest of all; every commit
-    /// must be reachable from it. Says how many of the oldest stayed where they were.
+    /// Adds commits and makes `head` the newest of all: what cannot be reached from it is no part
+    /// of the order any more. Says how many of the oldest stayed where they were.
     pub fn update(
         &mut self,
         head: ObjectId,
         new: impl IntoIterator<Item = (ObjectId, Node)>,
     ) -> Result<usize, UnknownParent> {
-        for (id, node) in new {
-            if self.known.contains_key(&id) {
-                continue;
-            }
-            let mut generation = 0;
-            for parent in &node.parents {
-                let known = self.known.get(parent).ok_or(UnknownParent {
-                    commit: id,
-                    parent: *parent,
-                })?;
-                generation = generation.max(known.generation.saturating_add(1));
-            }
-            self.known.insert(
-                id,
-                Known {
-                    node,
-                    generation,
-                    position: usize::MAX,
-                },
-            );
-        }
-        let kept = self.stable_below(head);
-        let tail: Vec<ObjectId> = {
-            let inside = |id: &ObjectId| {
-                self.known
-                    .get(id)
-                    .filter(|k| k.position >= kept)
-                    .map(|k| &k.node)
-            };
-            walk(head, inside)
+        let mut new: BTreeMap<ObjectId, Node> = new
+            .into_iter()
+            .filter(|(id, _)| !self.known.contains_key(id))
+            .collect();
+        let mut placed = |id: &ObjectId| {
+            Ok::<_, UnknownParent>(self.known.get(id).map(|k| Placed {
+                node: k.node.clone(),
+                generation: k.generation,
+                place: k.position as u64,
+            }))
         };
-        self.order.truncate(kept);
-        self.order.extend(tail.into_iter().rev());
-        for (position, id) in self.order.iter().enumerate().skip(kept) {
-            if let Some(known) = self.known.get_mut(id) {
-                known.position = position;
+        let tail = reorder(self.order.last().copied(), head, &new, &mut placed)?;
+        let kept = usize::try_from(tail.kept).unwrap_or(usize::MAX);
+        let mut gone: BTreeMap<ObjectId, Known> = BTreeMap::new();
+        for id in self.order.drain(kept.min(self.order.len())..) {
+            if let Some(known) = self.known.remove(&id) {
+                gone.insert(id, known);
             }
+        }
+        for (id, generation) in tail.commits {
+            let node = gone.remove(&id).map(|k| k.node).or_else(|| new.remove(&id));
+            let Some(node) = node else { continue };
+            let known = Known {
+                node,
+                generation,
+                position: self.order.len(),
+            };
+            self.known.insert(id, known);
+            self.order.push(id);
         }
         Ok(kept)
-    }
-
-    /// Walks down from the head by generations until one commit is left at the frontier
-    /// of which everything above is a descendant, in the old order as in the new one:
-    /// at and below it the order depends on nothing else. How many commits that are.
-    fn stable_below(&self, head: ObjectId) -> usize {
-        let generation = |id: &ObjectId| self.known.get(id).map_or(0, |k| k.generation);
-        let mut frontier: BTreeSet<(u32, ObjectId)> = BTreeSet::from([(generation(&head), head)]);
-        // Commits of the old order that were passed.
-        let mut passed = 0usize;
-        while let Some((level, id)) = frontier.pop_last() {
-            let Some(known) = self.known.get(&id) else {
-                break;
-            };
-            let old = known.position != usize::MAX;
-            if old
-                && frontier.is_empty()
-                && known.position.saturating_add(passed).saturating_add(1) == self.order.len()
-            {
-                return known.position.saturating_add(1);
-            }
-            if level == 0 {
-                break;
-            }
-            passed = passed.saturating_add(usize::from(old));
-            frontier.extend(known.node.parents.iter().map(|p| (generation(p), *p)));
-        }
-        0
     }
 }
 
@@ -330,6 +408,53 @@ mod tests {
             }
             prop_assert_eq!(grown.len(), nodes.len());
         }
+
+        #[test]
+        fn moving_to_any_head_gives_the_order_of_what_is_below_it(
+            history in histories(),
+            heads in proptest::collection::vec(any::<proptest::sample::Index>(), 1..12),
+        ) {
+            let nodes: BTreeMap<_, _> = history.iter().cloned().collect();
+            let mut moved = LinearOrder::new();
+            for head in heads {
+                let head = history[head.index(history.len())].0;
+                let before = moved.order().to_vec();
+                let kept = moved.update(head, history.iter().cloned()).unwrap();
+                prop_assert_eq!(moved.order().get(..kept), before.get(..kept));
+                let mut wanted = linear(head, &nodes);
+                wanted.reverse();
+                prop_assert_eq!(moved.order(), &wanted[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_branch_moves_no_more_than_what_it_is_concurrent_with() {
+        let node = |parents: &[usize], time| Node {
+            parents: parents.iter().map(|p| id(*p)).collect(),
+            time,
+        };
+        let mut history = vec![(id(0), node(&[], 0))];
+        history.extend((1..1000).map(|n| (id(n), node(&[n - 1], n as i64))));
+        let mut order = LinearOrder::new();
+        order.update(id(999), history.clone()).unwrap();
+        let mut looked_up = 0;
+        let new = BTreeMap::from([
+            (id(2000), node(&[989], 5)),
+            (id(2001), node(&[999, 2000], 1001)),
+        ]);
+        let tail = reorder::<UnknownParent>(Some(id(999)), id(2001), &new, &mut |i| {
+            looked_up += 1;
+            Ok(order.position(i).map(|at| Placed {
+                node: history[at].1.clone(),
+                generation: at as u32,
+                place: at as u64,
+            }))
+        })
+        .unwrap();
+        assert_eq!(tail.kept, 990);
+        assert_eq!(tail.commits.len(), 12);
+        assert_eq!(looked_up, 11);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use crate::id::{AccountId, DeviceId, ObjectId};
 use core::fmt;
 
 /// What a vote or a ban is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Target {
     /// An account, kept under `admins`, `members` or `invited`.
     Account(Standing, AccountId),
@@ -13,7 +15,9 @@ pub enum Target {
 }
 
 /// The directory that says what an account is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Standing {
     /// `admins/`
     Admin,
@@ -35,7 +39,9 @@ impl Standing {
 }
 
 /// For or against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Direction {
     /// Away with them.
     Ban,

@@ -19,6 +19,10 @@ use crate::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Version of the rules: to be raised when a commit that was accepted before may be refused now,
+/// so that histories that were taken in under older rules are looked at again.
+pub const RULES: u32 = 1;
+
 /// Most commits validated at once: a chatty group of a decade; about 200 bytes of memory each. Our limit.
 pub const MAX_COMMITS: usize = 2_000_000;
 

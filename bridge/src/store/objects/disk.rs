@@ -95,8 +95,9 @@ pub(super) fn write_loose(
     }
 }
 
-/// All loose objects. Left-over temporary files are removed on the way.
-pub(super) fn loose_objects(objects: &Path) -> Result<Vec<ObjectId>, StoreError> {
+/// All loose objects. With `clean`, left-over temporary files are removed on the way: not while
+/// somebody writes, whose they could be.
+pub(super) fn loose_objects(objects: &Path, clean: bool) -> Result<Vec<ObjectId>, StoreError> {
     let mut out = Vec::new();
     for dir in fs::read_dir(objects).at(objects)? {
         let dir = dir.at(objects)?;
@@ -104,10 +105,18 @@ pub(super) fn loose_objects(objects: &Path) -> Result<Vec<ObjectId>, StoreError>
         if prefix.len() != 2 || !prefix.bytes().all(|b| b.is_ascii_hexdigit()) {
             continue;
         }
-        for file in fs::read_dir(dir.path()).at(&dir.path())? {
+        let files = match fs::read_dir(dir.path()) {
+            // Everything in it was packed in this moment.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.at(&dir.path())?,
+        };
+        for file in files {
             let file = file.at(&dir.path())?;
             let name = file.file_name().to_string_lossy().into_owned();
             if name.starts_with("tmp_obj_") {
+                if !clean {
+                    continue;
+                }
                 let _ = fs::remove_file(file.path());
             } else if let Ok(id) = format!("{prefix}{name}").parse() {
                 out.push(id);

@@ -9,9 +9,11 @@
 
 mod disk;
 mod journal;
+mod lazy;
 mod pack;
 mod quarantine;
 
+pub use lazy::ObjectStore;
 pub use quarantine::{Quarantine, QuarantineError, Receiving};
 
 use disk::{At as _, loose_objects, loose_path, replace, sync_dir, sync_file, write_loose};
@@ -78,6 +80,9 @@ const MUCH_JOURNAL: u64 = 4 << 20;
 /// A checkpoint flushes as many loose objects one by one; more are packed instead.
 const FEW_LOOSE: usize = 64;
 
+/// So many small packs are put together: each makes every look-up longer.
+const MANY_PACKS: usize = 4;
+
 /// Our lock: released by the system when the process ends, however it ends.
 const LOCK: &str = "starling.lock";
 const JOURNAL: &str = "starling.journal";
@@ -118,8 +123,8 @@ impl Objects for ReadOnly {
     }
 }
 
-/// The repository of one conversation. All methods block; share it by [`Arc`].
-pub struct ObjectStore {
+/// The open repository of one conversation.
+struct Disk {
     path: PathBuf,
     objects: PathBuf,
     /// Opened anew when packs have come or gone: gix's store has room for few new ones.
@@ -128,6 +133,8 @@ pub struct ObjectStore {
     handles: Mutex<Vec<(Arc<gix::odb::Store>, HandleArc)>>,
     head: RwLock<Option<ObjectId>>,
     writer: Mutex<Writer>,
+    /// Held by the one who puts packs together.
+    packing: Mutex<()>,
     _lock: File,
 }
 
@@ -145,9 +152,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl ObjectStore {
+impl Disk {
     /// Makes an empty repository where there is nothing yet.
-    pub fn create(path: &Path) -> Result<Self, StoreError> {
+    fn create(path: &Path) -> Result<Self, StoreError> {
         if path.join("HEAD").exists() {
             return Err(StoreError::Exists(path.to_owned()));
         }
@@ -174,7 +181,7 @@ impl ObjectStore {
     }
 
     /// Opens a repository, made by us or by git. Plays the journal, and removes what a crash has left.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    fn open(path: &Path) -> Result<Self, StoreError> {
         let head_file = path.join("HEAD");
         match fs::read_to_string(&head_file) {
             Ok(text) if text.trim_end() == format!("ref: {BRANCH}") => {}
@@ -216,7 +223,7 @@ impl ObjectStore {
                 head_moved = true;
             }
         }
-        let loose = loose_objects(&objects)?.len();
+        let loose = loose_objects(&objects, true)?.len();
         let store = Self {
             path: path.to_owned(),
             odb: RwLock::new(open_odb(&objects)?),
@@ -229,19 +236,15 @@ impl ObjectStore {
                 head_moved,
                 loose,
             }),
+            packing: Mutex::default(),
             _lock: lock,
         };
         store.checkpoint()?;
         Ok(store)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// An object, if it is there.
-    pub fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+    fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
         loop {
             let (odb, handle) = self.handle();
             let found = read_from(&handle, id);
@@ -257,7 +260,7 @@ impl ObjectStore {
     }
 
     /// Whether an object is there.
-    pub fn contains(&self, id: &ObjectId) -> bool {
+    fn contains(&self, id: &ObjectId) -> bool {
         loop {
             let (odb, handle) = self.handle();
             let found = handle.exists_without_refresh(&oid(id));
@@ -269,29 +272,9 @@ impl ObjectStore {
         }
     }
 
-    /// Writes objects. They last when this returns. Those already there are passed over.
-    pub fn write_objects(&self, objects: &[(Kind, &[u8])]) -> Result<Vec<ObjectId>, StoreError> {
-        self.write(objects, None)
-    }
-
     /// The commit the branch is at.
-    pub fn head(&self) -> Option<ObjectId> {
+    fn head(&self) -> Option<ObjectId> {
         *self.head.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves the branch, if it is where the caller thinks. It lasts when this returns.
-    pub fn set_head(&self, expected: Option<ObjectId>, new: ObjectId) -> Result<(), StoreError> {
-        self.write(&[], Some((expected, new))).map(|_| ())
-    }
-
-    /// Writes objects and moves the branch, both or neither, with one flush of the disk.
-    pub fn commit(
-        &self,
-        objects: &[(Kind, &[u8])],
-        expected: Option<ObjectId>,
-        new: ObjectId,
-    ) -> Result<Vec<ObjectId>, StoreError> {
-        self.write(objects, Some((expected, new)))
     }
 
     fn write(
@@ -365,13 +348,14 @@ impl ObjectStore {
     }
 
     /// Makes everything last without the journal, packs loose objects if there are many, and empties the journal.
-    pub fn checkpoint(&self) -> Result<(), StoreError> {
+    fn checkpoint(&self) -> Result<(), StoreError> {
         self.checkpoint_locked(&mut lock(&self.writer))
     }
 
     fn checkpoint_locked(&self, writer: &mut Writer) -> Result<(), StoreError> {
         if writer.loose >= MANY_LOOSE || writer.fresh.len() > FEW_LOOSE {
-            self.repack_locked(writer)?;
+            // Those alone, so that nobody waits for long; `tidy` puts packs together.
+            self.pack_locked(writer, &[])?;
         }
         if writer.journal.len() == 0 {
             return Ok(());
@@ -399,37 +383,77 @@ impl ObjectStore {
     }
 
     /// Puts all loose objects, and small packs with them, into one pack.
-    pub fn repack(&self) -> Result<(), StoreError> {
+    fn repack(&self) -> Result<(), StoreError> {
+        let _one = lock(&self.packing);
         let mut writer = lock(&self.writer);
-        self.repack_locked(&mut writer)?;
+        self.pack_locked(&mut writer, &pack::small(&self.objects)?)?;
         self.checkpoint_locked(&mut writer)
     }
 
-    fn repack_locked(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let loose = loose_objects(&self.objects)?;
-        let packs = pack::small(&self.objects)?;
-        let mut ids: BTreeSet<_> = loose.iter().copied().collect();
-        for p in &packs {
-            ids.extend(pack::ids(p)?);
+    /// Does the same while others go on writing, if it is worth it. Says whether it was.
+    fn tidy(&self) -> Result<bool, StoreError> {
+        let _one = lock(&self.packing);
+        let (loose, packs) = (
+            loose_objects(&self.objects, false)?,
+            pack::small(&self.objects)?,
+        );
+        if loose.len() < FEW_LOOSE && packs.len() < MANY_PACKS {
+            return Ok(false);
         }
+        // Objects never change: what is there now can be packed while more comes.
+        let kept = self.write_pack(&loose, &packs)?;
+        let mut writer = lock(&self.writer);
+        self.forget_packed(&mut writer, &loose, &packs, &kept)?;
+        self.checkpoint_locked(&mut writer)?;
+        Ok(true)
+    }
+
+    /// Puts all loose objects, and these packs with them, into one pack.
+    fn pack_locked(&self, writer: &mut Writer, packs: &[PathBuf]) -> Result<(), StoreError> {
+        let loose = loose_objects(&self.objects, false)?;
         if loose.is_empty() && packs.len() < 2 {
             return Ok(());
         }
-        let kept = pack::write(&self.objects, &ids, |id| self.read(id))?;
+        let kept = self.write_pack(&loose, packs)?;
+        self.forget_packed(writer, &loose, packs, &kept)
+    }
+
+    fn write_pack(&self, loose: &[ObjectId], packs: &[PathBuf]) -> Result<PathBuf, StoreError> {
+        let mut ids: BTreeSet<_> = loose.iter().copied().collect();
+        for p in packs {
+            ids.extend(pack::ids(p)?);
+        }
+        pack::write(&self.objects, &ids, |id| self.read(id))
+    }
+
+    /// Removes what is in the pack `kept` as well.
+    fn forget_packed(
+        &self,
+        writer: &mut Writer,
+        loose: &[ObjectId],
+        packs: &[PathBuf],
+        kept: &Path,
+    ) -> Result<(), StoreError> {
         // New readers see the new pack before the old files go.
         self.reopen()?;
-        for id in &loose {
+        for id in loose {
             let path = loose_path(&self.objects, id);
-            fs::remove_file(&path).at(&path)?;
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).at(&path),
+                _ => {}
+            }
             // 256 empty directories take a megabyte. One that is not empty stays.
-            let _ = path.parent().map(fs::remove_dir);
+            if let Some(dir) = path.parent() {
+                let _ = fs::remove_dir(dir);
+            }
         }
         for p in packs.iter().filter(|p| **p != kept) {
             pack::remove(p)?;
         }
         self.reopen()?;
-        writer.loose = 0;
-        writer.fresh.clear();
+        let gone: BTreeSet<&ObjectId> = loose.iter().collect();
+        writer.fresh.retain(|id| !gone.contains(id));
+        writer.loose = writer.loose.saturating_sub(loose.len());
         Ok(())
     }
 
@@ -467,33 +491,12 @@ impl ObjectStore {
     }
 }
 
-impl Drop for ObjectStore {
+impl Drop for Disk {
     fn drop(&mut self) {
         // The next start has less to play; nothing is lost if it fails.
         if let Err(e) = self.checkpoint() {
             tracing::warn!(path = %self.path.display(), %e, "checkpoint at the end");
         }
-    }
-}
-
-impl Objects for ObjectStore {
-    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
-        self.read(id)
-    }
-    fn contains(&self, id: &ObjectId) -> bool {
-        Self::contains(self, id)
-    }
-}
-
-impl Repository for ObjectStore {
-    fn head(&self) -> Option<ObjectId> {
-        Self::head(self)
-    }
-    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
-        self.read(id)
-    }
-    fn contains(&self, id: &ObjectId) -> bool {
-        Self::contains(self, id)
     }
 }
 

@@ -91,7 +91,7 @@ impl Receiving {
     }
 
     fn spill(&mut self) -> Result<(), StoreError> {
-        let parent = self.store.path.join(super::QUARANTINE);
+        let parent = self.store.path().join(super::QUARANTINE);
         let dir = TempDir::new_in(&parent).at(&parent)?;
         fs::create_dir(dir.path().join("pack")).at(dir.path())?;
         let path = dir.path().join(PACK);

@@ -127,6 +127,7 @@ fn who_must_have_merged_is_asked_whatever_it_says() {
     assert_eq!(all(&mut s, then), [Action::Fetch(BOB)]);
     s.look(BOB, then);
     s.fetched(BOB, well(OLD, Relation::UpToDate), then);
+    assert_eq!(all(&mut s, then), [Action::Tell(BOB, NEWER)]);
     assert_eq!(s.poll_timeout(), Some(then + LOOK_MERGED));
     s.linked(BOB, Standing::Outside, then);
     s.look(BOB, then);

@@ -1,0 +1,223 @@
+//! A full disk is said, and costs nothing that was there: when a message is written, when one is
+//! fetched, and when the index is to follow. Needs a small file system of its own, and so root.
+#![allow(clippy::unwrap_used)]
+
+mod account_support;
+
+use account_support::{Bridge, befriend, messages, node};
+use starling_core::api::{ApiError, ErrorCode, Event};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system in memory; gone when this is dropped.
+struct Small {
+    at: PathBuf,
+}
+
+impl Small {
+    /// `None`, and a line that says why, where none can be made.
+    fn mount(at: &Path, kib: usize) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let made = Command::new("mount")
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={kib}k,mode=0700"),
+                "tmpfs",
+            ])
+            .arg(at)
+            .output();
+        match made {
+            Ok(out) if out.status.success() => Some(Self { at: at.into() }),
+            other => {
+                println!("skipped: no file system can be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut file = File::create(self.at.join("filler")).unwrap();
+        for size in [1 << 16, 1 << 12, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn relieve(&self) {
+        fs::remove_file(self.at.join("filler")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(done.success());
+}
+
+async fn says_it_is_full(bridge: &Bridge) {
+    bridge
+        .heard("that the disk is full", |e| match e {
+            Event::BridgeNotice { code, text, .. } if code == "disk_full" => {
+                assert!(text.contains("full"), "{text}");
+                Some(())
+            }
+            _ => None,
+        })
+        .await;
+}
+
+async fn in_order(bridge: &Bridge, id: starling_core::id::ConversationId) {
+    assert!(bridge.account().verify(id).await.unwrap().valid);
+}
+
+fn fsck(path: &Path) {
+    let out = Command::new("git")
+        .args(["fsck", "--strict", "--full"])
+        .current_dir(path)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{out:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writing_and_fetching_on_a_full_disk_lose_nothing() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    alice
+        .account()
+        .send(id, "before".into(), None)
+        .await
+        .unwrap();
+    bob.has_texts(id, &["before"]).await;
+    // From now on, all that Alice has is on a small disk.
+    let dir = alice.account().dir().to_owned();
+    alice.stop().await;
+    let aside = tempfile::tempdir().unwrap();
+    copy(&dir.join("."), aside.path());
+    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+        return;
+    };
+    copy(&aside.path().join("."), &dir);
+    alice.open().await;
+    let other = bob.id();
+    alice
+        .until("a link", |a| async move {
+            let linked = a
+                .link_states()
+                .into_iter()
+                .any(|l| l.peer == other && l.phase == starling_core::api::LinkPhase::Connected);
+            linked.then_some(())
+        })
+        .await;
+    disk.fill();
+    let head = alice.account().conversation(&id).unwrap().head();
+    let refused = alice.account().send(id, "no room".into(), None).await;
+    let refused = ApiError::from(refused.unwrap_err());
+    assert_eq!(refused.code, ErrorCode::Storage, "{refused:?}");
+    says_it_is_full(&alice).await;
+    assert_eq!(alice.account().conversation(&id).unwrap().head(), head);
+    assert_eq!(alice.texts(id).await, ["before"]);
+    // What Bob writes meanwhile cannot be taken in, and comes when there is room.
+    bob.account()
+        .send(id, "meanwhile".into(), None)
+        .await
+        .unwrap();
+    in_order(&alice, id).await;
+    assert_eq!(alice.account().conversation(&id).unwrap().head(), head);
+    disk.relieve();
+    alice.has_texts(id, &["before", "meanwhile"]).await;
+    alice
+        .account()
+        .send(id, "after".into(), None)
+        .await
+        .unwrap();
+    bob.has_texts(id, &["before", "meanwhile", "after"]).await;
+    in_order(&alice, id).await;
+    let path = alice.account().repository_path(&id);
+    alice.stop().await;
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_only_the_index_has_no_room_for_is_kept_and_shown_later() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let mode = starling_core::api::ConversationMode::InvitesOnly;
+    let id = alice
+        .account()
+        .create_group(mode, None, vec![])
+        .await
+        .unwrap()
+        .id;
+    alice
+        .account()
+        .send(id, "before".into(), None)
+        .await
+        .unwrap();
+    let dir = alice.account().dir().to_owned();
+    alice.stop().await;
+    let small = tempfile::tempdir().unwrap();
+    let Some(disk) = Small::mount(small.path(), 1 << 10) else {
+        return;
+    };
+    let (index, there) = (dir.join("index.sqlite"), small.path().join("index.sqlite"));
+    fs::copy(&index, &there).unwrap();
+    fs::remove_file(&index).unwrap();
+    std::os::unix::fs::symlink(&there, &index).unwrap();
+    alice.open().await;
+    assert_eq!(alice.texts(id).await, ["before"]);
+    disk.fill();
+    // As many as it takes until the index has no room; none is refused.
+    let mut sent = vec!["before".to_owned()];
+    for n in 0..200 {
+        let text = format!("message {n} {}", "x".repeat(1000));
+        alice.account().send(id, text.clone(), None).await.unwrap();
+        sent.push(text);
+        if alice.texts(id).await != sent {
+            break;
+        }
+    }
+    says_it_is_full(&alice).await;
+    assert_ne!(alice.texts(id).await, sent, "the index had room for all");
+    in_order(&alice, id).await;
+    disk.relieve();
+    alice
+        .has_texts(id, &sent.iter().map(String::as_str).collect::<Vec<_>>())
+        .await;
+    assert_eq!(alice.texts(id).await, sent);
+    // Who looked on was told of each, once.
+    let told: Vec<_> = alice
+        .events()
+        .into_iter()
+        .filter_map(|e| match e {
+            Event::MessageReceived { message, .. } => Some(message.id),
+            _ => None,
+        })
+        .collect();
+    let here: Vec<_> = messages(&alice.account(), id).await;
+    for message in here.iter().filter(|m| m.body.is_some()) {
+        let times = told.iter().filter(|t| **t == message.id).count();
+        assert_eq!(times, 1, "{message:?}");
+    }
+    alice.stop().await;
+    // And after a start it is as it was.
+    alice.open().await;
+    assert_eq!(alice.texts(id).await, sent);
+    alice.stop().await;
+}
