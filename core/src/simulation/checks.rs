@@ -14,8 +14,9 @@ pub(crate) const NOTICES: usize = 3;
 /// Merges a commit may cost, and one more for each time the network broke.
 pub(crate) const MERGES: usize = 3;
 
-/// Fetches in a row that bring nothing, before the pauses have grown to their limit.
-pub(crate) const ATTEMPTS: usize = 14;
+/// Fetches in a row that bring nothing: until the pauses have grown to their limit, and some that
+/// came second because somebody else was faster.
+pub(crate) const ATTEMPTS: usize = 24;
 
 /// A check that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

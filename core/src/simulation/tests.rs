@@ -112,7 +112,7 @@ fn it_is_noticed_when_news_during_a_fetch_are_forgotten() {
         c.mutation = Mutation::ForgetsNews;
         c.gap = Duration::from_millis(20);
         c.latency = (100, 300);
-        (c.links, c.crashes, c.partitions, c.loss) = (Links::Drt, 0, 0, 0);
+        (c.links, c.crashes, c.partitions, c.loss) = (Links::Random(2), 0, 0, 0);
     });
 }
 

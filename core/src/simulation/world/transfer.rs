@@ -156,7 +156,10 @@ impl World {
                 if kept.is_err() {
                     return self.crash(by);
                 }
-                self.devs[by].staged.clear();
+                // Another fetch may count on what is there.
+                if self.devs[by].fetching.is_empty() {
+                    self.devs[by].staged.clear();
+                }
                 Ended::Well { head, relation }
             }
         };
