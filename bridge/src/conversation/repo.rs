@@ -571,7 +571,7 @@ impl Repo {
             match repository.merge(&writer(&self.me), theirs, now) {
                 // We left: others take in our last word, and we take in no more of theirs.
                 Err(WriteError::NotAMember)
-                    if self.snapshot.role(&self.own()) == Some(Role::Left) =>
+                    if matches!(self.snapshot.role(&self.own()), None | Some(Role::Left)) =>
                 {
                     return Ok(Taken::Nothing);
                 }

@@ -217,6 +217,10 @@ impl World {
                     self.wrong
                         .push(format!("{}: {wish:?} fails: {e}", self.name(n)));
                 }
+                if let (Wish::Leave, WriteError::NotAMember) = (&wish, &e) {
+                    // It was done before the crash.
+                    self.left_by(n);
+                }
                 if let (Wish::Invite(account), WriteError::AlreadyInvited) = (&wish, &e) {
                     self.send_invitation(*account);
                 }
@@ -234,18 +238,7 @@ impl World {
             spread.wrote(head, now);
         }
         match &wish {
-            Wish::Leave => {
-                let account = self.devs[n].account;
-                for dev in self.devs.iter_mut().filter(|d| d.account == account) {
-                    if dev.life == Life::Stranger {
-                        continue;
-                    }
-                    dev.life = Life::Left;
-                    if let Some(spread) = &mut dev.spread {
-                        spread.only_tell();
-                    }
-                }
-            }
+            Wish::Leave => self.left_by(n),
             Wish::Invite(account) => self.send_invitation(*account),
             Wish::Join => {
                 self.devs[n].life = Life::In;
@@ -257,6 +250,20 @@ impl World {
         self.drain(n);
         if let Wish::Vote(direction, who) = wish {
             self.wish(n, Wish::Resolve(direction, who));
+        }
+    }
+
+    /// The account has left: its devices take in nothing more.
+    fn left_by(&mut self, n: usize) {
+        let account = self.devs[n].account;
+        for dev in self.devs.iter_mut().filter(|d| d.account == account) {
+            if dev.life == Life::Stranger {
+                continue;
+            }
+            dev.life = Life::Left;
+            if let Some(spread) = &mut dev.spread {
+                spread.only_tell();
+            }
         }
     }
 

@@ -105,7 +105,7 @@ impl World {
                     && let Some(commit) = self.write(n, 0, "I am still here")
                     && known
                 {
-                    self.late.push(commit);
+                    self.late.push((n, commit));
                 }
             }
             Hostile::Late if self.left > 0 => {

@@ -346,6 +346,10 @@ impl Replica {
                 let view = self.view(pool);
                 let mut repository = Repository::new(&view, conversation, ours)?;
                 match repository.merge(&self.device.writer(), theirs, now) {
+                    // We left: our last word stands.
+                    Err(WriteError::NotAMember) if self.role(&self.device.account).is_none() => {
+                        return Ok(None);
+                    }
                     // Thrown out: follow, without a word of ours.
                     Err(WriteError::NotAMember) => Merged::FastForward(theirs),
                     other => other?,

@@ -78,7 +78,8 @@ fn what_failed_once_holds() {
     // 276: a flood of notices was answered with a flood.
     // 242: a merge that had been left aside counted as news each time it was fetched.
     // 44: everybody merged every head there was, one after the other.
-    let failed: Vec<_> = [265, 268, 107, 276, 242, 44]
+    // 1736: who left and crashed followed the others, and the leave was gone.
+    let failed: Vec<_> = [265, 268, 107, 276, 242, 44, 1736]
         .into_iter()
         .flat_map(|seed| run(Config::of(seed, None)).1)
         .collect();

@@ -157,7 +157,7 @@ pub(crate) struct World {
     pub(crate) left: usize,
     pub(crate) ledger: Vec<Entry>,
     /// Commits of banned hostile devices, written when everybody knew of the ban.
-    pub(crate) late: Vec<ObjectId>,
+    pub(crate) late: Vec<(usize, ObjectId)>,
     pub(crate) counts: Counts,
     pub(crate) hostile_commits: usize,
     /// What must not happen and did.
