@@ -17,7 +17,7 @@ use starling_core::git::pack::Limits;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::merge::Relation;
-use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
@@ -130,6 +130,11 @@ impl Account {
             Err(RepoError::Rejected(fault)) => {
                 self.refuse_or_say(conversation.id, refusal(device, &fault))
                     .await;
+                // What lacks an object is the device's fault, not the head's: another may have the
+                // same head whole.
+                if let Misbehaviour::MissingObject(_) = *fault.misbehaviour {
+                    return Err(FetchTrouble::Failed(fault.misbehaviour.to_string()));
+                }
                 Err(FetchTrouble::Refused(head))
             }
             Err(e) => {
