@@ -2,18 +2,10 @@
 //! fetch are not lost, and one owner of backoff that every path asks.
 
 use starling_core::id::{DeviceId, ObjectId};
+use starling_core::swarm::spread::{MAX_REFUSED, pause};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-/// The first pause after a failure; doubled with each further one.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest pause: what the reference's users waited for hours, a person waits minutes.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
-/// Heads remembered as refused, per device.
-const MAX_REFUSED: usize = 64;
+use std::time::Instant;
 
 #[derive(Default)]
 struct Device {
@@ -67,13 +59,6 @@ pub enum Next {
     Now,
     /// Another fetch after the pause: ask for a turn again.
     Later,
-}
-
-/// The pause after that many failures.
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(LONGEST_PAUSE)
 }
 
 impl Fetching {
@@ -164,6 +149,8 @@ impl Fetching {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use starling_core::swarm::spread::LONGEST_PAUSE;
+    use std::time::Duration;
 
     const BOB: DeviceId = DeviceId([2; 32]);
     const HEAD: ObjectId = ObjectId([7; 20]);
