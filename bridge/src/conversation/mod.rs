@@ -1,13 +1,16 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
-//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
-//! connected with, whom to tell and from whom to fetch; [`fetching`] from whom to get the first copy.
+//! [`repo`] is the actor's state, [`votes`] its part in bans, `showing` what is asked of it; [`timeline`] what a reader sees,
+//! [`folding`] one message of that, and [`keep_up`] how it follows the repository; [`wire`] git over a
+//! channel; [`engines`] whom to be connected with, whom to tell and from whom to fetch; [`fetching`]
+//! from whom to get the first copy.
 
 pub mod engines;
 pub mod fetching;
+pub mod folding;
 pub mod keep_up;
 pub mod repo;
+mod showing;
 pub mod timeline;
 mod unaccepted;
 pub mod votes;

@@ -144,7 +144,7 @@ methods! {
     MessageMarkDisplayed "message.markDisplayed" ScopedWrite (MessageParams) -> (), "Everything up to this message was read.";
     MessageSetTyping "message.setTyping" ScopedWrite (MessageSetTypingParams) -> (), "Tells members that someone types.";
     GetMessageStatus "message.status" ScopedRead (MessageParams) -> MessageStatusResult, "How far a message got.";
-    MessageGet "message.get" ScopedRead (MessageParams) -> Message, "One message.";
+    MessageGet "message.get" ScopedRead (MessageParams) -> Message, "One message, its words whole.";
     MessageSearch "message.search" Read (MessageSearchParams) -> Vec<MessageFound>, "Messages with these words, newest first.";
 
     LinkList "link.list" Read (AccountParams) -> Vec<LinkState>, "How the people an account talks to are reached.";
