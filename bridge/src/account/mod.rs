@@ -7,6 +7,7 @@ mod channels;
 mod fetch;
 pub mod groups;
 mod guests;
+mod inbox;
 pub mod keep;
 pub mod links;
 pub mod net;
