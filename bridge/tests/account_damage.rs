@@ -6,12 +6,13 @@ mod account_support;
 use account_support::{Bridge, befriend, keys, messages, named, node};
 use starling_bridge::account::keep;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::actor::NoAnswer;
 use starling_bridge::conversation::Conversation;
 use starling_bridge::conversation::repo::Me;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::store::objects::ObjectStore;
 use starling_bridge::store::state::State;
-use starling_core::api::{Event, LocalAccountId};
+use starling_core::api::{self, Event, LocalAccountId};
 use starling_core::id::{ConversationId, ObjectId};
 use starling_core::identity::create_account;
 use starling_core::swarm::commit::{Commit, Draft};
@@ -366,4 +367,32 @@ async fn a_data_directory_without_accounts_is_no_error() {
     let bridge = Bridge::start(&node(None)).await;
     let accounts: &Accounts = bridge.accounts();
     assert!(accounts.all().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_in_a_conversation_is_said_and_the_conversation_goes_on() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let account = alice.account();
+    let group = account.create_group(api::ConversationMode::InvitesOnly, None, Vec::new());
+    let id = group.await.unwrap().id;
+    account.send(id, "before".into(), None).await.unwrap();
+    let conversation = account.conversation(&id).unwrap();
+    let failed = conversation.ask(|_| -> () { panic!("a fault") }).await;
+    assert_eq!(failed, Err(NoAnswer::Failed));
+    alice
+        .heard("of the fault", |e| match e {
+            Event::BridgeNotice { code, .. } if code == "internal_fault" => Some(()),
+            _ => None,
+        })
+        .await;
+    account.send(id, "after".into(), None).await.unwrap();
+    let (page, _) = account.history(id, None, 10).await.unwrap();
+    let texts: Vec<_> = page.iter().filter_map(|m| m.body.as_deref()).collect();
+    assert_eq!(texts, ["before", "after"]);
+    // Whoever reads without waiting for a turn sees the same.
+    assert_eq!(
+        conversation.snapshot().head,
+        conversation.ask(|r| r.head()).await.unwrap()
+    );
 }

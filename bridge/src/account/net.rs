@@ -32,12 +32,18 @@ const RECONCILE: Duration = Duration::from_secs(5);
 impl Account {
     /// Starts everything this account does by itself.
     pub(super) fn run(self: &Arc<Self>, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
-        self.spawn(self.clone().announce_self());
-        self.spawn(self.clone().read_inbox());
-        self.spawn(self.clone().follow_links());
-        self.spawn(self.clone().take_channels(incoming));
-        self.spawn(self.clone().keep_reconciling());
-        self.spawn(self.clone().look_after());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().announce_self());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().read_inbox());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().follow_links());
+        let (account, incoming) = (self.clone(), Arc::new(tokio::sync::Mutex::new(incoming)));
+        self.spawn_lasting(move || account.clone().take_channels(incoming.clone()));
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().keep_reconciling());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().look_after());
     }
 
     // --- being found ---

@@ -55,6 +55,18 @@ fn internal(e: impl std::fmt::Display) -> ApiError {
     ApiError::internal(e.to_string())
 }
 
+/// Reads the book anew after something panicked in the midst of it.
+fn mend_book(account: Arc<OnceLock<Weak<Account>>>) -> impl FnMut(Book) -> Option<Book> {
+    move |book| {
+        let new = Book::open(book.state().clone());
+        if let Some(account) = account.get().and_then(Weak::upgrade) {
+            account.say_failed();
+        }
+        new.inspect_err(|e| tracing::error!(%e, "an account's records cannot be read anew"))
+            .ok()
+    }
+}
+
 impl Accounts {
     /// Opens the accounts in a data directory. One that cannot be opened is reported and left as it is.
     pub async fn open(data_dir: &Path, context: Context) -> Result<Self, KeepError> {
@@ -303,7 +315,7 @@ impl Accounts {
             context: self.context.clone(),
             identity,
             secure,
-            book: Actor::start(book),
+            book: Actor::start(book, mend_book(late.clone())),
             index,
             peers,
             links: Links::default(),

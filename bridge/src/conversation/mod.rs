@@ -16,7 +16,7 @@ mod unaccepted;
 pub mod votes;
 pub mod wire;
 
-use crate::actor::{Actor, Stopped};
+use crate::actor::{Actor, NoAnswer};
 use crate::store::index::Index;
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
@@ -120,7 +120,7 @@ impl Conversation {
             engines: Engines::new(id, account, device, repo.head()),
             ended: CancellationToken::new(),
             shared: repo.shared(),
-            repo: Actor::start(repo),
+            repo: Actor::start(repo, Repo::reopen),
         })
     }
 
@@ -177,7 +177,7 @@ impl Conversation {
     pub async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Repo) -> T + Send + 'static,
-    ) -> Result<T, Stopped> {
+    ) -> Result<T, NoAnswer> {
         self.repo
             .ask(|repo| {
                 repo.mend();

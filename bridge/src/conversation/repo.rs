@@ -348,6 +348,31 @@ impl Repo {
         Ok(repo)
     }
 
+    /// The same conversation read anew from the disk, since something panicked in the midst of it.
+    pub fn reopen(self) -> Option<Self> {
+        let Self {
+            id,
+            store,
+            state,
+            me,
+            ..
+        } = self;
+        let report = self.report.clone();
+        match Self::open(id, store, state, me, (self.index, self.report), false) {
+            Ok(mut new) => {
+                new.shared = self.shared;
+                new.publish((*new.snapshot).clone());
+                report(Said::Reopened);
+                Some(new)
+            }
+            Err(e) => {
+                tracing::error!(conversation = %id, %e, "a conversation cannot be read anew");
+                report(Said::Lost(e));
+                None
+            }
+        }
+    }
+
     /// Makes a new conversation on the disk: the first commit, which names it.
     pub fn initial(
         me: &Me,
