@@ -6,6 +6,7 @@ use starling_core::api::{self, Delivery, DeviceStatus, MessageStatus, PersonStat
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::Role;
+use starling_core::swarm::message::ConversationMode;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most unread messages that are counted; beyond, "99+" is said anyway.
@@ -13,6 +14,16 @@ const MAX_UNREAD: usize = 1000;
 
 /// Most messages that are held at a time to report them.
 const SOME: usize = 256;
+
+/// The step that all others have reached, who take part: those who were invited to a group and have
+/// not come yet are not waited for. In a conversation of two there is nobody else.
+fn reached(mode: ConversationMode, others: &[(Role, Delivery)]) -> Delivery {
+    let two = mode == ConversationMode::OneToOne;
+    let here = others
+        .iter()
+        .filter(|(role, _)| two || *role != Role::Invited);
+    here.map(|(_, step)| *step).min().unwrap_or_default()
+}
 
 impl Repo {
     /// How far a message of ours got; nothing for those of others.
@@ -22,6 +33,7 @@ impl Repo {
         }
         let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
         let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
+        let mut steps = Vec::new();
         for member in &self.snapshot.members {
             if member.id == self.own()
                 || !matches!(member.role, Role::Admin | Role::Member | Role::Invited)
@@ -69,11 +81,11 @@ impl Repo {
                 person.state = person.state.max(Delivery::Fetched);
             }
             person.devices = devices;
+            steps.push((member.role, person.state));
             people.insert(member.id, person);
         }
-        let state = people.values().map(|p| p.state).min();
         MessageStatus {
-            state: Some(state.unwrap_or_default()),
+            state: Some(reached(self.snapshot.mode, &steps)),
             people,
         }
     }
@@ -163,5 +175,31 @@ impl Repo {
     pub fn unread(&self, read_up_to: Option<&ObjectId>) -> u32 {
         // What one wrote oneself, one has read up to.
         u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_not_come_yet_is_not_waited_for() {
+        use Delivery::{Fetched, Read, Saved};
+        let group = |others: &[_]| reached(ConversationMode::InvitesOnly, others);
+        let invited = (Role::Invited, Saved);
+        assert_eq!(
+            group(&[(Role::Member, Fetched), (Role::Admin, Read)]),
+            Fetched
+        );
+        assert_eq!(group(&[(Role::Member, Fetched), invited]), Fetched);
+        assert_eq!(
+            group(&[(Role::Member, Saved), (Role::Invited, Read)]),
+            Saved
+        );
+        assert_eq!(group(&[(Role::Invited, Fetched)]), Saved);
+        assert_eq!(group(&[]), Saved);
+        let two = |others: &[_]| reached(ConversationMode::OneToOne, others);
+        assert_eq!(two(&[(Role::Invited, Fetched)]), Fetched);
+        assert_eq!(two(&[invited]), Saved);
     }
 }

@@ -244,10 +244,11 @@ pub enum Delivery {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatus {
-    /// The step every other member has reached; absent for messages of others.
+    /// The step every other member has reached; absent for messages of others. Those who are invited
+    /// to a group and have not come yet do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Delivery>,
-    /// Each other member.
+    /// Each other member, and who is invited.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub people: BTreeMap<AccountId, PersonStatus>,
 }
