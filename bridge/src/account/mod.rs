@@ -17,6 +17,7 @@ pub mod registry;
 pub mod share;
 mod swarm;
 pub mod talk;
+mod typing;
 mod upkeep;
 
 use crate::actor::{Actor, NoAnswer};
@@ -128,6 +129,8 @@ struct Shared {
     leaving: BTreeMap<ConversationId, ObjectId>,
     /// Devices that got our contact request, or our answer to theirs, since their owner came online.
     asked: BTreeSet<(DeviceId, bool)>,
+    /// Who types.
+    typing: typing::Typing,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
     /// What the owner was told of the disk, and when.

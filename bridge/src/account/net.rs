@@ -6,6 +6,7 @@
 //! looks at the whole whenever anything changed, and every few seconds.
 
 use super::guests::Guest;
+use super::typing::Then;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::clock;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the whole is looked at without a reason.
@@ -551,12 +553,7 @@ impl Account {
                         .conversation(&conversation)
                         .is_some_and(|c| c.snapshot().takes_part(&id));
                 if allowed {
-                    self.emit(Event::Typing {
-                        account: self.id.clone(),
-                        conversation,
-                        id,
-                        typing: active,
-                    });
+                    self.heard_typing(conversation, id, active);
                 }
             }
             Notice::Displayed {
@@ -579,6 +576,35 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Somebody says whether they type. Pages are told of what changed, now and then.
+    fn heard_typing(self: &Arc<Self>, conversation: ConversationId, id: AccountId, typing: bool) {
+        let key = (conversation, id);
+        let then = self.shared().typing.heard(key, typing, Instant::now());
+        match then {
+            Then::Nothing => {}
+            Then::Tell => self.emit_typing(key, typing),
+            Then::Later(at) => {
+                let account = self.clone();
+                self.spawn(async move {
+                    tokio::time::sleep_until(at).await;
+                    let due = account.shared().typing.due(key, Instant::now());
+                    if let Some(typing) = due {
+                        account.emit_typing(key, typing);
+                    }
+                });
+            }
+        }
+    }
+
+    fn emit_typing(&self, (conversation, id): (ConversationId, AccountId), typing: bool) {
+        self.emit(Event::Typing {
+            account: self.id.clone(),
+            conversation,
+            id,
+            typing,
+        });
     }
 
     pub(super) async fn unknown_conversation(
