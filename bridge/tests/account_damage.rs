@@ -10,10 +10,11 @@ use starling_bridge::actor::NoAnswer;
 use starling_bridge::conversation::Conversation;
 use starling_bridge::conversation::repo::Me;
 use starling_bridge::crypto::AwsLc;
+use starling_bridge::peer::MAX_DEVICES;
 use starling_bridge::store::objects::ObjectStore;
 use starling_bridge::store::state::State;
 use starling_core::api::{self, Event, LocalAccountId};
-use starling_core::id::{ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::create_account;
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
@@ -395,4 +396,34 @@ async fn a_fault_in_a_conversation_is_said_and_the_conversation_goes_on() {
         conversation.snapshot().head,
         conversation.ask(|r| r.head()).await.unwrap()
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_person_with_many_devices_the_last_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, identity) = create_account(&AwsLc, now(), keys()).unwrap();
+    let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+    let me = Me {
+        identity,
+        name: "Alice".into(),
+    };
+    let mode = ConversationMode::InvitesOnly;
+    let c = Conversation::create(dir.path(), state.clone(), me, mode, None, now()).unwrap();
+    let (head, eve, bob) = (c.head(), AccountId([2; 20]), AccountId([3; 20]));
+    c.ask(move |r| {
+        r.fetched(DeviceId([200; 32]), bob, head, 0).unwrap();
+        for n in 0..=99 {
+            r.fetched(DeviceId([n; 32]), eve, head, i64::from(n))
+                .unwrap();
+            r.told(DeviceId([n; 32]), eve, head);
+        }
+    })
+    .await
+    .unwrap();
+    let kept: serde_json::Value = state.get("progress", &c.id.to_hex()).unwrap().unwrap();
+    let kept: Vec<&String> = kept["fetched"].as_object().unwrap().keys().collect();
+    assert_eq!(kept.len(), MAX_DEVICES + 1);
+    assert!(kept.contains(&&DeviceId([99; 32]).to_hex()));
+    assert!(kept.contains(&&DeviceId([200; 32]).to_hex()));
+    assert!(!kept.contains(&&DeviceId([35; 32]).to_hex()));
 }

@@ -538,7 +538,7 @@ impl Account {
                     let devices: Vec<DeviceId> = shared
                         .reach
                         .get(member)
-                        .map(|r| r.announced.values().copied().collect())
+                        .map(|r| r.announced.devices().copied().collect())
                         .unwrap_or_default();
                     if devices.is_empty() {
                         continue;

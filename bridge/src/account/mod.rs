@@ -4,6 +4,7 @@
 pub mod book;
 mod changes;
 mod channels;
+mod devices;
 mod fetch;
 pub mod groups;
 mod guests;
@@ -94,9 +95,7 @@ pub struct Options {
 /// How a person can be reached, as of now.
 #[derive(Debug, Clone, Default)]
 struct Reach {
-    /// Devices that announce themselves: by value id, so that an old announcement that runs out
-    /// does not take a device offline that has announced itself anew.
-    announced: BTreeMap<u64, DeviceId>,
+    announced: devices::Announced,
     phase: LinkPhase,
     device: Option<DeviceId>,
     why: Option<String>,

@@ -113,7 +113,7 @@ impl Account {
                         .shared()
                         .reach
                         .get(&id)
-                        .and_then(|r| r.announced.get(&value.id).copied());
+                        .and_then(|r| r.announced.get(value.id));
                     let device = match announcement.device_id().or(known) {
                         Some(device) => device,
                         // Writers of 2023 leave out the key: the certificate tells.
@@ -125,22 +125,29 @@ impl Account {
                     if device == account.device_id() {
                         continue;
                     }
+                    let mut too_many = None;
                     let (news, there) = {
                         let mut shared = account.shared();
                         let reach = shared.reach.entry(id).or_default();
                         let news = if event.expired {
-                            let gone = reach.announced.remove(&value.id).is_some();
+                            let gone = reach.announced.remove(value.id);
                             if reach.announced.is_empty() {
                                 // Gone: whatever was not answered is sent again when they are back.
                                 shared.asked.retain(|(d, _)| *d != device);
                             }
                             gone
                         } else {
-                            reach.announced.insert(value.id, device).is_none()
+                            let (news, gone) = reach.announced.insert(value.id, device);
+                            too_many = gone;
+                            news
                         };
                         let reach = shared.reach.entry(id).or_default();
-                        (news, reach.announced.values().any(|d| *d == device))
+                        (news, reach.announced.contains(&device))
                     };
+                    if let Some(gone) = too_many {
+                        tracing::debug!(%id, "a person announces too many devices");
+                        account.seen(id, gone, false);
+                    }
                     if news {
                         account.seen(id, device, there);
                     }
@@ -253,7 +260,7 @@ impl Account {
             let shared = self.shared();
             for id in &everyone {
                 if let Some(reach) = shared.reach.get(id) {
-                    candidates.extend(reach.announced.values().map(|d| (*id, *d)));
+                    candidates.extend(reach.announced.devices().map(|d| (*id, *d)));
                 }
             }
         }

@@ -453,7 +453,7 @@ impl Account {
         let devices: Vec<DeviceId> = shared
             .reach
             .get(&id)
-            .map(|r| r.announced.values().copied().collect())
+            .map(|r| r.announced.devices().copied().collect())
             .unwrap_or_default();
         shared
             .asked
@@ -525,7 +525,7 @@ impl Account {
         let shared = self.shared();
         shared.reach.get(&id).is_some_and(|r| {
             r.announced
-                .values()
+                .devices()
                 .any(|d| !shared.asked.contains(&(*d, confirm)))
         })
     }
@@ -537,7 +537,7 @@ impl Account {
             shared
                 .reach
                 .get(&id)
-                .map(|r| r.announced.values().copied().collect())
+                .map(|r| r.announced.devices().copied().collect())
                 .unwrap_or_default()
         };
         for device in devices {

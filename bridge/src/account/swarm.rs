@@ -187,7 +187,7 @@ impl Account {
                         .shared()
                         .reach
                         .get(&account)
-                        .map(|r| r.announced.values().copied().collect())
+                        .map(|r| r.announced.devices().copied().collect())
                         .unwrap_or_default();
                     for device in there {
                         c.engines.drt(Input::Presence {

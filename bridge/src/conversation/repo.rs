@@ -5,6 +5,7 @@ use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
 use crate::crypto::AwsLc;
+use crate::peer::MAX_DEVICES;
 use crate::store::index::{Index, IndexError};
 use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::{State, StateError};
@@ -239,6 +240,26 @@ pub struct Repo {
     pub(super) told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
     /// Commits of heads that are here and valid, and no part of the history yet.
     judged: BTreeMap<ObjectId, Vec<Written>>,
+}
+
+/// Forgets what is known of the oldest devices of an account that has too many: it may make any
+/// number of them.
+fn forget_oldest<T>(
+    known: &mut BTreeMap<DeviceId, T>,
+    is_theirs: impl Fn(&T) -> bool,
+    age: impl Fn(&T) -> Millis,
+) {
+    let theirs = known.values().filter(|t| is_theirs(t)).count();
+    let excess = theirs.saturating_sub(MAX_DEVICES);
+    if excess == 0 {
+        return;
+    }
+    let theirs = known.iter().filter(|(_, t)| is_theirs(t));
+    let mut theirs: Vec<(Millis, DeviceId)> = theirs.map(|(d, t)| (age(t), *d)).collect();
+    theirs.sort();
+    for (_, device) in theirs.iter().take(excess) {
+        known.remove(device);
+    }
 }
 
 fn snapshot(
@@ -683,6 +704,8 @@ impl Repo {
                 at: now,
             },
         );
+        let fetched = &mut self.progress.fetched;
+        forget_oldest(fetched, |f| f.account == account, |f| f.at);
         self.state
             .put("progress", &self.id.to_hex(), &self.progress)?;
         if self.snapshot.unaware.contains(&account) {
@@ -756,6 +779,9 @@ impl Repo {
         commit: ObjectId,
     ) -> Vec<ObjectId> {
         let before = self.told.insert(device, (account, commit)).map(|t| t.1);
+        // By what they were told of: nothing else is kept.
+        let age = |t: &(_, ObjectId)| self.timeline.time(&t.1).unwrap_or(Millis::MIN);
+        forget_oldest(&mut self.told, |t| t.0 == account, age);
         let fetched = self.progress.fetched.get(&device).map(|f| f.commit);
         // What it has is not new to it either.
         let before = match (before, fetched) {
