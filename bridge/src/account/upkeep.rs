@@ -75,7 +75,7 @@ fn full(kind: io::ErrorKind) -> bool {
 
 impl Account {
     /// Tells the owner something, unless it was told a moment ago.
-    fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
+    pub(super) fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
         {
             let mut shared = self.shared();
             let now = Instant::now();
