@@ -427,3 +427,27 @@ async fn of_a_person_with_many_devices_the_last_are_kept() {
     assert!(kept.contains(&&DeviceId([200; 32]).to_hex()));
     assert!(!kept.contains(&&DeviceId([35; 32]).to_hex()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_export_does_not_undo_a_change_of_the_password() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let account = alice.account();
+    let mut old: Option<String> = None;
+    for n in 0..3 {
+        let new = format!("word {n}");
+        let export = {
+            let (account, old) = (account.clone(), old.clone());
+            tokio::spawn(async move { account.export(old.as_deref()).await })
+        };
+        let change = {
+            let (account, old, new) = (account.clone(), old.clone(), new.clone());
+            tokio::spawn(async move { account.change_password(old.as_deref(), Some(&new)).await })
+        };
+        // If it comes second it has the wrong password.
+        let _ = export.await.unwrap();
+        change.await.unwrap().unwrap();
+        account.export(Some(&new)).await.unwrap();
+        old = Some(new);
+    }
+}

@@ -162,6 +162,8 @@ pub struct Account {
     tasks: Mutex<JoinSet<()>>,
     /// Who changes the options, one after the other.
     options_turn: tokio::sync::Mutex<()>,
+    /// Who reads the archive and writes it again, one after the other.
+    archive_turn: tokio::sync::Mutex<()>,
 }
 
 /// How long the tasks of an account may take to end: each is between two waits, or in the middle

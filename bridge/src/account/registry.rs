@@ -331,6 +331,7 @@ impl Accounts {
             stop: CancellationToken::new(),
             tasks: Mutex::default(),
             options_turn: tokio::sync::Mutex::default(),
+            archive_turn: tokio::sync::Mutex::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
         if let Some(why) = account.index.made_anew() {
@@ -495,6 +496,7 @@ impl Account {
 
     /// The archive with what the account knows now, under its own password.
     pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
+        let _turn = self.archive_turn.lock().await;
         let file = keep::read_archive(&self.dir)?;
         let credential = Credential::password(password.unwrap_or_default());
         let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential))
@@ -527,6 +529,7 @@ impl Account {
         old: Option<&str>,
         new: Option<&str>,
     ) -> Result<(), AccountError> {
+        let _turn = self.archive_turn.lock().await;
         let file = keep::read_archive(&self.dir)?;
         let old = Credential::password(old.unwrap_or_default());
         let new = new.unwrap_or_default();
