@@ -178,6 +178,7 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
         damaged.id.clone(),
         other.id.clone(),
     );
+    let whole = damaged.view();
     drop((damaged, other));
     bridge.stop().await;
     for (file, content) in [
@@ -200,6 +201,23 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
         let (whose, text) = broken(&bridge, "account_broken").unwrap();
         assert_eq!(whose.as_ref(), Some(&id));
         assert!(text.contains("damaged"), "{text}");
+        // It is listed as what it is, and says what to do.
+        let list = bridge.accounts().views();
+        assert_eq!(list.len(), 2);
+        let view = bridge.accounts().view(&id).unwrap();
+        assert_eq!(view.state, api::AccountState::Broken);
+        assert_eq!(view.jami_id == whole.jami_id, file != "device.crt");
+        assert_eq!(view.display_name == "Alice", file != "state.sqlite");
+        let told = bridge.events().into_iter().rev().find_map(|e| match e {
+            Event::AccountState { account, state, .. } if account == id => Some(state),
+            _ => None,
+        });
+        assert_eq!(told, Some(api::AccountState::Broken));
+        let Err(e) = bridge.accounts().get(&id) else {
+            panic!("open")
+        };
+        assert_eq!(e.code, api::ErrorCode::Corrupt);
+        assert!(e.message.contains("backup"), "{}", e.message);
         assert_eq!(
             std::fs::read(&path).unwrap(),
             content,
@@ -210,6 +228,17 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
     }
     bridge.open().await;
     assert_eq!(bridge.accounts().all().len(), 2);
+    assert_eq!(bridge.accounts().views().len(), 2);
+    bridge.stop().await;
+    // Who has a backup takes it away.
+    std::fs::write(dir.join("receipt.json"), "{").unwrap();
+    bridge.open().await;
+    bridge.accounts().remove(&id).await.unwrap();
+    assert!(!dir.exists());
+    let list = bridge.accounts().views();
+    let left: Vec<_> = list.iter().map(|a| &a.id).collect();
+    assert_eq!(left, [&other_id]);
+    assert!(bridge.accounts().remove(&id).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

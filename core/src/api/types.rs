@@ -82,7 +82,8 @@ pub enum AccountState {
     Offline,
     /// The device was revoked.
     Revoked,
-    /// Its files are damaged; see the notice.
+    /// Its files are damaged; see the notice. What of it cannot be read is empty, or zeros. Every
+    /// other method says what to do; `account.remove` takes it away.
     Broken,
 }
 
