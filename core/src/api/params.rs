@@ -332,7 +332,7 @@ params! {
         /// Messages shown before this one; absent means the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<ObjectId>,
-        /// At most so many: 50 if absent, 200 at most.
+        /// At most so many: 50 if absent, 200 at most, and fewer where they are long.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }
@@ -445,7 +445,7 @@ params! {
         conversation: Option<ConversationId>,
         /// The words.
         query: String,
-        /// At most so many: 50 if absent, 200 at most.
+        /// At most so many: 50 if absent, 200 at most, and fewer where they are long.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }
