@@ -408,7 +408,7 @@ async fn a_fault_in_a_conversation_is_said_and_the_conversation_goes_on() {
     let id = group.await.unwrap().id;
     account.send(id, "before".into(), None).await.unwrap();
     let conversation = account.conversation(&id).unwrap();
-    let failed = conversation.ask(|_| -> () { panic!("a fault") }).await;
+    let failed = conversation.ask::<()>(|_| panic!("a fault")).await;
     assert_eq!(failed, Err(NoAnswer::Failed));
     alice
         .heard("of the fault", |e| match e {
