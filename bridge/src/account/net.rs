@@ -97,65 +97,69 @@ impl Account {
             end
         };
         let account = self.clone();
-        self.spawn(async move {
-            let mut listen = account.context.dht.listen(id.dht_key());
-            loop {
-                let event = tokio::select! {
-                    event = listen.next() => event,
-                    () = end.cancelled() => return,
+        self.spawn_lasting(move || account.clone().follow_devices(id, end.clone()));
+    }
+
+    /// Follows which devices a person announces, until `end`.
+    async fn follow_devices(self: Arc<Self>, id: AccountId, end: CancellationToken) {
+        let account = self;
+        let mut listen = account.context.dht.listen(id.dht_key());
+        loop {
+            let event = tokio::select! {
+                event = listen.next() => event,
+                () = end.cancelled() => return,
+            };
+            let Some(event) = event else { return };
+            for value in &event.values {
+                let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
+                    continue;
                 };
-                let Some(event) = event else { return };
-                for value in &event.values {
-                    let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
-                        continue;
-                    };
-                    let known = account
-                        .shared()
-                        .reach
-                        .get(&id)
-                        .and_then(|r| r.announced.get(value.id));
-                    let device = match announcement.device_id().or(known) {
+                let known = account
+                    .shared()
+                    .reach
+                    .get(&id)
+                    .and_then(|r| r.announced.get(value.id));
+                let device = match announcement.device_id().or(known) {
+                    Some(device) => device,
+                    // Writers of 2023 leave out the key: the certificate tells.
+                    None => match account.device_by_short_id(announcement.short_id).await {
                         Some(device) => device,
-                        // Writers of 2023 leave out the key: the certificate tells.
-                        None => match account.device_by_short_id(announcement.short_id).await {
-                            Some(device) => device,
-                            None => continue,
-                        },
-                    };
-                    if device == account.device_id() {
-                        continue;
-                    }
-                    let mut too_many = None;
-                    let (news, there) = {
-                        let mut shared = account.shared();
-                        let reach = shared.reach.entry(id).or_default();
-                        let news = if event.expired {
-                            let gone = reach.announced.remove(value.id);
-                            if reach.announced.is_empty() {
-                                // Gone: whatever was not answered is sent again when they are back.
-                                shared.asked.retain(|(d, _)| *d != device);
-                            }
-                            gone
-                        } else {
-                            let (news, gone) = reach.announced.insert(value.id, device);
-                            too_many = gone;
-                            news
-                        };
-                        let reach = shared.reach.entry(id).or_default();
-                        (news, reach.announced.contains(&device))
-                    };
-                    if let Some(gone) = too_many {
-                        tracing::debug!(%id, "a person announces too many devices");
-                        account.seen(id, gone, false);
-                    }
-                    if news {
-                        account.seen(id, device, there);
-                    }
+                        None => continue,
+                    },
+                };
+                if device == account.device_id() {
+                    continue;
                 }
-                account.refresh_presence(id);
-                account.wake.notify_one();
+                let mut too_many = None;
+                let (news, there) = {
+                    let mut shared = account.shared();
+                    let reach = shared.reach.entry(id).or_default();
+                    let news = if event.expired {
+                        let gone = reach.announced.remove(value.id);
+                        if reach.announced.is_empty() {
+                            // Gone: whatever was not answered is sent again when they are back.
+                            shared.asked.retain(|(d, _)| *d != device);
+                        }
+                        gone
+                    } else {
+                        let (news, gone) = reach.announced.insert(value.id, device);
+                        too_many = gone;
+                        news
+                    };
+                    let reach = shared.reach.entry(id).or_default();
+                    (news, reach.announced.contains(&device))
+                };
+                if let Some(gone) = too_many {
+                    tracing::debug!(%id, "a person announces too many devices");
+                    account.seen(id, gone, false);
+                }
+                if news {
+                    account.seen(id, device, there);
+                }
             }
-        });
+            account.refresh_presence(id);
+            account.wake.notify_one();
+        }
     }
 
     /// Ends the watch for everybody else.
