@@ -74,8 +74,8 @@ pub(crate) struct Figures {
     pub(crate) carried: f64,
     /// Until all have it: mean, and the longest.
     pub(crate) time: (Duration, Duration),
-    /// Three write at once: merges, and until all agree.
-    pub(crate) at_once: (usize, Duration),
+    /// Three write at once, and ten: merges, and until all agree.
+    pub(crate) at_once: [(usize, Duration); 2],
     /// Three in ten vanish: until a message is with all others.
     pub(crate) after_loss: Duration,
 }
@@ -399,8 +399,23 @@ impl Crowd {
         self.counts.changed_at.saturating_sub(began)
     }
 
-    /// The life of a crowd: it comes together, ten write one after the other, then three at
-    /// once, then many vanish.
+    /// So many write at the same moment: merges, and until all agree.
+    fn write_at_once(&mut self, writers: usize) -> (usize, Duration) {
+        let (began, before) = (self.now, self.counts.merges);
+        for _ in 0..writers {
+            let who = self.rng.below(self.devs.len());
+            self.write(who);
+        }
+        self.rest(Duration::from_secs(120));
+        assert_eq!(self.heads().len(), 1, "they do not agree");
+        (
+            self.counts.merges - before,
+            self.counts.changed_at.saturating_sub(began),
+        )
+    }
+
+    /// The life of a crowd: it comes together, ten write one after the other, then three and
+    /// ten at once, then many vanish.
     pub(crate) fn live(seed: u64, size: usize, latency: (u64, u64)) -> Figures {
         let mut crowd = Self::new(seed, size, latency);
         crowd.come(Duration::from_secs(60));
@@ -416,17 +431,7 @@ impl Crowd {
         }
         let after = crowd.counts;
         let each = |n: usize| n as f64 / 10.0 / size as f64;
-        let began = crowd.now;
-        for _ in 0..3 {
-            let who = crowd.rng.below(size);
-            crowd.write(who);
-        }
-        crowd.rest(Duration::from_secs(120));
-        assert_eq!(crowd.heads().len(), 1, "they do not agree");
-        let at_once = (
-            crowd.counts.merges - after.merges,
-            crowd.counts.changed_at.saturating_sub(began),
-        );
+        let at_once = [3, 10].map(|writers| crowd.write_at_once(writers));
         let steps = crowd.mesh.steps_from(0);
         for n in (0..size).filter(|n| n % 10 < 3) {
             crowd.kill(n);

@@ -1,10 +1,12 @@
 //! That everything holds, over many seeds, and that each check can fail.
 
+use super::acts::Wish;
 use super::checks::{Check, check};
 use super::config::{Broken, Config, Links};
 use super::crowd::Crowd;
 use super::world::World;
 use crate::swarm::spread::Mutation;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -254,13 +256,13 @@ fn scale() {
     let sizes = std::env::var("SIM_SIZES").unwrap_or_else(|_| "10 30 100 300 1000 10000".into());
     println!(
         "devices | links mean / most | steps | table messages in 10 min | notices | fetches | \
-         commits carried | until all have it mean / most ms | 3 at once: merges, ms | after the loss ms"
+         commits carried | until all have it mean / most ms | 3 at once: merges, ms | 10 at once | after the loss ms"
     );
     for size in sizes.split(' ').filter_map(|n| n.parse::<usize>().ok()) {
         let began = Instant::now();
         let f = Crowd::live(7, size, (20, 80));
         println!(
-            "{} | {:.1} / {} | {} | {:.0} | {:.1} | {:.2} | {:.2} | {} / {} | {}, {} | {}",
+            "{} | {:.1} / {} | {} | {:.0} | {:.1} | {:.2} | {:.2} | {} / {} | {}, {} | {}, {} | {}",
             f.devices,
             f.links.0,
             f.links.1,
@@ -271,8 +273,10 @@ fn scale() {
             f.carried,
             f.time.0.as_millis(),
             f.time.1.as_millis(),
-            f.at_once.0,
-            f.at_once.1.as_millis(),
+            f.at_once[0].0,
+            f.at_once[0].1.as_millis(),
+            f.at_once[1].0,
+            f.at_once[1].1.as_millis(),
             f.after_loss.as_millis(),
         );
         println!(
@@ -290,8 +294,49 @@ fn a_crowd_agrees_in_few_messages() {
         let log = f64::from(u32::try_from(size).unwrap_or(u32::MAX).ilog2());
         assert!(f.notices <= 3.0 * log, "{f:?}");
         assert!(f.fetches <= 1.2 && f.carried <= 1.0, "{f:?}");
-        assert!(f.at_once.0 <= 4 * 3, "{f:?}");
+        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 40, "{f:?}");
     }
+}
+
+#[test]
+fn a_crowd_counts_what_the_whole_group_counts() {
+    let size = 30;
+    let mut world = World::new(Config {
+        founders: size,
+        devices: 1,
+        admins: 1,
+        hostile: 0,
+        loss: 0,
+        crashes: 0,
+        latency: (20, 80),
+        links: Links::Drt,
+        ..Config::of(7, Some(size))
+    });
+    world.come();
+    world.rest(Duration::from_secs(600));
+    let before = world.counts.clone();
+    for n in 0..10 {
+        let who = world.rng.below(size);
+        world.wish(who, Wish::Text(format!("text {n}")));
+        world.rest(Duration::from_secs(20));
+        let heads: BTreeSet<_> = world.devs.iter().map(|d| d.replica.head).collect();
+        assert_eq!(heads.len(), 1, "not all have it");
+    }
+    let each = |n: usize| n as f64 / 10.0 / size as f64;
+    let (notices, fetches) = (
+        each(world.counts.notices - before.notices),
+        each(world.counts.fetches - before.fetches),
+    );
+    println!(
+        "{} bytes a message and device",
+        each((world.counts.bytes - before.bytes) as usize)
+    );
+    let crowd = Crowd::live(7, size, (20, 80));
+    let alike = |a: f64, b: f64| (a / b - 1.0).abs() < 0.2;
+    assert!(
+        alike(notices, crowd.notices) && alike(fetches, crowd.fetches),
+        "{notices} and {fetches}, {crowd:?}"
+    );
 }
 
 /// Repeats the run of `SIM_SEED` (0) with `SIM_MEMBERS` accounts and tells what happens.

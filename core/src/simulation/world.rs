@@ -349,6 +349,21 @@ impl World {
 
     // --- the run ---
 
+    /// Everybody looks for the others within a minute, and nothing else happens.
+    pub(crate) fn come(&mut self) {
+        for n in 0..self.devs.len() {
+            let wait = self.rng.ms(0, 60_000);
+            self.after(wait, Event::Come(n));
+        }
+    }
+
+    /// Lets time pass.
+    pub(crate) fn rest(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
     /// Runs the story, then heals everything and lets it come to rest.
     pub(crate) fn run(&mut self) {
         self.calm = false;
@@ -380,9 +395,7 @@ impl World {
         }
         while self.left > 0 && self.step(Duration::MAX) {}
         self.heal();
-        let end = self.now + self.config.settle;
-        while self.step(end) {}
-        self.now = end;
+        self.rest(self.config.settle);
     }
 
     /// From now on nothing breaks any more.
