@@ -6,6 +6,7 @@ mod swarm;
 
 use starling_core::id::ObjectId;
 use starling_core::swarm::members::{Profile, Role};
+use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::{Message, is_merge};
 use starling_core::swarm::path::{Direction, Standing, Target, TreePath};
 use starling_core::swarm::tree::Trees;
@@ -514,6 +515,31 @@ fn every_pair_ends_in_one_state_for_everybody() {
             .collect()
     });
     assert_eq!(left_is_greater.len(), 2);
+}
+
+#[test]
+fn two_merges_of_the_same_are_alike_and_what_they_merge_is_not() {
+    let c = cast();
+    let start = Room::group(&[&c.ann, &c.ben]);
+    let (mut left, mut right) = (start.clone(), start);
+    left.say(&c.ann, "left");
+    right.now += 5;
+    right.say(&c.ben, "right");
+    let before = [left.clone(), right.clone()];
+    left.pull(&c.ann, &before[1]).unwrap();
+    right.pull(&c.ben, &before[0]).unwrap();
+    left.objects.take_in(&right.objects);
+    let relation = |ours: ObjectId, theirs: ObjectId| {
+        let there = starling_core::swarm::write::relation(&left.objects, ours, theirs);
+        let back = starling_core::swarm::write::relation(&left.objects, theirs, ours);
+        (there.unwrap(), back.unwrap())
+    };
+    let alike = (Relation::Alike, Relation::Alike);
+    assert_eq!(relation(left.head, right.head), alike);
+    let diverged = (Relation::Diverged, Relation::Diverged);
+    assert_eq!(relation(before[0].head, before[1].head), diverged);
+    let behind = (Relation::FastForward, Relation::UpToDate);
+    assert_eq!(relation(before[0].head, right.head), behind);
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn life(seed: u8, size: usize) -> Figures {
     let churned = c.gone;
 
     // Two halves, in which life goes on.
-    let half = |n: usize| n % 2 == 0;
+    let half = |n: usize| n.is_multiple_of(2);
     c.w.parted = Some(half);
     for n in 0..10 {
         let side = n % 2 == 0;

@@ -1,6 +1,9 @@
+use super::super::CertificateSource;
 use super::super::testkit::Mesh;
 use super::*;
 use crate::crypto::SignatureAlgorithm;
+use crate::id::ConversationId;
+use crate::identity::CertificateChain;
 use proptest::prelude::*;
 
 const OWN: DeviceId = DeviceId([0; 32]);
