@@ -294,7 +294,7 @@ fn a_crowd_agrees_in_few_messages() {
         let log = f64::from(u32::try_from(size).unwrap_or(u32::MAX).ilog2());
         assert!(f.notices <= 3.0 * log, "{f:?}");
         assert!(f.fetches <= 1.2 && f.carried <= 1.0, "{f:?}");
-        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 40, "{f:?}");
+        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 100, "{f:?}");
     }
 }
 
@@ -318,7 +318,7 @@ fn a_crowd_counts_what_the_whole_group_counts() {
     for n in 0..10 {
         let who = world.rng.below(size);
         world.wish(who, Wish::Text(format!("text {n}")));
-        world.rest(Duration::from_secs(20));
+        world.rest(Duration::from_secs(10));
         let heads: BTreeSet<_> = world.devs.iter().map(|d| d.replica.head).collect();
         assert_eq!(heads.len(), 1, "not all have it");
     }
