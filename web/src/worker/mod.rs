@@ -100,7 +100,11 @@ impl Verdict {
         // A later commit changed the words; that one is not this proof's matter.
         let same_words = message.kind != MessageType::Text
             || !message.edits.is_empty()
-            || message.body == proof.body;
+            || match (&message.body, &proof.body) {
+                // The bridge shows as much of a very long text as fits.
+                (Some(shown), Some(signed)) if message.cut => signed.starts_with(shown.as_str()),
+                (shown, signed) => shown == signed,
+            };
         if message.author == proof.account && message.device == proof.device && same_words {
             return self;
         }
@@ -164,6 +168,14 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(valid.clone().about(&edited), valid);
+        // As much of a long text as is shown.
+        for (shown, good) in [("hel", true), ("hal", false)] {
+            let mut cut = message(shown);
+            cut.cut = true;
+            assert_eq!(valid.clone().about(&cut) == valid, good);
+            cut.cut = false;
+            assert_ne!(valid.clone().about(&cut), valid);
+        }
     }
 
     #[test]
