@@ -4,6 +4,7 @@
 pub mod book;
 mod changes;
 mod channels;
+mod devices;
 mod fetch;
 pub mod groups;
 mod guests;
@@ -127,6 +128,8 @@ struct Shared {
     asked: BTreeSet<(DeviceId, bool)>,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
+    /// Devices of which the book was asked since the start, or a while ago; see [`devices`].
+    met: BTreeSet<DeviceId>,
     /// What the owner was told of the disk, and when.
     said: BTreeMap<&'static str, std::time::Instant>,
     /// Public conversations that we wait to be let into.

@@ -7,6 +7,7 @@
 pub mod engines;
 pub mod fetching;
 pub mod keep_up;
+mod names;
 pub mod repo;
 pub mod timeline;
 mod unaccepted;

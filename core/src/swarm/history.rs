@@ -427,6 +427,7 @@ impl Entry {
                     action,
                 })
             }),
+            profile: None,
             kind,
             status: api::MessageStatus::default(),
             verified: true,
