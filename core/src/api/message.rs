@@ -101,6 +101,10 @@ pub struct Message {
     /// Earlier versions, newest first.
     #[serde(default)]
     pub edits: Vec<Edit>,
+    /// The commit that the words are from now, where an edit changed them: whoever checks the
+    /// message has to check that one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited_by: Option<ObjectId>,
     /// Live reactions by emoji.
     #[serde(default)]
     pub reactions: BTreeMap<String, Vec<Reaction>>,
@@ -346,6 +350,7 @@ mod tests {
             body: Some("Hello".into()),
             reply_to: None,
             edits: vec![],
+            edited_by: None,
             reactions: BTreeMap::new(),
             file: None,
             call: None,
