@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod account_support;
+mod skip_support;
 
 use account_support::{Bridge, befriend, messages, node};
+use skip_support::skip;
 use starling_core::api::{ApiError, ErrorCode, Event};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -33,7 +35,7 @@ impl Small {
         match made {
             Ok(out) if out.status.success() => Some(Self { at: at.into() }),
             other => {
-                println!("skipped: no file system can be mounted here: {other:?}");
+                skip(&format!("no file system can be mounted: {other:?}"));
                 None
             }
         }

@@ -2,7 +2,7 @@
 //! cryptography about the signatures.
 //!
 //! What the worker needs of the bridge: `GET /objects/{account}/{conversation}?from=<commit>&limit=<n>` with the
-//! session's cookie, answered as [`starling_core::api::objects`] says: for each of the `n` commits that can be reached
+//! session's cookie and key, answered as [`starling_core::api::objects`] says: for each of the `n` commits that can be reached
 //! from `from` (itself included, newest first): the commit, its parents' commits, the trees and the certificates of
 //! both, and the profile where one changed; besides, always, the root commit with its trees and certificates. An
 //! object may come twice. Every id is computed anew here; nothing the bridge says about an object is believed.
@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) conversation: ConversationId,
     /// Which commits.
     pub(crate) commits: Vec<ObjectId>,
+    /// What the bridge wants to see beside the cookie.
+    pub(crate) key: Option<String>,
 }
 
 /// From the worker to the page.
