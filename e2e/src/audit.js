@@ -113,7 +113,7 @@ if (mains.length > 1) say('landmark', mains[1], 'a second main');
 if (!modal && !mains.length && !document.querySelector('section[aria-label], nav')) say('landmark', document.body, 'none');
 
 // What changes by itself is said.
-if (!document.querySelector('[role=status], [aria-live]')) say('live', document.body, 'nothing says what changes');
+if (document.querySelector('.app') && !document.querySelector('[role=status][aria-live]')) say('live', document.body, 'nothing says what changes');
 for (const e of document.querySelectorAll('[data-testid=history]')) {
   if (e.getAttribute('role') !== 'log' || e.getAttribute('aria-live') !== 'polite') say('live', e, 'the history is no log');
 }

@@ -37,7 +37,7 @@ pub struct Stop {
     pub what: String,
     /// One sees that it has the focus.
     pub visible: bool,
-    /// It is on the screen.
+    /// It is on the screen, and nothing lies over it.
     pub inside: bool,
 }
 
@@ -90,6 +90,7 @@ impl Browser {
         self.run("document.activeElement?.blur(); window.getSelection()?.removeAllRanges()")
             .await;
         let mut stops: Vec<Stop> = Vec::new();
+        let mut outside = 0;
         for _ in 0..200 {
             self.devtools(
                 "Input.dispatchKeyEvent",
@@ -103,11 +104,12 @@ impl Browser {
             .await;
             let now = self.run(FOCUS).await;
             let Some(element) = now["element"].as_u64() else {
-                // Out of the page, where the browser's own controls are.
-                if stops.is_empty() {
-                    continue;
+                // Out of the page, where the browser's own controls are; the walk began somewhere in the middle.
+                outside += 1;
+                if outside > 2 && !stops.is_empty() {
+                    return stops;
                 }
-                return stops;
+                continue;
             };
             if let Some(known) = stops.iter().position(|s| s.element == element) {
                 assert_eq!(known, 0, "the focus turns back to {now:#} of {stops:#?}");

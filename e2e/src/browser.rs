@@ -292,6 +292,10 @@ impl Browser {
             .trim_start_matches("Shift+")
             .trim_start_matches("Alt+");
         let mut params = json!({"type": "keyDown", "key": name, "modifiers": modifiers});
+        if name == "Escape" {
+            // What the browser itself does with it goes by this number.
+            params["windowsVirtualKeyCode"] = json!(27);
+        }
         if name.chars().count() == 1 && modifiers & 2 == 0 {
             params["text"] = json!(name);
         }

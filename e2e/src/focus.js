@@ -13,9 +13,13 @@ const name = e.getAttribute('aria-label') || [...(e.labels ?? [])].map(l => l.in
 const number = (window.focusNumbers ??= new WeakMap());
 if (!number.has(e)) number.set(e, (window.focusCount = (window.focusCount ?? 0) + 1));
 const r = e.getBoundingClientRect();
+// Nothing lies over it.
+const top = document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);
+const label = e.closest('label');
+const free = !top || e.contains(top) || top.contains(e) || (label && label.contains(top));
 return {
   element: number.get(e),
   what: `${e.tagName.toLowerCase()}.${[...e.classList].join('.')} ${name.trim().slice(0, 40)}`,
   visible: Boolean(outlined(e) || shadow || edge || bubble),
-  inside: r.bottom > 0 && r.right > 0 && r.top < innerHeight && r.left < innerWidth,
+  inside: r.bottom > 0 && r.right > 0 && r.top < innerHeight && r.left < innerWidth && Boolean(free),
 };

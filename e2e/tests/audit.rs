@@ -30,7 +30,7 @@ const WRONG: [(&str, &str); 9] = [
     ),
     (
         "motion: ",
-        "document.querySelector('main').style.transition = 'color 1s'",
+        "document.querySelector('main').style.setProperty('transition-duration', '1s', 'important')",
     ),
     (
         "id: ",

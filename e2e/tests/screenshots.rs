@@ -375,7 +375,6 @@ async fn screenshots_of_every_view() {
         .wait_text("the admins have banned you from this group")
         .await;
     theirs.shoot("40-banned-me").await;
-    theirs.close().await;
 
     // A public group, and its address.
     page.press("button", "New group").await;
@@ -500,4 +499,5 @@ async fn screenshots_of_every_view() {
     page.find("[data-testid=pending]").await;
     page.shoot("27-bridge-gone").await;
     page.close().await;
+    theirs.close().await;
 }

@@ -682,6 +682,7 @@ impl Account {
         say: bool,
     ) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
+        let message = conversation.ask(move |r| r.read_place(message)).await?;
         let before = self
             .book
             .ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed))

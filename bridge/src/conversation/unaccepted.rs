@@ -244,6 +244,11 @@ impl Repo {
             .map(|u| u.after)
     }
 
+    /// Up to where the history was read by whoever has read this: what is in no history stands after something that is.
+    pub fn read_place(&self, id: ObjectId) -> ObjectId {
+        self.place_of(&id).unwrap_or(id)
+    }
+
     /// Commits for a page to validate: see `Timeline::window`. A message that is in no history
     /// stands for itself.
     pub fn window(&self, from: Option<&ObjectId>, limit: usize) -> Option<Vec<ObjectId>> {

@@ -39,6 +39,15 @@ impl State {
             .unwrap_or_else(|| short_id(&id.to_hex()))
     }
 
+    /// The same without the marks of where it is from: for letters in a picture's place.
+    pub(crate) fn bare_name_of(&self, id: &AccountId) -> String {
+        let name = self.name_of(id);
+        match self.written_name(id) {
+            Some(written) if name.starts_with(&written) => written,
+            _ => name,
+        }
+    }
+
     /// The name that somebody without a card signs with.
     fn written_name(&self, id: &AccountId) -> Option<String> {
         self.name_in_conversations(id, |m| m.written_name.clone())

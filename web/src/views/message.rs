@@ -149,7 +149,9 @@ fn line_in_words(state: State, line: &Line, message: &Message) -> String {
         return event_in_words(state, message);
     }
     let me = state.me();
-    let names = people.iter().map(|id| match Some(*id) == me {
+    // Oneself last: no sentence begins with a small letter.
+    let (mine, others): (Vec<_>, Vec<_>) = people.iter().partition(|id| Some(**id) == me);
+    let names = others.iter().chain(&mine).map(|id| match Some(*id) == me {
         true => t("event/you"),
         false => state.name_of(id),
     });
@@ -351,18 +353,25 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             </button>
         })
     };
-    let content = move || {
+    // Only what it says: words that stay are not put there again, and not read out again, when their state changes.
+    let says = Memo::new(move |_| {
         message.with(|m| {
-            if is_deleted(m) {
-                return t("message/deleted").into_any();
+            (
+                is_deleted(m),
+                m.kind.clone(),
+                m.file.clone(),
+                m.body.clone(),
+            )
+        })
+    });
+    let content = move || {
+        says.with(|(deleted, kind, file, words)| match (kind, file) {
+            _ if *deleted => t("message/deleted").into_any(),
+            (MessageType::File, Some(file)) => {
+                tf("message/file-named", &[("name", &file.name)]).into_any()
             }
-            match (&m.kind, &m.file) {
-                (MessageType::File, Some(file)) => {
-                    tf("message/file-named", &[("name", &file.name)]).into_any()
-                }
-                (MessageType::File, None) => t("message/file").into_any(),
-                _ => body(m.body.as_deref().unwrap_or_default()),
-            }
+            (MessageType::File, None) => t("message/file").into_any(),
+            _ => body(words.as_deref().unwrap_or_default()),
         })
     };
     let large = Memo::new(move |_| {
