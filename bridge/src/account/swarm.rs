@@ -51,7 +51,8 @@ impl Account {
     /// Follows a conversation's engines until it ends.
     pub(super) fn start_engines(self: &Arc<Self>, conversation: &Conversation) {
         let (account, c) = (self.clone(), conversation.clone());
-        self.spawn_for(conversation, async move { account.follow_engines(c).await });
+        let task = move || account.clone().follow_engines(c.clone());
+        self.spawn_for(conversation, super::lasting(task, self.failed()));
     }
 
     async fn follow_engines(self: Arc<Self>, c: Conversation) {
@@ -186,7 +187,7 @@ impl Account {
                         .shared()
                         .reach
                         .get(&account)
-                        .map(|r| r.announced.values().copied().collect())
+                        .map(|r| r.announced.devices().copied().collect())
                         .unwrap_or_default();
                     for device in there {
                         c.engines.drt(Input::Presence {

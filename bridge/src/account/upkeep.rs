@@ -51,7 +51,7 @@ pub(super) fn is_full(e: &(dyn Error + 'static)) -> bool {
             AccountError::Repo(e) => repo(e),
             AccountError::State(e) => state(e),
             AccountError::Keep(e) => keep(e),
-            AccountError::Stopped(_) | AccountError::Api(_) => false,
+            AccountError::NoAnswer(_) | AccountError::Api(_) => false,
         };
     }
     if let Some(QuarantineError::Store(e)) = e.downcast_ref() {
@@ -75,7 +75,7 @@ fn full(kind: io::ErrorKind) -> bool {
 
 impl Account {
     /// Tells the owner something, unless it was told a moment ago.
-    fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
+    pub(super) fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
         {
             let mut shared = self.shared();
             let now = Instant::now();
@@ -112,6 +112,13 @@ impl Account {
         self.notice(NoticeLevel::Warning, "index_rebuilt", text.into());
     }
 
+    /// Says that something panicked. What that was says the log.
+    pub(super) fn say_failed(&self) {
+        tracing::error!(account = %self.id, "a task panicked");
+        let text = "Something failed inside Starling and was begun again; what was saved is safe. Its log says what it was: please report it.";
+        self.notice(NoticeLevel::Error, "internal_fault", text.into());
+    }
+
     /// What a conversation says unasked. `new`: it has had no index yet.
     pub(super) fn report_of(&self, id: ConversationId, new: bool) -> Report {
         let account = self.this.clone();
@@ -136,6 +143,13 @@ impl Account {
                         "Messages of the conversation {id} cannot be shown at the moment: {e}. They are safe."
                     );
                     account.notice(NoticeLevel::Error, "index_behind", text);
+                }
+                Said::Reopened => account.say_failed(),
+                Said::Lost(e) => {
+                    let text = format!(
+                        "Something failed inside Starling, and the conversation {id} cannot be used until it is started again: {e}. It was left as it is."
+                    );
+                    account.notice(NoticeLevel::Error, "conversation_broken", text);
                 }
                 Said::Invalid(fault) => account.emit(Event::BridgeNotice {
                     level: NoticeLevel::Warning,

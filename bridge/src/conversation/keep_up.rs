@@ -24,6 +24,10 @@ pub enum Said {
     Behind(TimelineError),
     /// Its history, taken in earlier, does not follow the present rules.
     Invalid(Box<Fault>),
+    /// Something in the bridge failed in the midst of it. It was read anew from the disk.
+    Reopened,
+    /// The same, and it cannot be read: it cannot be used until the next start.
+    Lost(RepoError),
 }
 
 /// Who hears it.

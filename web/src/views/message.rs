@@ -329,7 +329,17 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             .is_some_and(|c| c.with(|c| c.read_only.is_none()))
     });
     let name = Memo::new(move |_| state.name_of(&author));
-    let verdict = Memo::new(move |_| message.with(|m| state.judge(conversation, m)));
+    let whole: RwSignal<Option<(Option<ObjectId>, String)>> = RwSignal::new(None);
+    // Of all that is shown, the rest of a long text as well.
+    let verdict = Memo::new(move |_| {
+        let mut shown = message.get();
+        let by = shown.edited_by;
+        if let Some((_, words)) = whole.get().filter(|(of, _)| shown.cut && *of == by) {
+            shown.body = Some(words);
+            shown.cut = false;
+        }
+        state.judge(conversation, &shown)
+    });
     let leaving = Memo::new(move |_| state.deleting.with(|all| all.contains_key(&id)));
 
     let quoted_history = history.clone();
@@ -353,15 +363,22 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             </button>
         })
     };
+    // A very long text comes in part; the rest is read when somebody wants it, and forgotten when the words change.
+    let whole_now = move || {
+        let by = message.with(|m| m.edited_by);
+        whole
+            .get()
+            .filter(|(of, _)| *of == by)
+            .map(|(_, words)| words)
+    };
     // Only what it says: words that stay are not put there again, and not read out again, when their state changes.
     let says = Memo::new(move |_| {
         message.with(|m| {
-            (
-                is_deleted(m),
-                m.kind.clone(),
-                m.file.clone(),
-                m.body.clone(),
-            )
+            let words = match whole_now().filter(|_| m.cut) {
+                Some(words) => Some(words),
+                None => m.body.clone(),
+            };
+            (is_deleted(m), m.kind.clone(), m.file.clone(), words)
         })
     });
     let content = move || {
@@ -372,6 +389,19 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             }
             (MessageType::File, None) => t("message/file").into_any(),
             _ => body(words.as_deref().unwrap_or_default()),
+        })
+    };
+    let read_whole = move |_| {
+        wasm_bindgen_futures::spawn_local(async move {
+            let by = message.with_untracked(|m| m.edited_by);
+            if let Some(words) = state.whole_words(conversation, id).await {
+                whole.try_set(Some((by, words)));
+            }
+        });
+    };
+    let rest = move || {
+        (message.with(|m| m.cut) && whole_now().is_none()).then(|| view! {
+            <button class="button plain small-button" type="button" data-testid="show-all" on:click=read_whole>{t("message/show-all")}</button>
         })
     };
     let large = Memo::new(move |_| {
@@ -581,7 +611,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                     false => view! {
                         <div class="line">
                             <div class="bubble" class:only-emoji=move || large.get() class:gone=move || gone.get() dir="auto" on:contextmenu=asked on:click=touched>
-                                <div class="words" data-testid="bubble" data-room=room>{quoted.clone()}{content}</div>
+                                <div class="words" data-testid="bubble" data-room=room>{quoted.clone()}{content}{rest}</div>
                                 <div class="meta">
                                     {edited}
                                     <time class="time" title=full_time(sent_at)>{clock(sent_at)}</time>

@@ -153,15 +153,18 @@ impl Verdict {
         }
         if message.edited_by.is_none() {
             return match message.edits.is_empty()
-                && message.body == signed.body
+                && same_words(message.body.as_deref(), message.cut, signed.body.as_deref())
                 && same_file(message.file.as_ref(), signed.file.as_ref())
             {
                 true => self,
                 false => otherwise(),
             };
         }
-        let first = message.edits.last().map(|e| e.body.as_str());
-        if message.kind == MessageType::Text && first != signed.body.as_deref() {
+        let first = message
+            .edits
+            .last()
+            .is_some_and(|e| same_words(Some(&e.body), e.cut, signed.body.as_deref()));
+        if message.kind == MessageType::Text && !first {
             return otherwise();
         }
         let change = match edit {
@@ -175,7 +178,10 @@ impl Verdict {
             .is_some_and(|c| match &message.file {
                 // All that can become of a file is that it goes.
                 Some(file) => file.file_id.is_empty(),
-                None => message.body.as_deref().unwrap_or_default() == c.body,
+                None => {
+                    let words = message.body.as_deref().unwrap_or_default();
+                    same_words(Some(words), message.cut, Some(&c.body))
+                }
             });
         if right { self } else { otherwise() }
     }
@@ -192,6 +198,14 @@ fn same_but_words(signed: &Message, shown: &Message) -> bool {
         && signed.call == shown.call
         && signed.file.is_some() == shown.file.is_some()
         && (signed.member.is_none() || shown.member.is_some())
+}
+
+/// Whether these words were signed. Of a very long text the bridge shows as much as fits.
+fn same_words(shown: Option<&str>, cut: bool, signed: Option<&str>) -> bool {
+    match (shown, signed) {
+        (Some(shown), Some(signed)) if cut => signed.starts_with(shown),
+        _ => shown == signed,
+    }
 }
 
 /// Whether two files are the same; whether it is here, the commit does not know.
@@ -253,6 +267,14 @@ mod tests {
         let mut answer = message("hello");
         answer.reply_to = Some(ObjectId([7; 20]));
         is_refused(valid.clone().about(&answer, None));
+        // As much of a long text as is shown.
+        for (shown, good) in [("hel", true), ("hal", false)] {
+            let mut cut = message(shown);
+            cut.cut = true;
+            assert_eq!(valid.clone().about(&cut, None) == valid, good);
+            cut.cut = false;
+            is_refused(valid.clone().about(&cut, None));
+        }
         let mut nothing = proof();
         nothing.signed = None;
         is_refused(Verdict::Valid(Box::new(nothing)).about(&message("hello"), None));
