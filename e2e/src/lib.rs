@@ -3,6 +3,7 @@
 //!
 //! Everything a test starts belongs to its [`Lab`] and ends with it.
 
+pub mod audit;
 pub mod browser;
 pub mod client;
 pub mod jami;
