@@ -159,6 +159,11 @@ pub(crate) fn short_id(id: &str) -> String {
     }
 }
 
+/// The ends of an id within other words: they keep their order in languages of either direction.
+pub(crate) fn short_id_within(id: &str) -> String {
+    format!("\u{2066}{}\u{2069}", short_id(id))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -3,7 +3,7 @@
 use super::State;
 use crate::picture;
 use crate::say::{t, tf, tn};
-use crate::timeline::short_id;
+use crate::timeline::{short_id, short_id_within};
 use leptos::prelude::*;
 use starling_core::api::{
     Conversation, ConversationMode, Member, MemberRole, PresenceState, Request,
@@ -33,7 +33,7 @@ impl State {
             .or_else(|| {
                 // A name that somebody wrote beside a signature could be anybody's.
                 let name = self.written_name(id)?;
-                let short = short_id(&id.to_hex());
+                let short = short_id_within(&id.to_hex());
                 Some(tf("person/as-written", &[("name", &name), ("id", &short)]))
             })
             .unwrap_or_else(|| short_id(&id.to_hex()))
@@ -138,7 +138,7 @@ impl State {
         self.conversations.with(|all| {
             let member = |c: &Conversation| c.members.iter().find(|m| m.id == *id).and_then(&name);
             all.values()
-                .find_map(|c| c.with(&member).filter(|n| !n.is_empty()))
+                .find_map(|c| c.with(member).filter(|n| !n.is_empty()))
         })
     }
 

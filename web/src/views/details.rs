@@ -7,7 +7,7 @@ use crate::browser;
 use crate::parts::{ConversationFace, Icon, PersonFace, Photo, Qr, icon, turning_icon};
 use crate::say::{t, tf, tn};
 use crate::state::{Place, Question, State};
-use crate::timeline::short_id;
+use crate::timeline::short_id_within;
 use leptos::prelude::*;
 use starling_core::api::method::{
     ContactAdd, ConversationMembers, ConversationUpdate, ConversationVerify,
@@ -384,7 +384,7 @@ fn Person(
         if !me.get() && !away && state.is_online(&person) {
             words.push(t("link/available"));
         }
-        words.push(short_id(&person.to_hex()));
+        words.push(short_id_within(&person.to_hex()));
         words.join(" · ")
     };
     let does = move || {

@@ -5,7 +5,7 @@ use crate::browser;
 use crate::parts::{Icon, PersonFace, Photo, icon};
 use crate::say::{t, tf};
 use crate::state::{Place, Question, State};
-use crate::timeline::short_id;
+use crate::timeline::short_id_within;
 use leptos::prelude::*;
 use starling_core::api::method::{
     ConversationCreate, ConversationInvite, ConversationJoin, ConversationUpdate,
@@ -134,7 +134,7 @@ fn People(
                 let name = untrack(|| state.name_of(&id));
                 let picked = move || chosen.with(|all| all.contains(&id));
                 let known = state.contacts.with_untracked(|all| all.contains_key(&id));
-                let under = match known { true => short_id(&id.to_hex()), false => t("group/by-address") };
+                let under = match known { true => short_id_within(&id.to_hex()), false => t("group/by-address") };
                 view! {
                     <li role="option" id=format!("person-{index}") aria-label=name.clone() aria-selected=move || picked().to_string()
                         data-active=move || (at.get() == Some(index)).to_string() on:click=move |_| { toggle(id); browser::focus("people"); }>

@@ -618,7 +618,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                                     {delivery}
                                 </div>
                             </div>
-                            <div class="handles">{tools}{proof.clone()}</div>
+                            <div class="handles">{tools}{proof}</div>
                         </div>
                     }.into_any(),
                 }}
