@@ -7,6 +7,7 @@ use super::{Account, AccountError, now, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
 use crate::conversation::fetching::{self, Fetching, Turn};
+use crate::conversation::judging::check_clone;
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
@@ -22,6 +23,10 @@ use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The name under which a person is told that a conversation they accepted is not meant for them,
+/// or not any more.
+const NOT_FOR_US: &str = "NotForUs";
 
 impl Account {
     // --- fetching ---
@@ -96,22 +101,22 @@ impl Account {
         if self.linked(&device) == Some(id) {
             self.shared().fetchers.insert(place, open);
         }
-        let (received, head) = match fetched {
-            Fetched::Nothing(head) => (conversation.ask(move |r| r.received(head)).await, head),
+        let (quarantine, head) = match fetched {
+            Fetched::Nothing(head) => (None, head),
             Fetched::Pack(head) => {
                 // A pack that is wrong is the device's fault: another may have the same head whole.
-                let quarantine = match sink.finish() {
-                    Ok(quarantine) => quarantine,
+                match sink.finish() {
+                    Ok(quarantine) => (Some(quarantine), head),
                     Err(e) => {
                         let _ = self.blame(conversation.id, device, head, &e).await;
                         return Err(FetchTrouble::Failed(e.to_string()));
                     }
-                };
-                let received = conversation.ask(move |r| r.receive(quarantine, head)).await;
-                (received, head)
+                }
             }
         };
-        let received = received.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+        let stop = self.stop.clone();
+        let go_on = move || !stop.is_cancelled();
+        let received = conversation.judge(quarantine, head, go_on).await;
         tracing::debug!(%device, conversation = %conversation.id, ?fetched, "fetched");
         if received.is_ok()
             && let Err(e) = self.no_longer_refused(conversation, device).await
@@ -221,6 +226,37 @@ impl Account {
             }
             account.shared().cloning.remove(&id);
         });
+    }
+
+    /// Somebody asks us into a conversation that we accepted and were told is not meant for us: so
+    /// it is looked at again.
+    pub(super) async fn meant_after_all(
+        self: &Arc<Self>,
+        id: ConversationId,
+    ) -> Result<(), AccountError> {
+        let again = self
+            .book
+            .ask(move |b| -> Result<bool, StateError> {
+                let mut local = b.local(&id);
+                let not = |r: &RefusedHistory| r.rule == NOT_FOR_US;
+                if b.conversation(&id).is_none()
+                    || local.cloned
+                    || !local.refusal.as_ref().is_some_and(not)
+                {
+                    return Ok(false);
+                }
+                (local.refused, local.refusal) = (None, None);
+                local.strikes.clear();
+                b.set_local(id, local)?;
+                Ok(true)
+            })
+            .await??;
+        if again {
+            self.shared().clones.remove(&id);
+            self.show_syncing(id).await;
+            self.start_clone(id);
+        }
+        Ok(())
     }
 
     async fn clone_from_anyone(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
@@ -353,34 +389,43 @@ impl Account {
         };
         let own = self.jami_id();
         let checked = tokio::task::block_in_place(|| {
-            crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own)
+            let go_on = || !self.stop.is_cancelled();
+            check_clone(id, &quarantine, head, &own, &go_on)
         });
-        if let Err(e) = checked {
-            drop(quarantine);
-            drop(store);
-            let _ = std::fs::remove_dir_all(&staging);
-            return match &e {
-                RepoError::Rejected(fault) => {
-                    self.refuse_or_say(id, refusal(device, fault)).await;
-                    Err(FetchTrouble::Refused(head))
-                }
-                RepoError::Document => {
-                    let refused = RefusedHistory {
-                        rule: "Document".into(),
-                        detail: e.to_string(),
-                        from: device,
-                        account: None,
-                        commit: Some(id.into()),
-                        at: now(),
-                    };
-                    self.refuse_or_say(id, refused).await;
-                    Err(FetchTrouble::Refused(head))
-                }
-                _ => Err(failed(&e)),
-            };
-        }
+        let commits = match checked {
+            Ok((_, commits)) => commits,
+            Err(e) => {
+                drop(quarantine);
+                drop(store);
+                let _ = std::fs::remove_dir_all(&staging);
+                return match &e {
+                    RepoError::Rejected(fault) => {
+                        self.refuse_or_say(id, refusal(device, fault)).await;
+                        Err(FetchTrouble::Refused(head))
+                    }
+                    // Asked in, and then no more: nobody has another copy that is meant for us.
+                    RepoError::Document | RepoError::NotForUs => {
+                        let rule = match &e {
+                            RepoError::Document => "Document",
+                            _ => NOT_FOR_US,
+                        };
+                        let refused = RefusedHistory {
+                            rule: rule.into(),
+                            detail: e.to_string(),
+                            from: device,
+                            account: None,
+                            commit: Some(id.into()),
+                            at: now(),
+                        };
+                        self.refuse_or_say(id, refused).await;
+                        Err(FetchTrouble::Refused(head))
+                    }
+                    _ => Err(failed(&e)),
+                };
+            }
+        };
         tokio::task::block_in_place(|| {
-            quarantine.accept().map_err(|e| failed(&e))?;
+            quarantine.accept(&commits).map_err(|e| failed(&e))?;
             store.set_head(None, head).map_err(|e| failed(&e))?;
             drop(store);
             crate::conversation::settle(&staging, &target).map_err(|e| failed(&e))

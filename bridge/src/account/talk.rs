@@ -4,7 +4,7 @@ use super::book::Profile;
 use super::net::statuses;
 use super::{Account, AccountError, now_ms, now_unix};
 use crate::conversation::Conversation;
-use crate::conversation::repo::{Repo, RepoError, Snapshot};
+use crate::conversation::repo::{RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
@@ -758,10 +758,7 @@ impl Account {
         &self,
         id: ConversationId,
     ) -> Result<api::ConversationVerdict, AccountError> {
-        Ok(self
-            .need_conversation(&id)?
-            .ask(|r| Repo::verify(r))
-            .await?)
+        Ok(self.need_conversation(&id)?.verify().await?)
     }
 
     /// How far a message got.

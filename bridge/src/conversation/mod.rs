@@ -1,11 +1,13 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans; [`timeline`] what a reader sees, and
+//! [`repo`] is the actor's state, [`votes`] its part in bans, [`judging`] what is done beside it
+//! before something fetched gets there; [`timeline`] what a reader sees, and
 //! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
 //! connected with, whom to tell and from whom to fetch; [`fetching`] from whom to get the first copy.
 
 pub mod engines;
 pub mod fetching;
+pub mod judging;
 pub mod keep_up;
 pub mod repo;
 pub mod timeline;

@@ -1,19 +1,18 @@
 //! The state of one conversation, owned by its actor: repository, timeline, and
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
+use super::judging::Waiting;
 use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
-use crate::crypto::AwsLc;
+use crate::actor::Stopped;
 use crate::store::index::{Index, IndexError};
-use crate::store::objects::{ObjectStore, Quarantine, StoreError};
+use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::{State, StateError};
 use serde::{Deserialize, Serialize};
 use starling_core::api::{
-    self, ApiError, CommitFault, ConversationVerdict, Delivery, DeviceStatus, ErrorCode,
-    MessageStatus, Millis, PersonStatus,
+    self, ApiError, Delivery, DeviceStatus, ErrorCode, MessageStatus, Millis, PersonStatus,
 };
-use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
 use starling_core::swarm::ballot::Ballot;
@@ -24,7 +23,6 @@ use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
-use starling_core::swarm::validate::{Accepted, BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -35,9 +33,6 @@ const MAX_UNREAD: usize = 1000;
 
 /// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
 const MAX_STATUS_EVENTS: usize = 100;
-
-/// Commits that were judged and wait to be made part of the history; of more they are judged again.
-const MAX_JUDGED: usize = 10_000;
 
 /// So many commits back a merge is a sign that several write at once, and some may merge unseen.
 const LATELY: usize = 32;
@@ -166,6 +161,9 @@ pub enum RepoError {
     /// The repository is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    /// The conversation, or its account, was closed meanwhile.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
@@ -210,6 +208,7 @@ impl From<RepoError> for ApiError {
             }
             RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
+            RepoError::Stopped(_) => ErrorCode::Stopping,
         };
         let mut text = e.to_string();
         if let Some(first) = text.get(..1) {
@@ -244,11 +243,13 @@ pub struct Repo {
     heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
-    /// Commits of heads that are here and valid, and no part of the history yet.
-    judged: BTreeMap<ObjectId, Vec<Written>>,
+    /// Heads that are here and valid, and no part of the history yet.
+    pub(super) waiting: BTreeMap<ObjectId, Waiting>,
+    /// Merges that brought nothing and were left aside.
+    pub(super) left: BTreeSet<ObjectId>,
 }
 
-fn snapshot(
+pub(super) fn snapshot(
     objects: &dyn Objects,
     id: ConversationId,
     head: ObjectId,
@@ -274,22 +275,6 @@ fn snapshot(
 
 fn writer(me: &Me) -> Writer<'_> {
     Writer::new(&me.name, &me.identity.chain, &*me.identity.device_key)
-}
-
-/// Validates what `head` has beyond what is known, oldest first, signatures on all cores.
-fn validate(
-    objects: &dyn Objects,
-    id: ConversationId,
-    known: &dyn Fn(&ObjectId) -> bool,
-    head: ObjectId,
-    mut each: impl FnMut(Accepted),
-) -> Result<(), Box<Fault>> {
-    let mut validation = Validation::with_known(objects, id, known, head)?;
-    while let Some(batch) = validation.next_batch(BATCH)? {
-        batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
-        batch.commits.into_iter().for_each(&mut each);
-    }
-    Ok(())
 }
 
 impl Repo {
@@ -346,7 +331,8 @@ impl Repo {
             progress,
             heads: BTreeMap::new(),
             told: BTreeMap::new(),
-            judged: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            left: BTreeSet::new(),
         };
         let mut known = (*repo.snapshot).clone();
         known.unaware = repo.unaware(&known);
@@ -363,24 +349,6 @@ impl Repo {
         now_unix: u64,
     ) -> Result<write::Written, RepoError> {
         Ok(write::initial(&writer(me), mode, invited, now_unix)?)
-    }
-
-    /// Checks a clone: every commit, and that it is meant for us. Gives the head.
-    pub fn check_clone(
-        id: ConversationId,
-        objects: &dyn Objects,
-        head: ObjectId,
-        own: &AccountId,
-    ) -> Result<Snapshot, RepoError> {
-        validate(objects, id, &|_| false, head, drop).map_err(RepoError::Rejected)?;
-        let snapshot = snapshot(objects, id, head)?;
-        if snapshot.mode == ConversationMode::Document {
-            return Err(RepoError::Document);
-        }
-        if !snapshot.may_fetch(own) {
-            return Err(RepoError::NotForUs);
-        }
-        Ok(snapshot)
     }
 
     /// Who is in it, now.
@@ -491,75 +459,8 @@ impl Repo {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
     }
 
-    /// Validates what was fetched and keeps it, without making it part of the history yet: see
-    /// [`Self::adopt`]. Says how it stands to our head.
-    pub fn receive(
-        &mut self,
-        quarantine: Quarantine,
-        theirs: ObjectId,
-    ) -> Result<Relation, RepoError> {
-        if self.timeline.contains(&theirs) {
-            return Ok(Relation::UpToDate);
-        }
-        let new = self.judge(&quarantine, theirs)?;
-        quarantine.accept()?;
-        self.keep_judged(theirs, new);
-        Ok(write::relation(&*self.store, self.head, theirs)?)
-    }
-
-    /// The same for a head whose objects are all here although it is no part of the history: they
-    /// were accepted, and then the disk was full or the power went. Nothing of it counts as checked.
-    pub fn received(&mut self, theirs: ObjectId) -> Result<Relation, RepoError> {
-        if self.timeline.contains(&theirs) {
-            return Ok(Relation::UpToDate);
-        }
-        let store = self.store.clone();
-        let new = self.judge(&*store, theirs)?;
-        self.keep_judged(theirs, new);
-        Ok(write::relation(&*self.store, self.head, theirs)?)
-    }
-
-    fn keep_judged(&mut self, head: ObjectId, new: Vec<Written>) {
-        let kept: usize = self.judged.values().map(Vec::len).sum();
-        if kept.saturating_add(new.len()) <= MAX_JUDGED {
-            self.judged.insert(head, new);
-        }
-    }
-
-    /// Makes a head whose objects are here part of the history.
-    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
-        let judged = self.judged.remove(&theirs);
-        // A merge that was left aside is looked at again: our head is another one by now.
-        if self.holds(&theirs) {
-            return Ok(Taken::Nothing);
-        }
-        let new = match judged {
-            Some(new) => new,
-            None => {
-                let store = self.store.clone();
-                self.judge(&*store, theirs)?
-            }
-        };
-        self.enter(new, theirs, now_unix)
-    }
-
-    /// Whether a commit is our head or an ancestor of it.
-    pub fn holds(&self, commit: &ObjectId) -> bool {
-        self.timeline.is_after(commit, None)
-    }
-
-    fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
-        let known = |id: &ObjectId| self.timeline.contains(id);
-        let mut new = Vec::new();
-        validate(objects, self.id, &known, theirs, |c| {
-            new.push(Written::new(c.id, &c.commit, c.account()));
-        })
-        .map_err(RepoError::Rejected)?;
-        Ok(new)
-    }
-
     /// Makes valid commits that are in the store part of the history.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         new: Vec<Written>,
         theirs: ObjectId,
@@ -589,6 +490,7 @@ impl Repo {
             Merged::UpToDate => {
                 // Nothing but merges of what is here.
                 self.timeline.remember(all);
+                self.leave_aside(theirs);
                 return Ok(Taken::Nothing);
             }
             Merged::FastForward(theirs) | Merged::Adopt(theirs) => {
@@ -621,25 +523,6 @@ impl Repo {
             changes,
             snapshot_changed,
         })
-    }
-
-    /// Checks every commit again.
-    pub fn verify(&self) -> ConversationVerdict {
-        let commits = self.timeline.len() as u64;
-        let faults = match validate(&*self.store, self.id, &|_| false, self.head, drop) {
-            Ok(_) => Vec::new(),
-            Err(f) => vec![CommitFault {
-                commit: f.commit,
-                rule: f.misbehaviour.name(),
-                detail: f.misbehaviour.to_string(),
-                device: f.device,
-            }],
-        };
-        ConversationVerdict {
-            commits,
-            valid: faults.is_empty(),
-            faults,
-        }
     }
 
     /// A device has a commit of ours. Gives the messages of ours whose state that changes.

@@ -2,6 +2,7 @@
 //! and reactions folded in. It is read from the index, window by window, and kept up as commits
 //! come: no more is looked at than what changes.
 
+use super::judging::Known;
 use crate::store::index::{Change, Index, IndexError, Place, Row, Rows};
 use crate::store::objects::ObjectStore;
 use rusqlite::Connection;
@@ -21,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MAX_ATTACHED: usize = 2_000;
 
 /// Commits that are written to the index at a time when it is made: so long do others wait.
-const CHUNK: usize = 2_048;
+pub(super) const CHUNK: usize = 2_048;
 
 /// So many commits that the index lacks are added to it; for more it is made anew.
 const MANY: usize = 20_000;
@@ -34,7 +35,7 @@ const DENSE: u64 = 20;
 
 /// A commit, as far as its place in the timeline goes, with the account of the device that wrote it.
 #[derive(Debug, Clone)]
-pub struct Written(Row);
+pub struct Written(pub(super) Row);
 
 impl Written {
     /// A commit that was validated, or written here.
@@ -167,7 +168,7 @@ pub enum Opened {
 }
 
 /// Finds out who wrote commits that were validated.
-struct Authors<'a> {
+pub(super) struct Authors<'a> {
     objects: &'a dyn Objects,
     conversation: ConversationId,
     judge: Judge<'a>,
@@ -175,7 +176,7 @@ struct Authors<'a> {
 }
 
 impl<'a> Authors<'a> {
-    fn new(objects: &'a dyn Objects, conversation: ConversationId) -> Self {
+    pub(super) fn new(objects: &'a dyn Objects, conversation: ConversationId) -> Self {
         Self {
             objects,
             conversation,
@@ -205,7 +206,7 @@ impl<'a> Authors<'a> {
         Some(author)
     }
 
-    fn written(&mut self, rules: u32, id: ObjectId) -> Result<Written, Damaged> {
+    pub(super) fn written(&mut self, rules: u32, id: ObjectId) -> Result<Written, Damaged> {
         let commit = read(self.objects, &id)?;
         let author = self
             .of(&commit)
@@ -292,6 +293,11 @@ impl Timeline {
             memory: Mutex::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    /// What is known of the conversation, to look at without its actor.
+    pub(super) fn known(&self) -> Known {
+        Known::new(self.index.clone(), self.conversation)
     }
 
     /// Brings the timeline up to the repository's head, whatever became of the index: adds what is

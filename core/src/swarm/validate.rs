@@ -212,6 +212,11 @@ impl<'a> Validation<'a> {
         &self.commits
     }
 
+    /// The same, when it is over.
+    pub fn into_commits(self) -> Vec<ObjectId> {
+        self.commits
+    }
+
     /// Judges the structure of the next `max` commits, or fewer if they are large. `None` when all
     /// are done.
     pub fn next_batch(&mut self, max: usize) -> Result<Option<Batch>, Fault> {

@@ -5,7 +5,7 @@ use super::disk::{At as _, PackFile};
 use super::{ObjectStore, StoreError, new_handle, open_odb, pack, read_from};
 use gix::odb::HandleArc;
 use starling_core::git::Repository;
-use starling_core::git::object::Kind;
+use starling_core::git::object::{Kind, Mode, parse_commit, parse_tree};
 use starling_core::git::pack::{Limits, PackError, Scanned, Scanner};
 use starling_core::id::ObjectId;
 use starling_core::swarm::object::Objects;
@@ -182,23 +182,66 @@ impl Quarantine {
         own.or_else(|| self.store.read(id))
     }
 
-    /// Moves the pack into the store. Its objects last when this returns; the branch is where it was.
-    pub fn accept(self) -> Result<(), StoreError> {
-        match self.place {
-            Place::Memory(objects) => {
-                let objects: Vec<_> = objects
-                    .values()
-                    .map(|(kind, bytes)| (*kind, &bytes[..]))
-                    .collect();
-                self.store.write_objects(&objects)?;
-            }
-            Place::Disk { dir, checksum, .. } => {
+    /// Takes into the store what these commits reach, and nothing else that came with it: their
+    /// trees and files, as far as the store lacks them. The commits are those of the pack that were
+    /// found valid, all of them: their parents are not followed. What is taken lasts when this returns; the branch is where it was.
+    pub fn accept(mut self, commits: &[ObjectId]) -> Result<(), StoreError> {
+        let reached = self.reached(commits);
+        let count = reached.iter().filter(|r| **r).count();
+        let ids = std::mem::take(&mut self.ids);
+        let keep = || {
+            ids.iter()
+                .zip(&reached)
+                .filter(|(_, r)| **r)
+                .map(|(i, _)| i)
+        };
+        match &self.place {
+            Place::Disk { dir, checksum, .. } if count == ids.len() => {
                 let path: PathBuf = dir.path().join(PACK);
                 super::sync_file(&path)?;
-                self.store.install(&path, &checksum)?;
+                self.store.install(&path, checksum)
+            }
+            Place::Disk { handle, .. } => {
+                let handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
+                self.store
+                    .add_pack(&keep().copied().collect(), |id| read_from(&handle, id))
+            }
+            Place::Memory(objects) => {
+                let objects: Vec<_> = keep()
+                    .filter_map(|id| objects.get(id))
+                    .map(|(kind, bytes)| (*kind, &bytes[..]))
+                    .collect();
+                self.store.write_objects(&objects).map(drop)
             }
         }
-        Ok(())
+    }
+
+    /// Which of [`Self::ids`] these commits reach. A tree that the store has, it has with all below.
+    fn reached(&self, commits: &[ObjectId]) -> Vec<bool> {
+        let mut reached = vec![false; self.ids.len()];
+        let mut trees = Vec::new();
+        let mut reach = |id: &ObjectId| {
+            let place = self.ids.binary_search(id).ok();
+            let new = place.and_then(|at| reached.get_mut(at));
+            new.is_some_and(|r| !std::mem::replace(r, true))
+        };
+        for id in commits.iter().filter(|id| reach(id)).collect::<Vec<_>>() {
+            let Some((Kind::Commit, data)) = self.read(id) else {
+                continue;
+            };
+            trees.extend(parse_commit(&data).ok().map(|c| c.tree).filter(&mut reach));
+            while let Some(tree) = trees.pop() {
+                let Some((Kind::Tree, data)) = self.read(&tree) else {
+                    continue;
+                };
+                for entry in parse_tree(&data).unwrap_or_default() {
+                    if reach(&entry.id) && entry.mode == Mode::Tree {
+                        trees.push(entry.id);
+                    }
+                }
+            }
+        }
+        reached
     }
 }
 

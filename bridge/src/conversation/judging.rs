@@ -1,0 +1,435 @@
+//! Judging what was fetched, beside the conversation's actor: whoever writes or reads meanwhile
+//! does not wait for it.
+//!
+//! The verdict on a commit depends on the commit and its ancestors, not on where our head is. So a
+//! [`Judging`] takes along what it needs (the objects, and which commits are known to be valid) and
+//! is run anywhere; its result, a [`Judged`], is then handed to the actor, which has little left to
+//! do. A long history enters in steps of [`STEP`] commits, each a turn of its own.
+
+use super::Conversation;
+use super::repo::{Repo, RepoError, Snapshot, Taken, snapshot};
+use super::timeline::{Authors, CHUNK, Written};
+use crate::actor::Stopped;
+use crate::crypto::AwsLc;
+use crate::store::index::{Index, IndexError, Rows};
+use crate::store::objects::{ObjectStore, Quarantine};
+use starling_core::api::{CommitFault, ConversationVerdict};
+use starling_core::crypto::Crypto as _;
+use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::swarm::merge::Relation;
+use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::object::Objects;
+use starling_core::swarm::spread::MAX_ARRIVED;
+use starling_core::swarm::validate::{Accepted, BATCH, RULES, Validation};
+use starling_core::swarm::write;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Commits that enter the history in one turn of the actor, about: some tenths of a second.
+const STEP: usize = 1024;
+
+/// As many judged commits are kept in memory until they enter; more wait in the index.
+const SHORT: usize = 256;
+
+/// Why judging ended without a verdict.
+enum Ended {
+    /// A rule is broken.
+    Fault(Box<Fault>),
+    /// It was called off.
+    CalledOff,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+impl From<Ended> for RepoError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Fault(fault) => Self::Rejected(fault),
+            Ended::CalledOff => Self::Stopped(Stopped),
+        }
+    }
+}
+
+/// Validates what `head` has beyond what is known, oldest first, signatures on all cores. `go_on`
+/// is asked before every batch. Which commits that are.
+fn validate(
+    objects: &dyn Objects,
+    id: ConversationId,
+    known: &dyn Fn(&ObjectId) -> bool,
+    head: ObjectId,
+    go_on: &dyn Fn() -> bool,
+    mut each: impl FnMut(Accepted),
+) -> Result<Vec<ObjectId>, Ended> {
+    let mut validation = Validation::with_known(objects, id, known, head)?;
+    loop {
+        if !go_on() {
+            return Err(Ended::CalledOff);
+        }
+        let Some(batch) = validation.next_batch(BATCH)? else {
+            break;
+        };
+        batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
+        batch.commits.into_iter().for_each(&mut each);
+    }
+    Ok(validation.into_commits())
+}
+
+/// Which commits were found valid before, part of the history or not: read from the index.
+pub struct Known {
+    index: Index,
+    conversation: ConversationId,
+}
+
+impl Known {
+    pub(super) fn new(index: Index, conversation: ConversationId) -> Self {
+        Self {
+            index,
+            conversation,
+        }
+    }
+
+    /// Whether a commit is. What cannot be read is not: it is judged again.
+    fn contains(&self, id: &ObjectId) -> bool {
+        let found = self
+            .index
+            .read(|db| match Rows::of(db, &self.conversation)? {
+                Some(rows) => Ok(rows.place(id)?.is_some() || rows.aside(id)?.is_some()),
+                None => Ok(false),
+            });
+        found.unwrap_or_else(|e| {
+            tracing::warn!(%e, "the index cannot be read");
+            false
+        })
+    }
+
+    /// Adds commits that were found valid and are in the store, as no part of the history yet.
+    fn add(&self, new: &[Written]) -> Result<(), IndexError> {
+        self.index.change::<_, IndexError>(|tx| {
+            if let Some(rows) = Rows::of(tx, &self.conversation)? {
+                for Written(row) in new {
+                    if rows.place(&row.id)?.is_none() {
+                        rows.put_aside(row)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// All that judging a head takes.
+pub struct Judging {
+    id: ConversationId,
+    store: Arc<ObjectStore>,
+    known: Known,
+    ours: ObjectId,
+}
+
+/// A head that is here and valid.
+pub struct Judged {
+    head: ObjectId,
+    /// Our head, as it was.
+    ours: ObjectId,
+    /// How the two stand to each other.
+    relation: Relation,
+    waiting: Waiting,
+}
+
+/// What is remembered of a head until it enters the history.
+pub(super) struct Waiting {
+    /// What it brings, if that is little; else it is in the index.
+    new: Vec<Written>,
+    /// Commits below it, oldest first, each of which has all before it as ancestors.
+    steps: Vec<ObjectId>,
+}
+
+/// Finds the commits at which a history can be taken in by pieces.
+struct Steps {
+    /// Commits that none of those seen builds on.
+    loose: BTreeSet<ObjectId>,
+    since: usize,
+    found: Vec<ObjectId>,
+}
+
+impl Steps {
+    fn new() -> Self {
+        Self {
+            loose: BTreeSet::new(),
+            since: 0,
+            found: Vec::new(),
+        }
+    }
+
+    /// The next commit, parents before children.
+    fn see(&mut self, id: ObjectId, parents: &[ObjectId]) {
+        for parent in parents {
+            self.loose.remove(parent);
+        }
+        self.loose.insert(id);
+        self.since += 1;
+        if self.since >= STEP && self.loose.len() == 1 {
+            self.since = 0;
+            self.found.push(id);
+        }
+    }
+}
+
+impl Judging {
+    /// Validates a head and keeps what it brings, without making it part of the history. Without
+    /// a quarantine its objects are all here although it is no part of the history: they were
+    /// accepted, and then the disk was full or the power went; nothing of it counts as checked.
+    /// Takes as long as the history is. `go_on` is asked now and then.
+    pub fn judge(
+        self,
+        quarantine: Option<Quarantine>,
+        head: ObjectId,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Judged, RepoError> {
+        let objects: &dyn Objects = match &quarantine {
+            Some(quarantine) => quarantine,
+            None => &*self.store,
+        };
+        let known = |id: &ObjectId| self.known.contains(id);
+        let (mut new, mut steps) = (Vec::new(), Steps::new());
+        let commits = validate(objects, self.id, &known, head, go_on, |c| {
+            steps.see(c.id, &c.commit.parents);
+            if new.len() <= SHORT {
+                new.push(Written::new(c.id, &c.commit, c.account()));
+            }
+        })?;
+        if let Some(quarantine) = quarantine {
+            quarantine.accept(&commits)?;
+        }
+        if commits.len() > SHORT {
+            new = Vec::new();
+            self.put_aside(&commits, go_on)?;
+        }
+        Ok(Judged {
+            head,
+            ours: self.ours,
+            relation: write::relation(&*self.store, self.ours, head)?,
+            waiting: Waiting {
+                new,
+                steps: steps.found,
+            },
+        })
+    }
+
+    /// Notes many commits in the index, in pieces: others use it, too.
+    fn put_aside(&self, commits: &[ObjectId], go_on: &dyn Fn() -> bool) -> Result<(), RepoError> {
+        let mut authors = Authors::new(&*self.store, self.id);
+        for piece in commits.chunks(CHUNK) {
+            if !go_on() {
+                return Err(Stopped.into());
+            }
+            let rows: Result<Vec<Written>, _> =
+                piece.iter().map(|id| authors.written(RULES, *id)).collect();
+            self.known.add(&rows?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks a clone: every commit, and that it is meant for us. Gives who is in it, and its commits.
+pub fn check_clone(
+    id: ConversationId,
+    objects: &dyn Objects,
+    head: ObjectId,
+    own: &AccountId,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(Snapshot, Vec<ObjectId>), RepoError> {
+    let commits = validate(objects, id, &|_| false, head, go_on, drop)?;
+    let snapshot = snapshot(objects, id, head)?;
+    if snapshot.mode == ConversationMode::Document {
+        return Err(RepoError::Document);
+    }
+    if !snapshot.may_fetch(own) {
+        return Err(RepoError::NotForUs);
+    }
+    Ok((snapshot, commits))
+}
+
+impl Conversation {
+    /// Judges a head that was fetched, while the conversation goes on, and notes it to be taken in
+    /// by [`Repo::adopt`]. Says how it stands to our head. See [`Judging::judge`].
+    pub async fn judge(
+        &self,
+        quarantine: Option<Quarantine>,
+        head: ObjectId,
+        go_on: impl Fn() -> bool + Send,
+    ) -> Result<Relation, RepoError> {
+        let Some(judging) = self.ask(move |r| r.judging(&head)).await? else {
+            return Ok(Relation::UpToDate);
+        };
+        let judged = {
+            let go_on = || !self.ended.is_cancelled() && go_on();
+            tokio::task::block_in_place(|| judging.judge(quarantine, head, &go_on))?
+        };
+        self.ask(move |r| r.judged(judged)).await?
+    }
+
+    /// Checks every commit again, while the conversation goes on.
+    pub async fn verify(&self) -> Result<ConversationVerdict, RepoError> {
+        let (store, id, head) = (self.store.clone(), self.id, self.head());
+        let go_on = || !self.ended.is_cancelled();
+        let check = || validate(&*store, id, &|_| false, head, &go_on, drop);
+        let all = tokio::task::block_in_place(check);
+        let faults = match all {
+            Ok(_) => Vec::new(),
+            Err(Ended::Fault(f)) => vec![CommitFault {
+                commit: f.commit,
+                rule: f.misbehaviour.name(),
+                detail: f.misbehaviour.to_string(),
+                device: f.device,
+            }],
+            Err(Ended::CalledOff) => return Err(Stopped.into()),
+        };
+        Ok(ConversationVerdict {
+            // All there are, not those before the fault.
+            commits: self.ask(|r| r.timeline().len() as u64).await?,
+            valid: faults.is_empty(),
+            faults,
+        })
+    }
+}
+
+impl Repo {
+    /// What judging a head takes. Nothing: it is part of the history, or brought nothing to it.
+    pub fn judging(&self, head: &ObjectId) -> Option<Judging> {
+        (!self.is_settled(head)).then(|| Judging {
+            id: self.id,
+            store: self.store.clone(),
+            known: self.timeline.known(),
+            ours: self.head,
+        })
+    }
+
+    /// Notes a head that was judged. Says how it stands to ours, which may have moved meanwhile.
+    pub fn judged(&mut self, judged: Judged) -> Result<Relation, RepoError> {
+        let Judged {
+            head,
+            ours,
+            relation,
+            waiting,
+        } = judged;
+        if self.is_settled(&head) {
+            return Ok(Relation::UpToDate);
+        }
+        let relation = if self.head == ours {
+            relation
+        } else if waiting.steps.is_empty() {
+            write::relation(&*self.store, self.head, head)?
+        } else {
+            // Most likely; it is looked at anew when the head is taken in.
+            Relation::Diverged
+        };
+        if self.waiting.len() >= MAX_ARRIVED
+            && let Some((_, dropped)) = self.waiting.pop_first()
+        {
+            self.timeline.remember(dropped.new);
+        }
+        self.waiting.insert(head, waiting);
+        Ok(relation)
+    }
+
+    /// Whether a head can be taken in: it was judged.
+    pub fn is_judged(&self, head: &ObjectId) -> bool {
+        self.waiting.contains_key(head) || self.timeline.contains(head)
+    }
+
+    /// Commits at which to pause when a head is taken in, oldest first: see [`Self::adopt_step`].
+    pub fn steps_to(&mut self, head: &ObjectId) -> Vec<ObjectId> {
+        let waiting = self.waiting.get_mut(head);
+        waiting
+            .map(|w| std::mem::take(&mut w.steps))
+            .unwrap_or_default()
+    }
+
+    /// Makes a commit below a judged head the newest, if ours is an ancestor of it. `None`: it is
+    /// not, since something was written here meanwhile, and there is only one way to the head.
+    pub fn adopt_step(
+        &mut self,
+        step: ObjectId,
+        now_unix: u64,
+    ) -> Result<Option<Taken>, RepoError> {
+        if self.holds(&step) {
+            return Ok(Some(Taken::Nothing));
+        }
+        match write::relation(&*self.store, self.head, step)? {
+            Relation::FastForward => self.enter(Vec::new(), step, now_unix).map(Some),
+            Relation::UpToDate | Relation::Diverged => Ok(None),
+        }
+    }
+
+    /// Makes a head that was judged part of the history.
+    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
+        let waiting = self.waiting.remove(&theirs);
+        // A merge that was left aside is looked at again: our head is another one by now.
+        if self.holds(&theirs) {
+            return Ok(Taken::Nothing);
+        }
+        let new = match waiting {
+            Some(waiting) => waiting.new,
+            None if self.timeline.contains(&theirs) => Vec::new(),
+            None => {
+                // The index was made anew in this moment.
+                let known = |id: &ObjectId| self.timeline.contains(id);
+                let mut new = Vec::new();
+                validate(&*self.store, self.id, &known, theirs, &|| true, |c| {
+                    new.push(Written::new(c.id, &c.commit, c.account()));
+                })?;
+                new
+            }
+        };
+        self.enter(new, theirs, now_unix)
+    }
+
+    /// Whether a commit is our head or an ancestor of it.
+    pub fn holds(&self, commit: &ObjectId) -> bool {
+        self.timeline.is_after(commit, None)
+    }
+
+    /// Whether nothing is to be done about a head: it is in the history, or brought nothing to it.
+    pub fn is_settled(&self, head: &ObjectId) -> bool {
+        self.holds(head) || self.left.contains(head)
+    }
+
+    /// A merge brings nothing.
+    pub(super) fn leave_aside(&mut self, head: ObjectId) {
+        if self.left.len() >= MAX_ARRIVED {
+            self.left.pop_first();
+        }
+        self.left.insert(head);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> ObjectId {
+        let mut id = [0; 20];
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        ObjectId(id)
+    }
+
+    #[test]
+    fn a_history_is_taken_in_where_all_of_it_meets() {
+        let mut steps = Steps::new();
+        for n in 1..=STEP * 2 + 10 {
+            // A side branch stands open over the place of the first step.
+            match n {
+                _ if n == STEP - 1 => steps.see(id(n), &[id(n - 2)]),
+                _ if n == STEP + 3 => steps.see(id(n), &[id(n - 1), id(STEP - 1)]),
+                _ if n == STEP => steps.see(id(n), &[id(n - 2)]),
+                _ => steps.see(id(n), &[id(n - 1)]),
+            }
+        }
+        assert_eq!(steps.found, [id(STEP + 3), id(STEP * 2 + 3)]);
+    }
+}
