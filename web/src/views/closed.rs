@@ -52,7 +52,10 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
             |id| state.name_of(&id),
         );
         let values = [("name", who.as_str())];
-        let what = tf("refused/what", &values);
+        let what = match refused.rule.as_str() {
+            "NotForUs" => t("refused/not-meant"),
+            _ => tf("refused/what", &values),
+        };
         let broke = t(rule::words(&refused.rule));
         let means = t(match nothing_else {
             true => "refused/none-here",
