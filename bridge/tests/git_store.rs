@@ -624,6 +624,70 @@ fn more_packs_than_were_expected_are_read() {
     fsck(&path);
 }
 
+/// Which of a pack's commits are whole when it breaks off there.
+fn whole_of(store: &Arc<ObjectStore>, pack: &[u8]) -> Option<ObjectId> {
+    let mut receiving = store.quarantine(Limits::default());
+    receiving.write(pack).unwrap();
+    let (quarantine, commits) = receiving.rescue()?;
+    quarantine.newest_whole(&commits, &|id| store.contains(id))
+}
+
+#[test]
+fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("w");
+    fs::create_dir(&work).unwrap();
+    git(&work, &["init", "-q", "-b", "main"]);
+    git(&work, &["config", "user.email", "a@b"]);
+    git(&work, &["config", "user.name", "a"]);
+    for i in 0..60 {
+        if i % 10 == 0 {
+            fs::write(work.join(format!("f{i}")), format!("{i}")).unwrap();
+            git(&work, &["add", "."]);
+        }
+        git(&work, &["commit", "-q", "--allow-empty", "-m", "m"]);
+    }
+    let head: ObjectId = git(&work, &["rev-parse", "main"]).trim().parse().unwrap();
+    let source = ObjectStore::open(&work.join(".git")).unwrap();
+    // As git and libgit2 write it, and so every daemon: the newest commit first, trees and files last.
+    let theirs = dir.path().join("theirs");
+    let list = dir.path().join("list");
+    fs::write(&list, "main\n").unwrap();
+    let out = Command::new("git")
+        .arg("-C")
+        .arg(&work)
+        .args([
+            "pack-objects",
+            "-q",
+            "--revs",
+            "--stdout",
+            "--no-reuse-delta",
+        ])
+        .stdin(fs::File::open(&list).unwrap())
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    let store = Arc::new(ObjectStore::create(&theirs).unwrap());
+    for part in 1..20 {
+        let cut = out.stdout.len() * part / 20;
+        assert_eq!(whole_of(&store, &out.stdout[..cut]), None);
+    }
+    // As we serve it.
+    let objects = missing(&source, head, &BTreeSet::new()).unwrap();
+    let (mut writer, mut pack) = PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
+    for id in &objects {
+        let (kind, data) = source.read(id).unwrap();
+        pack.extend(writer.object(kind, &data));
+    }
+    pack.extend(writer.finish().0);
+    let (mut last, mut seen) = (None, BTreeSet::new());
+    for part in 2..=20 {
+        last = whole_of(&store, &pack[..pack.len() * part / 20]);
+        assert!(seen.insert(last.unwrap()), "more with every piece");
+    }
+    assert_eq!(last, Some(head));
+}
+
 #[test]
 fn long_chains_of_deltas_by_id_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();

@@ -465,6 +465,19 @@ impl Account {
         }
     }
 
+    /// Makes what came of a fetch that broke off part of the history. Says whether it is.
+    pub(super) async fn follow(self: &Arc<Self>, c: &Conversation, newest: ObjectId) -> bool {
+        let mut new = false;
+        if let Err(e) = self.enter(c, newest, &mut new).await {
+            tracing::warn!(conversation = %c.id, %e, "what was kept of a broken pack is not taken in");
+        }
+        if new {
+            let head = c.head();
+            c.engines.spread(|s, now| s.wrote(head, now));
+        }
+        new
+    }
+
     /// `new` says whether anything came.
     async fn enter(
         self: &Arc<Self>,

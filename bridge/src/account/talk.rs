@@ -153,7 +153,9 @@ impl Account {
         let conversation = {
             let mut shared = self.shared();
             shared.fetchers.retain(|(c, _), _| *c != id);
-            shared.clones.remove(&id);
+            if let Some(copying) = shared.copying.get(&id) {
+                copying.look();
+            }
             shared.conversations.remove(&id)
         };
         if let Some(conversation) = conversation {
@@ -518,8 +520,8 @@ impl Account {
             read_up_to,
             preferences,
             own_role: snapshot.role(&self.jami_id()).map(api_role),
-            read_only: self.read_only(&snapshot),
-            refused: local.refusal,
+            read_only: self.read_only(&id, &snapshot),
+            refused: local.refusal.or(local.invalid),
             address: self.address(id, &snapshot),
         })
     }

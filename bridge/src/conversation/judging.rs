@@ -9,10 +9,12 @@
 use super::Conversation;
 use super::repo::{Repo, RepoError, Snapshot, Taken, snapshot};
 use super::timeline::{Authors, CHUNK, Written};
+use super::wire::MAX_PACK;
 use crate::actor::Stopped;
 use crate::crypto::AwsLc;
 use crate::store::index::{Index, IndexError, Rows};
 use crate::store::objects::{ObjectStore, Quarantine};
+use serde::{Deserialize, Serialize};
 use starling_core::api::{CommitFault, ConversationVerdict};
 use starling_core::crypto::Crypto as _;
 use starling_core::id::{AccountId, ConversationId, ObjectId};
@@ -31,6 +33,21 @@ const STEP: usize = 1024;
 
 /// As many judged commits are kept in memory until they enter; more wait in the index.
 const SHORT: usize = 256;
+
+/// Bytes of packs that broke off of which something is kept that is no part of the history yet: as
+/// much as a whole fetch may bring.
+const MAX_PARTS: u64 = MAX_PACK;
+
+/// As many commits of broken packs are offered to who is asked next.
+const MAX_PART_HEADS: usize = 8;
+
+/// What is kept of packs that broke off, and is no part of the history.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Parts {
+    heads: Vec<ObjectId>,
+    bytes: u64,
+}
 
 /// Why judging ended without a verdict.
 enum Ended {
@@ -254,6 +271,17 @@ pub fn check_clone(
     Ok((snapshot, commits))
 }
 
+/// Checks a part of a clone: every commit up to one that is not `known`. Gives those.
+pub fn check_part(
+    id: ConversationId,
+    objects: &dyn Objects,
+    known: &dyn Fn(&ObjectId) -> bool,
+    newest: ObjectId,
+    go_on: &dyn Fn() -> bool,
+) -> Result<Vec<ObjectId>, RepoError> {
+    Ok(validate(objects, id, known, newest, go_on, drop)?)
+}
+
 impl Conversation {
     /// Judges a head that was fetched, while the conversation goes on, and notes it to be taken in
     /// by [`Repo::adopt`]. Says how it stands to our head. See [`Judging::judge`].
@@ -271,6 +299,35 @@ impl Conversation {
             tokio::task::block_in_place(|| judging.judge(quarantine, head, &go_on))?
         };
         self.ask(move |r| r.judged(judged)).await?
+    }
+
+    /// Keeps what is whole of a pack that broke off: valid commits, so that whoever is asked next
+    /// need not send them again. `commits` as they came. Says whether anything was kept, and the
+    /// commit if our head may go there at once.
+    ///
+    /// Nothing but commits that could come in any other way is kept, and what is not part of the
+    /// history takes [`MAX_PARTS`] at most: a peer that breaks off again and again fills no disk.
+    pub async fn keep_part(
+        &self,
+        quarantine: Quarantine,
+        commits: Vec<ObjectId>,
+        go_on: impl Fn() -> bool + Send,
+    ) -> Result<Option<(ObjectId, Relation)>, RepoError> {
+        let known = self.ask(|r| r.timeline().known()).await?;
+        let whole = || quarantine.newest_whole(&commits, &|id| known.contains(id));
+        let Some(newest) = tokio::task::block_in_place(whole) else {
+            return Ok(None);
+        };
+        let bytes = quarantine.bytes();
+        if !self.ask(move |r| r.has_room_for_part(bytes)).await? {
+            tracing::debug!(conversation = %self.id, "too much is kept of broken packs already");
+            return Ok(None);
+        }
+        let relation = self.judge(Some(quarantine), newest, go_on).await?;
+        if relation == Relation::Diverged {
+            self.ask(move |r| r.note_part(newest, bytes)).await??;
+        }
+        Ok(Some((newest, relation)))
     }
 
     /// Checks every commit again, while the conversation goes on.
@@ -335,6 +392,47 @@ impl Repo {
         }
         self.waiting.insert(head, waiting);
         Ok(relation)
+    }
+
+    /// Commits to tell a peer of when fetching, best first.
+    pub fn haves(&self) -> Vec<ObjectId> {
+        let parts = self.progress.parts.heads.iter().copied();
+        let mut haves: Vec<ObjectId> = parts.filter(|id| self.store.contains(id)).collect();
+        haves.extend(self.timeline.haves());
+        haves
+    }
+
+    fn has_room_for_part(&self, bytes: u64) -> bool {
+        self.progress.parts.bytes.saturating_add(bytes) <= MAX_PARTS
+    }
+
+    /// Remembers a commit that is here and valid, for as long as it is no part of the history.
+    fn note_part(&mut self, newest: ObjectId, bytes: u64) -> Result<(), RepoError> {
+        if let Some(waiting) = self.waiting.remove(&newest) {
+            self.timeline.remember(waiting.new);
+        }
+        let parts = &mut self.progress.parts;
+        if parts.heads.len() >= MAX_PART_HEADS {
+            parts.heads.remove(0);
+        }
+        parts.heads.push(newest);
+        parts.bytes = parts.bytes.saturating_add(bytes);
+        self.keep_progress()
+    }
+
+    /// The head has moved: what was kept may be part of the history now.
+    pub(super) fn forget_parts(&mut self) {
+        let mut parts = std::mem::take(&mut self.progress.parts);
+        let before = parts.heads.len();
+        parts.heads.retain(|id| !self.holds(id));
+        let fewer = parts.heads.len() < before;
+        if parts.heads.is_empty() {
+            parts.bytes = 0;
+        }
+        self.progress.parts = parts;
+        if fewer && let Err(e) = self.keep_progress() {
+            tracing::warn!(conversation = %self.id, %e, "what is kept of broken packs is not noted");
+        }
     }
 
     /// Whether a head can be taken in: it was judged.

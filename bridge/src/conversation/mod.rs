@@ -3,10 +3,9 @@
 //! [`repo`] is the actor's state, [`votes`] its part in bans, [`judging`] what is done beside it
 //! before something fetched gets there; [`timeline`] what a reader sees, and
 //! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
-//! connected with, whom to tell and from whom to fetch; [`fetching`] from whom to get the first copy.
+//! connected with, whom to tell and from whom to fetch.
 
 pub mod engines;
-pub mod fetching;
 pub mod judging;
 pub mod keep_up;
 pub mod repo;

@@ -1,7 +1,7 @@
 //! The state of one conversation, owned by its actor: repository, timeline, and
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
-use super::judging::Waiting;
+use super::judging::{Parts, Waiting};
 use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
@@ -124,6 +124,8 @@ pub(super) struct Progress {
     pub(super) bans: BTreeMap<String, ObjectId>,
     /// Messages of ours that the others go on without, oldest first.
     pub(super) unaccepted: Vec<Unaccepted>,
+    /// What came of fetches that broke off.
+    pub(super) parts: Parts,
 }
 
 /// What a fetch led to.
@@ -376,6 +378,11 @@ impl Repo {
         self.me.name = name;
     }
 
+    pub(super) fn keep_progress(&self) -> Result<(), RepoError> {
+        let id = self.id.to_hex();
+        Ok(self.state.put("progress", &id, &self.progress)?)
+    }
+
     pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
     }
@@ -517,6 +524,7 @@ impl Repo {
         self.head = head;
         let changes = self.advance(all);
         self.note_bans(&changes);
+        self.forget_parts();
         self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
@@ -548,8 +556,7 @@ impl Repo {
                 at: now,
             },
         );
-        self.state
-            .put("progress", &self.id.to_hex(), &self.progress)?;
+        self.keep_progress()?;
         if self.snapshot.unaware.contains(&account) {
             self.refresh_or_say(true);
         }
@@ -606,8 +613,7 @@ impl Repo {
             return Ok(Vec::new());
         }
         self.progress.read.insert(account, Read { commit, at: now });
-        self.state
-            .put("progress", &self.id.to_hex(), &self.progress)?;
+        self.keep_progress()?;
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))

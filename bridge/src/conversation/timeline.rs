@@ -796,6 +796,15 @@ impl Timeline {
             Ok(())
         })
     }
+
+    /// All commits follow the present rules. Says whether that is news.
+    pub fn set_all_checked(&mut self) -> Result<bool, TimelineError> {
+        let known = self.rows(|rows| rows.rules())? == Some(RULES);
+        if !known {
+            self.set_checked(None)?;
+        }
+        Ok(!known)
+    }
 }
 
 /// What changes messages, or reacts to them, in order.
