@@ -4,8 +4,8 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 target := env("CARGO_TARGET_DIR", "target")
 
-# For each target in `test`. Where nobody waits for it, each target gets its minute (34 of them, two at a time, take
-# 17 minutes), once for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it here.
+# For each target in `test`. Where nobody waits for it, each target gets its minute (some 40 of them, three at a time, take
+# 13 minutes), once for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it here.
 fuzz_seconds := if env("CI", "") == "" { "15" } else { "minute" }
 
 [private]

@@ -6,13 +6,15 @@ mod account_support;
 use account_support::{Bridge, befriend, keys, messages, named, node};
 use starling_bridge::account::keep;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::actor::NoAnswer;
 use starling_bridge::conversation::Conversation;
 use starling_bridge::conversation::repo::Me;
 use starling_bridge::crypto::AwsLc;
+use starling_bridge::peer::MAX_DEVICES;
 use starling_bridge::store::objects::ObjectStore;
 use starling_bridge::store::state::State;
-use starling_core::api::{Event, LocalAccountId};
-use starling_core::id::{ConversationId, ObjectId};
+use starling_core::api::{self, Event, LocalAccountId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::create_account;
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
@@ -171,6 +173,7 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
         damaged.id.clone(),
         other.id.clone(),
     );
+    let whole = damaged.view();
     drop((damaged, other));
     bridge.stop().await;
     for (file, content) in [
@@ -193,6 +196,23 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
         let (whose, text) = broken(&bridge, "account_broken").unwrap();
         assert_eq!(whose.as_ref(), Some(&id));
         assert!(text.contains("damaged"), "{text}");
+        // It is listed as what it is, and says what to do.
+        let list = bridge.accounts().views();
+        assert_eq!(list.len(), 2);
+        let view = bridge.accounts().view(&id).unwrap();
+        assert_eq!(view.state, api::AccountState::Broken);
+        assert_eq!(view.jami_id == whole.jami_id, file != "device.crt");
+        assert_eq!(view.display_name == "Alice", file != "state.sqlite");
+        let told = bridge.events().into_iter().rev().find_map(|e| match e {
+            Event::AccountState { account, state, .. } if account == id => Some(state),
+            _ => None,
+        });
+        assert_eq!(told, Some(api::AccountState::Broken));
+        let Err(e) = bridge.accounts().get(&id) else {
+            panic!("open")
+        };
+        assert_eq!(e.code, api::ErrorCode::Corrupt);
+        assert!(e.message.contains("backup"), "{}", e.message);
         assert_eq!(
             std::fs::read(&path).unwrap(),
             content,
@@ -203,6 +223,17 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
     }
     bridge.open().await;
     assert_eq!(bridge.accounts().all().len(), 2);
+    assert_eq!(bridge.accounts().views().len(), 2);
+    bridge.stop().await;
+    // Who has a backup takes it away.
+    std::fs::write(dir.join("receipt.json"), "{").unwrap();
+    bridge.open().await;
+    bridge.accounts().remove(&id).await.unwrap();
+    assert!(!dir.exists());
+    let list = bridge.accounts().views();
+    let left: Vec<_> = list.iter().map(|a| &a.id).collect();
+    assert_eq!(left, [&other_id]);
+    assert!(bridge.accounts().remove(&id).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,4 +392,86 @@ async fn a_data_directory_without_accounts_is_no_error() {
     let bridge = Bridge::start(&node(None)).await;
     let accounts: &Accounts = bridge.accounts();
     assert!(accounts.all().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_in_a_conversation_is_said_and_the_conversation_goes_on() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let account = alice.account();
+    let group = account.create_group(api::ConversationMode::InvitesOnly, None, Vec::new());
+    let id = group.await.unwrap().id;
+    account.send(id, "before".into(), None).await.unwrap();
+    let conversation = account.conversation(&id).unwrap();
+    let failed = conversation.ask::<()>(|_| panic!("a fault")).await;
+    assert_eq!(failed, Err(NoAnswer::Failed));
+    alice
+        .heard("of the fault", |e| match e {
+            Event::BridgeNotice { code, .. } if code == "internal_fault" => Some(()),
+            _ => None,
+        })
+        .await;
+    account.send(id, "after".into(), None).await.unwrap();
+    let (page, _) = account.history(id, None, 10).await.unwrap();
+    let texts: Vec<_> = page.iter().filter_map(|m| m.body.as_deref()).collect();
+    assert_eq!(texts, ["before", "after"]);
+    // Whoever reads without waiting for a turn sees the same.
+    assert_eq!(
+        conversation.snapshot().head,
+        conversation.ask(|r| r.head()).await.unwrap()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_person_with_many_devices_the_last_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, identity) = create_account(&AwsLc, now(), keys()).unwrap();
+    let state = State::open(&dir.path().join("state.sqlite")).unwrap();
+    let me = Me {
+        identity,
+        name: "Alice".into(),
+    };
+    let mode = ConversationMode::InvitesOnly;
+    let c = Conversation::create(dir.path(), state.clone(), me, mode, None, now()).unwrap();
+    let (head, eve, bob) = (c.head(), AccountId([2; 20]), AccountId([3; 20]));
+    c.ask(move |r| {
+        r.fetched(DeviceId([200; 32]), bob, head, 0).unwrap();
+        for n in 0..=99 {
+            r.fetched(DeviceId([n; 32]), eve, head, i64::from(n))
+                .unwrap();
+            r.told(DeviceId([n; 32]), eve, head);
+        }
+    })
+    .await
+    .unwrap();
+    let kept: serde_json::Value = state.get("progress", &c.id.to_hex()).unwrap().unwrap();
+    let kept: Vec<&String> = kept["fetched"].as_object().unwrap().keys().collect();
+    assert_eq!(kept.len(), MAX_DEVICES + 1);
+    assert!(kept.contains(&&DeviceId([99; 32]).to_hex()));
+    assert!(kept.contains(&&DeviceId([200; 32]).to_hex()));
+    assert!(!kept.contains(&&DeviceId([35; 32]).to_hex()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_export_does_not_undo_a_change_of_the_password() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let account = alice.account();
+    let mut old: Option<String> = None;
+    for n in 0..3 {
+        let new = format!("word {n}");
+        let export = {
+            let (account, old) = (account.clone(), old.clone());
+            tokio::spawn(async move { account.export(old.as_deref()).await })
+        };
+        let change = {
+            let (account, old, new) = (account.clone(), old.clone(), new.clone());
+            tokio::spawn(async move { account.change_password(old.as_deref(), Some(&new)).await })
+        };
+        // If it comes second it has the wrong password.
+        let _ = export.await.unwrap();
+        change.await.unwrap().unwrap();
+        account.export(Some(&new)).await.unwrap();
+        old = Some(new);
+    }
 }

@@ -2,7 +2,10 @@
 //! `opendht` (4.x), all on loopback. What is not installed is skipped, with the reason printed.
 #![allow(clippy::unwrap_used)]
 
+mod skip_support;
+
 use serde_json::{Value as Json, json};
+use skip_support::skip;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig, PutOptions, SecureDht};
 use starling_core::crypto::{Crypto, PrivateKey};
@@ -10,7 +13,6 @@ use starling_core::dht::envelope;
 use starling_core::dht::{Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -489,16 +491,6 @@ async fn ours(name: &str, bootstrap: Option<u16>) -> Ours {
     }
 }
 
-/// Says aloud that a test is skipped, past the test runner's capture. Where nothing may be
-/// skipped (`STARLING_E2E_STRICT=1`) the test fails instead.
-fn skip(what: &str) {
-    assert!(
-        std::env::var_os("STARLING_E2E_STRICT").is_none(),
-        "cannot run here: {what} is not installed"
-    );
-    let _ = writeln!(std::io::stderr(), "skipped: {what} is not installed");
-}
-
 fn key(text: &str) -> InfoHash {
     InfoHash::of(text.as_bytes())
 }
@@ -576,7 +568,7 @@ async fn two_of_ours() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ours_and_debians() {
     let Some(debian) = Debian::start("dhtnode", None, true).await else {
-        return skip("dhtnode");
+        return skip("dhtnode is not installed");
     };
     let alice = ours("alice", Some(debian.port)).await;
     assert!(
@@ -597,7 +589,7 @@ async fn ours_and_the_current_one() {
     let alice = ours("alice", None).await;
     let port = alice.secure.dht().ports().0;
     let Some(wheel) = Wheel::start("wheel", Some(port)).await else {
-        return skip("the Python package opendht");
+        return skip("the Python package opendht is not installed");
     };
     assert!(
         timeout(PATIENCE, alice.secure.dht().connected())
@@ -624,11 +616,11 @@ async fn sixteen_mixed() {
         // 4096-bit keys take their time: two of the old nodes get one, and sign.
         match Debian::start(&format!("dhtnode {i}"), Some(port), i < 2).await {
             Some(d) => peers.push(Peer::Debian(d)),
-            None => return skip("dhtnode"),
+            None => return skip("dhtnode is not installed"),
         }
         match Wheel::start(&format!("wheel {i}"), Some(port)).await {
             Some(w) => peers.push(Peer::Wheel(w)),
-            None => return skip("the Python package opendht"),
+            None => return skip("the Python package opendht is not installed"),
         }
     }
     assert_eq!(peers.len(), 16);
@@ -708,15 +700,14 @@ async fn the_local_network_is_common() {
         &network_id.to_string(),
     ]);
     let Ok(program) = Program::start(command) else {
-        return skip("dhtnode");
+        return skip("dhtnode is not installed");
     };
     if timeout(Duration::from_secs(30), dht.connected())
         .await
         .is_err()
     {
         // `nodes_of_a_local_network_find_each_other` tells whether that can be.
-        let _ = writeln!(std::io::stderr(), "skipped: no multicast on this machine");
-        return;
+        return skip("no multicast on this machine");
     }
     let k = key("lan");
     let value = Value::new(types::USER_DATA, b"lan".to_vec()).with_user_type("text/plain");
@@ -732,7 +723,7 @@ async fn the_local_network_is_common() {
 #[ignore = "takes over three minutes, the shortest lifetime of a value being one: just test-long"]
 async fn permanent_values_are_renewed() {
     let Some(debian) = Debian::start("dhtnode", None, false).await else {
-        return skip("dhtnode");
+        return skip("dhtnode is not installed");
     };
     let alice = ours("alice", Some(debian.port)).await;
     assert!(

@@ -1,13 +1,15 @@
 //! Our node on real sockets: restarts, both families, the local network, and what goes wrong.
 #![allow(clippy::unwrap_used)]
 
+mod skip_support;
+
+use skip_support::skip;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{
     BootstrapAddr, Connectivity, Dht, DhtConfig, DhtNodeOptions, PutError, PutOptions, run_dhtnode,
 };
 use starling_core::dht::{Value, types};
 use starling_core::id::{DeviceShortId, InfoHash};
-use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +124,7 @@ async fn both_families_carry_values() {
     let bob = start(loopback.clone());
     let (_, port) = bob.ports();
     if port == 0 {
-        let _ = writeln!(std::io::stderr(), "skipped: this machine has no IPv6");
-        return;
+        return skip("this machine has no IPv6");
     }
     let alice = start(DhtConfig {
         bootstrap: vec![format!("[::1]:{port}").parse().unwrap()],
@@ -238,8 +239,7 @@ async fn nodes_of_a_local_network_find_each_other() {
         .await
         .is_err()
     {
-        let _ = writeln!(std::io::stderr(), "skipped: no multicast on this machine");
-        return;
+        return skip("no multicast on this machine");
     }
     assert!(soon("discovery", bob.connected()).await);
     assert_eq!(alice.nodes().await[0].id, bob.id());

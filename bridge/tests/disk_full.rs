@@ -3,13 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod account_support;
+mod skip_support;
 
 use account_support::{Bridge, befriend, messages, node};
-use starling_core::api::{ApiError, ErrorCode, Event};
+use skip_support::skip;
+use starling_bridge::account::Context;
+use starling_bridge::account::registry::Accounts;
+use starling_core::api::{ApiError, ConversationMode, ErrorCode, Event};
+use starling_core::id::AccountId;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 /// A file system in memory; gone when this is dropped.
 struct Small {
@@ -33,7 +39,7 @@ impl Small {
         match made {
             Ok(out) if out.status.success() => Some(Self { at: at.into() }),
             other => {
-                println!("skipped: no file system can be mounted here: {other:?}");
+                skip(&format!("no file system can be mounted: {other:?}"));
                 None
             }
         }
@@ -220,4 +226,64 @@ async fn a_message_that_only_the_index_has_no_room_for_is_kept_and_shown_later()
     alice.open().await;
     assert_eq!(alice.texts(id).await, sent);
     alice.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let dir = alice.account().dir().to_owned();
+    alice.stop().await;
+    let aside = tempfile::tempdir().unwrap();
+    copy(&dir.join("."), aside.path());
+    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+        return;
+    };
+    copy(&aside.path().join("."), &dir);
+    let (disk, events) = (Arc::new(disk), Arc::new(Mutex::new(Vec::new())));
+    let context = Context {
+        emit: {
+            let (disk, events) = (disk.clone(), events.clone());
+            Arc::new(move |event| {
+                // The first commit is written, and then there is no room.
+                if matches!(event, Event::ConversationReady { .. }) {
+                    disk.fill();
+                }
+                events.lock().unwrap().push(event);
+            })
+        },
+        dht: alice.dht.clone(),
+        loopback: true,
+    };
+    let accounts = Accounts::open(alice.dir.path(), context).await.unwrap();
+    let account = accounts.all().pop().unwrap();
+    let (mode, title) = (ConversationMode::InvitesOnly, Some("Tea".to_owned()));
+    let friends: Vec<AccountId> = (1..=9).map(|n| AccountId([n; 20])).collect();
+    let group = account
+        .create_group(mode, title, friends.clone())
+        .await
+        .unwrap();
+    assert_eq!((group.title, group.member_count), (None, 1));
+    let said = events.lock().unwrap().iter().find_map(|e| match e {
+        Event::BridgeNotice { code, text, .. } if code == "group_incomplete" => Some(text.clone()),
+        _ => None,
+    });
+    let said = said.unwrap();
+    assert!(
+        said.contains("no title") && said.contains(&friends[0].to_hex()),
+        "{said}"
+    );
+    assert!(said.contains("and 5 more"), "{said}");
+    disk.relieve();
+    account.invite(group.id, friends[0]).await.unwrap();
+    assert_eq!(
+        account
+            .conversation_view(group.id)
+            .await
+            .unwrap()
+            .member_count,
+        2
+    );
+    drop(account);
+    accounts.stop().await;
 }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod peer_support;
+mod skip_support;
 
 use peer_support::*;
 use rustls::Stream;
+use skip_support::skip;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::peer::tls::{TlsIdentity, WrongPeer};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -41,10 +43,7 @@ fn gnutls(program: &str, arguments: &[&str]) -> Option<Running> {
     match child {
         Ok(child) => Some(Running(child)),
         Err(error) => {
-            let _ = writeln!(
-                std::io::stderr(),
-                "skipped: {program} (Debian package gnutls-bin): {error}"
-            );
+            skip(&format!("{program} (Debian package gnutls-bin): {error}"));
             None
         }
     }

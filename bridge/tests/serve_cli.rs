@@ -284,7 +284,15 @@ fn a_data_directory_that_cannot_be_one_is_named_with_what_to_do() {
 #[test]
 fn an_address_that_is_not_of_this_machine_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let refused = run(&["--listen", "192.0.2.1:7474"], dir.path());
+    let beyond = ["--listen", "192.0.2.1:7474"];
+    for more in [&[][..], &["--public-url", "http://chat.example.org"]] {
+        let refused = run(&[&beyond, more].concat(), dir.path());
+        assert_eq!(refused.status.code(), Some(1));
+        let text = sentence(&refused);
+        assert!(text.contains("unencrypted") && text.contains("--public-url"));
+    }
+    let behind_a_proxy = ["--public-url", "https://chat.example.org"];
+    let refused = run(&[&beyond[..], &behind_a_proxy].concat(), dir.path());
     assert_eq!(refused.status.code(), Some(1));
     let text = sentence(&refused);
     assert!(

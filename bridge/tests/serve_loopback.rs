@@ -138,6 +138,10 @@ impl Bridge {
         Browser {
             grant,
             cookie: cookie.to_owned(),
+            protocols: format!(
+                "starling, starling.key.{}",
+                opened.json()["key"].as_str().unwrap()
+            ),
         }
     }
 
@@ -162,14 +166,20 @@ impl Bridge {
 
     async fn page(&self, browser: &Browser) -> Result<Socket, u16> {
         let origin = self.origin();
-        self.socket(&[("origin", &origin), ("cookie", &browser.cookie)])
-            .await
+        self.socket(&[
+            ("origin", &origin),
+            ("cookie", &browser.cookie),
+            ("sec-websocket-protocol", &browser.protocols),
+        ])
+        .await
     }
 }
 
 struct Browser {
     grant: String,
     cookie: String,
+    /// As a page offers them: the session's key among them.
+    protocols: String,
 }
 
 #[derive(Debug)]
@@ -385,16 +395,29 @@ async fn a_session_cookie_is_for_the_browser_alone_and_ends_with_logout() {
         assert!(cookie.contains(word), "{cookie}");
     }
     let (host, origin) = (b.host(), b.origin());
+    let key = browser.protocols.rsplit('.').next().unwrap();
     let headers = [
         ("Host", host.as_str()),
         ("Origin", origin.as_str()),
         ("Cookie", browser.cookie.as_str()),
+        ("X-Starling-Key", key),
     ];
+    // Whoever listens at another port of localhost is sent the cookie, and nothing comes of it.
+    let stolen = &headers[..3];
+    assert_eq!(b.send("GET /pair/session", stolen, "").await.status, 401);
+    let objects = "GET /objects/a/0000000000000000000000000000000000000000";
+    assert_eq!(b.send(objects, stolen, "").await.status, 401);
+    let page = [("origin", origin.as_str()), ("cookie", &browser.cookie)];
+    assert_eq!(b.socket(&page).await.err(), Some(401));
+    assert_ne!(b.send(objects, &headers, "").await.status, 401);
     let session = b.send("GET /pair/session", &headers, "").await;
     assert_eq!(session.json()["role"], "owner");
+    let mut open = b.page(&browser).await.unwrap();
     let out = b.send("POST /pair/logout", &headers, "").await;
     assert_eq!(out.status, 204);
     assert!(out.headers["clear-site-data"].contains("storage"));
+    // The other tabs are out as well.
+    assert_eq!(open.closed().await, Some(4001));
     assert_eq!(b.send("GET /pair/session", &headers, "").await.status, 401);
     assert_eq!(b.page(&browser).await.err(), Some(401));
 }

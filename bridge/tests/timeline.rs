@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use proptest::prelude::*;
+use starling_bridge::conversation::folding::MAX_TEXT;
 use starling_bridge::conversation::timeline::{Changes, Opened, Timeline, Written};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::store::index::Index;
@@ -184,7 +185,19 @@ fn check(room: &Room, timeline: &Timeline, head: ObjectId) {
     let whole = room.whole(head);
     assert_eq!(paged(timeline, 3), whole);
     assert_eq!(timeline.page(None, 1000).unwrap(), (whole.clone(), false));
-    let last = whole.last().map(Entry::to_api);
+    // What the list shows of it.
+    let mut last = whole.last().map(Entry::to_api);
+    if let Some(last) = &mut last {
+        last.reactions.clear();
+        let first = last.edits.pop();
+        last.edits = first.into_iter().collect();
+        let edited = last.edits.iter_mut().map(|e| (&mut e.body, &mut e.cut));
+        let text = last.body.iter_mut().map(|b| (b, &mut last.cut));
+        for (text, cut) in edited.chain(text) {
+            *cut = text.len() > 4096;
+            text.truncate(text.floor_char_boundary(4096));
+        }
+    }
     assert_eq!(timeline.last(), last);
     for entry in &whole {
         assert_eq!(timeline.entry(&entry.now.id).as_ref(), Some(entry));
@@ -373,4 +386,85 @@ fn a_page_found_torn_is_mended() {
     }
     assert!(mended || index.made_anew().is_some());
     check(&room, &timeline, head);
+}
+
+#[test]
+fn what_people_write_stays_whole() {
+    let mut room = Room::new(6);
+    let long = |n: usize| format!("{n}{}", "é".repeat(32_000));
+    let mut head = room.commits[0].0;
+    let text = room.add(vec![head], 1_700_000_001, &Message::text(long(0), None));
+    head = text;
+    for n in 1..=20 {
+        let edit = Message::edit(long(n), text);
+        head = room.add(vec![head], 1_700_000_001, &edit);
+        let reaction = Message::reaction("👩‍👩‍👧‍👦", text);
+        head = room.add(vec![head], 1_700_000_001, &reaction);
+    }
+    let index = room.index("index.sqlite");
+    let mut timeline = room.timeline(&index);
+    timeline.follow(head, true).unwrap();
+    check(&room, &timeline, head);
+    assert_eq!(index.search(None, &long(20)[..40], 9).unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_shown_of_huge_texts_is_bounded_and_the_newest() {
+    const HUGE: usize = (4 << 20) - 4096;
+    let mut room = Room::new(7);
+    let root = room.commits[0].0;
+    let text = room.add(
+        vec![root],
+        1_700_000_001,
+        &Message::text("a".repeat(HUGE), None),
+    );
+    let mut head = text;
+    for n in 0..40 {
+        let edit = Message::edit(format!("{n} {}", "é".repeat(HUGE / 6 - 10)), text);
+        head = room.add(vec![head], 1_700_000_002, &edit);
+        let reaction = Message::reaction("b".repeat(HUGE), text);
+        head = room.add(vec![head], 1_700_000_002, &reaction);
+    }
+    head = room.add(vec![head], 1_700_000_002, &Message::reaction("+", text));
+    let mut texts = vec![text];
+    for n in 0..40 {
+        let long = format!("{n} {}", "c".repeat(HUGE));
+        head = room.add(vec![head], 1_700_000_003, &Message::text(long, None));
+        texts.push(head);
+    }
+    let index = room.index("index.sqlite");
+    let mut timeline = room.timeline(&index);
+    timeline.follow(head, true).unwrap();
+
+    let shown = timeline.entry(&text).unwrap().to_api();
+    let body = shown.body.clone().unwrap();
+    assert!(body.starts_with("39 éé") && shown.cut);
+    assert!(body.len() <= MAX_TEXT && body.len() > MAX_TEXT - 2);
+    assert!(
+        (2..10).contains(&shown.edits.len()),
+        "{}",
+        shown.edits.len()
+    );
+    assert!(shown.edits[0].body.starts_with("38 ") && shown.edits[0].cut);
+    assert_eq!(shown.edits.last().unwrap().id, text);
+    assert_eq!(shown.reactions.keys().collect::<Vec<_>>(), ["+"]);
+    let whole = timeline.whole(&text).unwrap().to_api();
+    assert!(!whole.cut && whole.body.unwrap().len() == 3 + 2 * (HUGE / 6 - 10));
+
+    // Pages end early, and all of it is read.
+    let (page, more) = timeline.page(None, 1000).unwrap();
+    assert!(more && page.len() > 10 && page.len() < 41, "{}", page.len());
+    let mut all = page;
+    loop {
+        let before = all[0].now.id;
+        let (page, more) = timeline.page(Some(&before), 1000).unwrap();
+        all.splice(0..0, page);
+        if !more {
+            break;
+        }
+    }
+    let ids: Vec<_> = all.iter().map(|e| e.now.id).collect();
+    assert_eq!(ids[1..], texts);
+    assert_eq!(index.search(None, "39 ééé", 9).unwrap().len(), 1);
+    assert!(timeline.last().unwrap().body.unwrap().len() <= 4096);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets, two at a time: all of them, or only those named.
+# Runs the fuzz targets, three at a time: all of them, or only those named.
 #
 #   run.sh [SECONDS [TARGET...]]   so long each, whatever was done before (default 10)
 #   run.sh minute                  each for a minute, once: see below
@@ -69,4 +69,4 @@ else
     targets=("$@")
 fi
 [ ${#targets[@]} -gt 0 ] || { echo "fuzz: no targets"; exit 1; }
-printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -c 'run_one {}' </dev/stdin
+printf '%s\n' "${targets[@]}" | xargs -P 3 -I{} bash -c 'run_one {}' </dev/stdin

@@ -130,7 +130,11 @@ impl Bridge {
             "ws"
         };
         let address = format!("{scheme}://{}/api", location.host().unwrap_or_default());
-        let Ok(socket) = WebSocket::new(&address) else {
+        let protocols = js_sys::Array::of1(&"starling".into());
+        if let Some(key) = crate::session::key() {
+            protocols.push(&format!("starling.key.{key}").into());
+        }
+        let Ok(socket) = WebSocket::new_with_str_sequence(&address, &protocols) else {
             self.closed();
             return;
         };

@@ -5,6 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use starling_core::api::{ApiError, ErrorCode};
 
+/// The header in which the session's key is shown.
+pub(crate) const KEY_HEADER: &str = "X-Starling-Key";
+
 /// What this browser's key signs to open a session.
 pub(crate) fn challenge_text(origin: &str, challenge: &str) -> String {
     format!("starling-session-v1\n{origin}\n{challenge}")
@@ -33,6 +36,11 @@ struct Open<'a> {
     grant: &'a str,
     challenge: &'a str,
     signature: String,
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -66,9 +74,21 @@ mod wire {
     use super::*;
     use leptos::prelude::window;
     use serde::de::DeserializeOwned;
+    use std::cell::RefCell;
     use wasm_bindgen::JsCast;
     use wasm_bindgen_futures::JsFuture;
     use web_sys::{Headers, Request, RequestInit, Response};
+
+    thread_local! {
+        /// What the bridge wants to see beside the cookie. In memory only: a page that is loaded
+        /// anew signs in anew.
+        static KEY: RefCell<Option<String>> = const { RefCell::new(None) };
+    }
+
+    /// The session's key, where one was opened.
+    pub(crate) fn key() -> Option<String> {
+        KEY.with_borrow(Clone::clone)
+    }
 
     async fn send(
         method: &str,
@@ -78,14 +98,17 @@ mod wire {
         let gone = |_| ApiError::new(ErrorCode::Offline, "");
         let settings = RequestInit::new();
         settings.set_method(method);
+        let headers = Headers::new().map_err(gone)?;
+        if let Some(key) = key() {
+            headers.set(KEY_HEADER, &key).map_err(gone)?;
+        }
         if let Some(body) = body {
-            let headers = Headers::new().map_err(gone)?;
             headers
                 .set("Content-Type", "application/json")
                 .map_err(gone)?;
-            settings.set_headers(&headers);
             settings.set_body(&body.into());
         }
+        settings.set_headers(&headers);
         let request = Request::new_with_str_and_init(path, &settings).map_err(gone)?;
         let response: Response = JsFuture::from(window().fetch_with_request(&request))
             .await
@@ -114,9 +137,9 @@ mod wire {
         serde_json::to_string(value).ok()
     }
 
-    /// Whether the cookie of an earlier session still counts.
+    /// Whether the session that this page opened still counts.
     pub(crate) async fn stands() -> Result<bool, ApiError> {
-        Ok(send("GET", "/pair/session", None).await?.0 == 200)
+        Ok(key().is_some() && send("GET", "/pair/session", None).await?.0 == 200)
     }
 
     /// Trades a code for a grant to this key.
@@ -147,9 +170,9 @@ mod wire {
             challenge,
             signature: URL_SAFE_NO_PAD.encode(signature),
         };
-        ask::<serde_json::Value>("POST", "/pair/session", json(&body))
-            .await
-            .map(drop)
+        let opened = ask::<Opened>("POST", "/pair/session", json(&body)).await?;
+        KEY.set(Some(opened.key));
+        Ok(())
     }
 
     /// Ends the session; the browser forgets what the page kept.
@@ -161,7 +184,7 @@ mod wire {
 }
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use wire::{challenge, end, open, pair, stands};
+pub(crate) use wire::{challenge, end, key, open, pair, stands};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -112,7 +112,8 @@ pub enum Incoming {
     Show {
         /// The request as it was kept.
         request: ConversationRequest,
-        /// Conversations whose request it replaces.
+        /// Conversations whose request it replaces: of the same person, or the oldest of a
+        /// stranger where there are too many.
         replaces: Vec<ConversationId>,
     },
     /// Nothing to do, and why.
@@ -411,9 +412,6 @@ impl Book {
             None if again => return Ok(Incoming::Ignore("it was answered")),
             _ => {}
         }
-        if self.requests().count() >= MAX_REQUESTS {
-            return Ok(Incoming::Ignore("too many requests are waiting"));
-        }
         let same = self.requests().filter(|r| r.from == request.from).count();
         if same >= MAX_REQUESTS_EACH {
             return Ok(Incoming::Ignore(
@@ -433,6 +431,18 @@ impl Book {
                 self.decline(id, now_ms)?;
             }
         }
+        if self.requests().count() >= MAX_REQUESTS {
+            // Who wants to shut others out needs no more than many accounts.
+            let strangers = self
+                .requests()
+                .filter(|r| !self.contact(&r.from).is_active());
+            let oldest = strangers.min_by_key(|r| r.received_ms);
+            let Some(oldest) = oldest.map(|r| r.conversation) else {
+                return Ok(Incoming::Ignore("too many requests are waiting"));
+            };
+            self.forget_request(&oldest)?;
+            replaces.push(oldest);
+        }
         self.set_offered(request.conversation, offered)?;
         self.keep_request(request.clone())?;
         Ok(Incoming::Show { request, replaces })
@@ -446,11 +456,30 @@ impl Book {
         if declined().count() > MAX_DECLINED {
             let oldest = declined().min_by_key(|r| r.declined_ms);
             if let Some(id) = oldest.map(|r| r.conversation) {
-                self.take_request(&id)?;
-                if !self.conversations.contains_key(&id) && self.local.remove(&id).is_some() {
-                    self.state.remove("local", &id.to_hex())?;
-                }
+                self.forget_request(&id)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets a request as if it had never come, with what its sender said of themselves, unless
+    /// they are known for something else.
+    fn forget_request(&mut self, id: &ConversationId) -> Result<(), StateError> {
+        let request = self.take_request(id)?;
+        if !self.conversations.contains_key(id) && self.local.remove(id).is_some() {
+            self.state.remove("local", &id.to_hex())?;
+        }
+        let Some(from) = request.map(|r| r.from) else {
+            return Ok(());
+        };
+        let known = self.contacts.contains_key(&from)
+            || self.requests.values().any(|r| r.from == from)
+            || self
+                .conversations
+                .values()
+                .any(|c| c.members.contains(&from));
+        if !known && self.profiles.remove(&from).is_some() {
+            self.state.remove("profile", &from.to_hex())?;
         }
         Ok(())
     }
@@ -673,12 +702,50 @@ mod tests {
     fn strangers_cannot_fill_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
+        let id = |n: usize| {
+            let mut id = [0; 20];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            id
+        };
+        let friend = AccountId([9; 20]);
+        book.change_contact(friend, |c| c.add(1, None, true))
+            .unwrap();
         for n in 0..MAX_REQUESTS + 20 {
-            let mut r = request(0, 1);
-            r.conversation.0[..8].copy_from_slice(&n.to_be_bytes());
-            r.from.0[..8].copy_from_slice(&n.to_be_bytes());
-            book.incoming(r, false, 1).unwrap();
+            let at = n as u64 + 1;
+            let mut r = request(0, at);
+            (r.conversation, r.from) = (ConversationId(id(n)), AccountId(id(n)));
+            if n == 0 {
+                // To a group: no stranger's, and the oldest of all.
+                r.from = friend;
+                r.metadata.insert("mode".into(), "2".into());
+            }
+            let from = r.from;
+            // The last one gets through as well, in place of the oldest.
+            let Incoming::Show { replaces, .. } = book.incoming(r, false, at).unwrap() else {
+                panic!("{n} was not shown")
+            };
+            book.set_profile(
+                from,
+                Profile {
+                    display_name: "x".into(),
+                    avatar: None,
+                },
+            )
+            .unwrap();
+            let gone = n.checked_sub(MAX_REQUESTS - 1).filter(|gone| *gone > 0);
+            let gone: Vec<_> = gone.map(|n| ConversationId(id(n))).into_iter().collect();
+            assert_eq!(replaces, gone, "{n}");
         }
+        drop(book);
+        let book = self::book(&dir);
         assert_eq!(book.requests().count(), MAX_REQUESTS);
+        assert_eq!(book.profiles().len(), MAX_REQUESTS);
+        assert_eq!(book.local.len(), MAX_REQUESTS);
+        assert!(book.request(&ConversationId(id(0))).is_some());
+        // Who was forgotten may ask again.
+        let mut book = book;
+        let mut r = request(0, 5000);
+        (r.conversation, r.from) = (ConversationId(id(1)), AccountId(id(1)));
+        shown(book.incoming(r, false, 5000).unwrap());
     }
 }

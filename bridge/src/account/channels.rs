@@ -31,8 +31,9 @@ impl Account {
 
     pub(super) async fn take_channels(
         self: Arc<Self>,
-        mut incoming: tokio::sync::mpsc::Receiver<Incoming>,
+        incoming: Arc<tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Incoming>>>,
     ) {
+        let mut incoming = incoming.lock().await;
         while let Some(channel) = incoming.recv().await {
             self.take_channel(channel);
         }

@@ -10,7 +10,8 @@ use crate::dht::PutOptions;
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MAX_FUTURE_MS};
 use starling_core::api::{
-    self, ApiError, BallotAction, ConversationMode, ErrorCode, Event, ReadOnly, RefusedHistory,
+    self, ApiError, BallotAction, ConversationMode, ErrorCode, Event, NoticeLevel, ReadOnly,
+    RefusedHistory,
 };
 use starling_core::dht::envelope::keys;
 use starling_core::dht::{Value, types};
@@ -29,6 +30,9 @@ use std::time::{Duration, Instant};
 
 /// Most people that a group is begun with.
 const MAX_FIRST_MEMBERS: usize = 100;
+
+/// So many failed invitations are named in one notice.
+const MAX_FAILED: usize = 5;
 
 /// Members that the address of a public conversation names: enough that one of them is likely to
 /// be there, few enough that the address can be sent by hand.
@@ -88,7 +92,8 @@ fn one_line(text: &str) -> String {
 impl Account {
     // --- making and changing ---
 
-    /// Makes a group and invites people to it.
+    /// Makes a group and invites people to it. Once it is there it is given back: who could not be
+    /// invited is said in a notice.
     pub async fn create_group(
         self: &Arc<Self>,
         mode: ConversationMode,
@@ -119,18 +124,33 @@ impl Account {
         let members: BTreeSet<AccountId> = members.into_iter().filter(|m| *m != own).collect();
         let conversation = self.new_conversation(mode, None).await?;
         let id = conversation.id;
+        let mut failed = Vec::new();
         if let Some(title) = title.filter(|t| !t.trim().is_empty()) {
-            self.update_conversation(
-                id,
-                Title {
-                    title: Some(one_line(&title)),
-                    ..Title::default()
-                },
-            )
-            .await?;
+            let title = Title {
+                title: Some(one_line(&title)),
+                ..Title::default()
+            };
+            if let Err(e) = self.update_conversation(id, title).await {
+                failed.push(format!("it has no title ({})", ApiError::from(e).message));
+            }
         }
         for member in members {
-            self.invite(id, member).await?;
+            if let Err(e) = self.invite(id, member).await {
+                let why = ApiError::from(e).message;
+                failed.push(format!("{member} is not invited ({why})"));
+            }
+        }
+        if !failed.is_empty() {
+            let more = failed.len().saturating_sub(MAX_FAILED);
+            failed.truncate(MAX_FAILED);
+            if more > 0 {
+                failed.push(format!("and {more} more"));
+            }
+            let text = format!(
+                "The group was made, but {}. Do it again from its details.",
+                failed.join("; ")
+            );
+            self.notice(NoticeLevel::Warning, "group_incomplete", text);
         }
         self.conversation_view(id).await
     }
@@ -573,7 +593,7 @@ impl Account {
                     let devices: Vec<DeviceId> = shared
                         .reach
                         .get(member)
-                        .map(|r| r.announced.values().copied().collect())
+                        .map(|r| r.announced.devices().copied().collect())
                         .unwrap_or_default();
                     if devices.is_empty() {
                         continue;

@@ -5,9 +5,11 @@ pub mod book;
 mod changes;
 mod channels;
 mod copy;
+mod devices;
 mod fetch;
 pub mod groups;
 mod guests;
+mod inbox;
 pub mod keep;
 pub mod links;
 pub mod net;
@@ -17,9 +19,10 @@ pub mod registry;
 pub mod share;
 mod swarm;
 pub mod talk;
+mod typing;
 mod upkeep;
 
-use crate::actor::{Actor, Stopped};
+use crate::actor::{Actor, NoAnswer};
 use crate::conversation::Conversation;
 use crate::conversation::repo::{Me, RepoError};
 use crate::crypto::AwsLc;
@@ -28,6 +31,7 @@ use crate::peer::PeerManager;
 use crate::store::index::Index;
 use crate::store::state::{State, StateError};
 use book::{Book, Profile};
+use futures_util::FutureExt as _;
 use keep::KeepError;
 use links::Links;
 use serde::{Deserialize, Serialize};
@@ -41,6 +45,7 @@ use starling_core::identity::Identity;
 use starling_core::peer::attempts::Attempts;
 use starling_core::swarm::public::Doorkeeper;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -90,9 +95,7 @@ pub struct Options {
 /// How a person can be reached, as of now.
 #[derive(Debug, Clone, Default)]
 struct Reach {
-    /// Devices that announce themselves: by value id, so that an old announcement that runs out
-    /// does not take a device offline that has announced itself anew.
-    announced: BTreeMap<u64, DeviceId>,
+    announced: devices::Announced,
     phase: LinkPhase,
     device: Option<DeviceId>,
     why: Option<String>,
@@ -125,6 +128,8 @@ struct Shared {
     invalid: BTreeSet<ConversationId>,
     /// Devices that got our contact request, or our answer to theirs, since their owner came online.
     asked: BTreeSet<(DeviceId, bool)>,
+    /// Who types.
+    typing: typing::Typing,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
     /// What the owner was told of the disk, and when.
@@ -157,6 +162,8 @@ pub struct Account {
     tasks: Mutex<JoinSet<()>>,
     /// Who changes the options, one after the other.
     options_turn: tokio::sync::Mutex<()>,
+    /// Who reads the archive and writes it again, one after the other.
+    archive_turn: tokio::sync::Mutex<()>,
 }
 
 /// How long the tasks of an account may take to end: each is between two waits, or in the middle
@@ -175,9 +182,9 @@ pub enum AccountError {
     /// A conversation.
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// It is gone.
+    /// It is gone, or failed.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    NoAnswer(#[from] NoAnswer),
     /// Said to whoever asked.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -192,10 +199,24 @@ impl From<AccountError> for ApiError {
                 Self::new(ErrorCode::Storage, e.to_string())
             }
             AccountError::Keep(_) => Self::new(ErrorCode::Corrupt, e.to_string()),
-            AccountError::Stopped(_) => {
+            AccountError::NoAnswer(NoAnswer::Stopped) => {
                 Self::new(ErrorCode::Stopping, "The account is being stopped.")
             }
+            AccountError::NoAnswer(NoAnswer::Failed) => Self::internal(
+                "This failed inside Starling; what was saved is safe. Its log says where: please report it.",
+            ),
         }
+    }
+}
+
+/// The pause before a task that panicked is begun again.
+const BEGIN_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Runs a task, and again where it panics, until it ends.
+async fn lasting<F: Future<Output = ()>>(mut task: impl FnMut() -> F, failed: impl Fn()) {
+    while AssertUnwindSafe(task()).catch_unwind().await.is_err() {
+        failed();
+        tokio::time::sleep(BEGIN_AGAIN).await;
     }
 }
 
@@ -422,12 +443,18 @@ impl Account {
             .collect()
     }
 
-    /// Runs a task that ends with the account.
+    /// Runs a task that ends with the account. One that panics is said.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         if self.stop.is_cancelled() {
             return;
         }
-        let stop = self.stop.clone();
+        let (stop, this) = (self.stop.clone(), self.this.clone());
+        let task = async move {
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            if let (Err(_), Some(account)) = (ended, this.upgrade()) {
+                account.say_failed();
+            }
+        };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that have ended need no place any more.
         while tasks.try_join_next().is_some() {}
@@ -438,6 +465,24 @@ impl Account {
                 () = task => {}
             }
         });
+    }
+
+    /// Runs a task that has to run for as long as the account: where it panics, it is begun again.
+    fn spawn_lasting<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: impl FnMut() -> F + Send + 'static,
+    ) {
+        self.spawn(lasting(task, self.failed()));
+    }
+
+    /// Says that a task panicked.
+    fn failed(&self) -> impl Fn() + Send + 'static {
+        let this = self.this.clone();
+        move || {
+            if let Some(account) = this.upgrade() {
+                account.say_failed();
+            }
+        }
     }
 
     /// Runs a task that ends with a conversation, or with the account.
@@ -483,5 +528,26 @@ impl Account {
 
     fn state_of(book: &Book) -> State {
         book.state().clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_begun_again() {
+        let (begun, failed) = (Cell::new(0), Cell::new(0));
+        let task = || {
+            begun.set(begun.get() + 1);
+            let first = begun.get() < 3;
+            async move { assert!(!first, "in the midst of it") }
+        };
+        let at = tokio::time::Instant::now();
+        lasting(task, || failed.set(failed.get() + 1)).await;
+        assert_eq!((begun.get(), failed.get()), (3, 2));
+        assert_eq!(at.elapsed(), 2 * BEGIN_AGAIN);
     }
 }

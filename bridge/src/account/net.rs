@@ -6,6 +6,7 @@
 //! looks at the whole whenever anything changed, and every few seconds.
 
 use super::guests::Guest;
+use super::typing::Then;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::clock;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the whole is looked at without a reason.
@@ -32,12 +34,18 @@ const RECONCILE: Duration = Duration::from_secs(5);
 impl Account {
     /// Starts everything this account does by itself.
     pub(super) fn run(self: &Arc<Self>, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
-        self.spawn(self.clone().announce_self());
-        self.spawn(self.clone().read_inbox());
-        self.spawn(self.clone().follow_links());
-        self.spawn(self.clone().take_channels(incoming));
-        self.spawn(self.clone().keep_reconciling());
-        self.spawn(self.clone().look_after());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().announce_self());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().read_inbox());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().follow_links());
+        let (account, incoming) = (self.clone(), Arc::new(tokio::sync::Mutex::new(incoming)));
+        self.spawn_lasting(move || account.clone().take_channels(incoming.clone()));
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().keep_reconciling());
+        let account = self.clone();
+        self.spawn_lasting(move || account.clone().look_after());
     }
 
     // --- being found ---
@@ -89,58 +97,69 @@ impl Account {
             end
         };
         let account = self.clone();
-        self.spawn(async move {
-            let mut listen = account.context.dht.listen(id.dht_key());
-            loop {
-                let event = tokio::select! {
-                    event = listen.next() => event,
-                    () = end.cancelled() => return,
+        self.spawn_lasting(move || account.clone().follow_devices(id, end.clone()));
+    }
+
+    /// Follows which devices a person announces, until `end`.
+    async fn follow_devices(self: Arc<Self>, id: AccountId, end: CancellationToken) {
+        let account = self;
+        let mut listen = account.context.dht.listen(id.dht_key());
+        loop {
+            let event = tokio::select! {
+                event = listen.next() => event,
+                () = end.cancelled() => return,
+            };
+            let Some(event) = event else { return };
+            for value in &event.values {
+                let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
+                    continue;
                 };
-                let Some(event) = event else { return };
-                for value in &event.values {
-                    let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
-                        continue;
-                    };
-                    let known = account
-                        .shared()
-                        .reach
-                        .get(&id)
-                        .and_then(|r| r.announced.get(&value.id).copied());
-                    let device = match announcement.device_id().or(known) {
+                let known = account
+                    .shared()
+                    .reach
+                    .get(&id)
+                    .and_then(|r| r.announced.get(value.id));
+                let device = match announcement.device_id().or(known) {
+                    Some(device) => device,
+                    // Writers of 2023 leave out the key: the certificate tells.
+                    None => match account.device_by_short_id(announcement.short_id).await {
                         Some(device) => device,
-                        // Writers of 2023 leave out the key: the certificate tells.
-                        None => match account.device_by_short_id(announcement.short_id).await {
-                            Some(device) => device,
-                            None => continue,
-                        },
-                    };
-                    if device == account.device_id() {
-                        continue;
-                    }
-                    let (news, there) = {
-                        let mut shared = account.shared();
-                        let reach = shared.reach.entry(id).or_default();
-                        let news = if event.expired {
-                            let gone = reach.announced.remove(&value.id).is_some();
-                            if reach.announced.is_empty() {
-                                // Gone: whatever was not answered is sent again when they are back.
-                                shared.asked.retain(|(d, _)| *d != device);
-                            }
-                            gone
-                        } else {
-                            reach.announced.insert(value.id, device).is_none()
-                        };
-                        let reach = shared.reach.entry(id).or_default();
-                        (news, reach.announced.values().any(|d| *d == device))
-                    };
-                    if news {
-                        account.seen(id, device, there);
-                    }
+                        None => continue,
+                    },
+                };
+                if device == account.device_id() {
+                    continue;
                 }
-                account.refresh_presence(id);
-                account.wake.notify_one();
+                let mut too_many = None;
+                let (news, there) = {
+                    let mut shared = account.shared();
+                    let reach = shared.reach.entry(id).or_default();
+                    let news = if event.expired {
+                        let gone = reach.announced.remove(value.id);
+                        if reach.announced.is_empty() {
+                            // Gone: whatever was not answered is sent again when they are back.
+                            shared.asked.retain(|(d, _)| *d != device);
+                        }
+                        gone
+                    } else {
+                        let (news, gone) = reach.announced.insert(value.id, device);
+                        too_many = gone;
+                        news
+                    };
+                    let reach = shared.reach.entry(id).or_default();
+                    (news, reach.announced.contains(&device))
+                };
+                if let Some(gone) = too_many {
+                    tracing::debug!(%id, "a person announces too many devices");
+                    account.seen(id, gone, false);
+                }
+                if news {
+                    account.seen(id, device, there);
+                }
             }
-        });
+            account.refresh_presence(id);
+            account.wake.notify_one();
+        }
     }
 
     /// Ends the watch for everybody else.
@@ -245,7 +264,7 @@ impl Account {
             let shared = self.shared();
             for id in &everyone {
                 if let Some(reach) = shared.reach.get(id) {
-                    candidates.extend(reach.announced.values().map(|d| (*id, *d)));
+                    candidates.extend(reach.announced.devices().map(|d| (*id, *d)));
                 }
             }
         }
@@ -545,12 +564,7 @@ impl Account {
                         .conversation(&conversation)
                         .is_some_and(|c| c.snapshot().takes_part(&id));
                 if allowed {
-                    self.emit(Event::Typing {
-                        account: self.id.clone(),
-                        conversation,
-                        id,
-                        typing: active,
-                    });
+                    self.heard_typing(conversation, id, active);
                 }
             }
             Notice::Displayed {
@@ -573,6 +587,35 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Somebody says whether they type. Pages are told of what changed, now and then.
+    fn heard_typing(self: &Arc<Self>, conversation: ConversationId, id: AccountId, typing: bool) {
+        let key = (conversation, id);
+        let then = self.shared().typing.heard(key, typing, Instant::now());
+        match then {
+            Then::Nothing => {}
+            Then::Tell => self.emit_typing(key, typing),
+            Then::Later(at) => {
+                let account = self.clone();
+                self.spawn(async move {
+                    tokio::time::sleep_until(at).await;
+                    let due = account.shared().typing.due(key, Instant::now());
+                    if let Some(typing) = due {
+                        account.emit_typing(key, typing);
+                    }
+                });
+            }
+        }
+    }
+
+    fn emit_typing(&self, (conversation, id): (ConversationId, AccountId), typing: bool) {
+        self.emit(Event::Typing {
+            account: self.id.clone(),
+            conversation,
+            id,
+            typing,
+        });
     }
 
     pub(super) async fn unknown_conversation(

@@ -9,21 +9,16 @@ use starling_core::account::{
     TrustRequest, TrustStatus, VCard, receive_trust_request,
 };
 use starling_core::api::{self, ApiError, ConversationMode, ErrorCode, Event};
-use starling_core::dht::envelope::keys;
 use starling_core::dht::types;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::Arguments;
-use starling_core::swarm::public::Knock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest greeting that goes with a request, in bytes.
 const MAX_GREETING: usize = 4096;
-
-/// Contact requests that are looked into at the same time.
-const MAX_ASKING: usize = 8;
 
 /// The pause before a request that could not be sent is tried again.
 const SEND_AGAIN: Duration = Duration::from_secs(30);
@@ -458,7 +453,7 @@ impl Account {
         let devices: Vec<DeviceId> = shared
             .reach
             .get(&id)
-            .map(|r| r.announced.values().copied().collect())
+            .map(|r| r.announced.devices().copied().collect())
             .unwrap_or_default();
         shared
             .asked
@@ -530,7 +525,7 @@ impl Account {
         let shared = self.shared();
         shared.reach.get(&id).is_some_and(|r| {
             r.announced
-                .values()
+                .devices()
                 .any(|d| !shared.asked.contains(&(*d, confirm)))
         })
     }
@@ -542,7 +537,7 @@ impl Account {
             shared
                 .reach
                 .get(&id)
-                .map(|r| r.announced.values().copied().collect())
+                .map(|r| r.announced.devices().copied().collect())
                 .unwrap_or_default()
         };
         for device in devices {
@@ -585,51 +580,8 @@ impl Account {
             .await
     }
 
-    /// Reads what others put into this device's inbox.
-    pub(super) async fn read_inbox(self: Arc<Self>) {
-        let slots = Arc::new(tokio::sync::Semaphore::new(MAX_ASKING));
-        let mut inbox = self.secure.listen(keys::inbox(&self.identity.short_id()));
-        while let Some(event) = inbox.next().await {
-            if event.expired {
-                continue;
-            }
-            for value in event.values {
-                // Only what was encrypted to us and signed by someone.
-                let Some(owner) = value.owner().cloned() else {
-                    continue;
-                };
-                if value.type_id() != types::TRUST_REQUEST {
-                    continue;
-                }
-                let knock = Knock::decode(value.data());
-                let request = TrustRequest::decode(value.data());
-                if let (None, Err(e)) = (knock, &request) {
-                    tracing::debug!(%e, "what lies in the inbox is no request");
-                    continue;
-                }
-                // Each looks for a certificate: a flood of them waits in line.
-                let Ok(slot) = slots.clone().acquire_owned().await else {
-                    return;
-                };
-                let account = self.clone();
-                self.spawn(async move {
-                    let _slot = slot;
-                    let device = DeviceId::of_key(&owner);
-                    let taken = match (knock, request) {
-                        (Some(knock), _) => account.knocked(device, knock).await,
-                        (None, Ok(request)) => account.asked_by(device, request).await,
-                        (None, Err(_)) => return,
-                    };
-                    if let Err(e) = taken {
-                        tracing::debug!(%e, "a request could not be taken");
-                    }
-                });
-            }
-        }
-    }
-
     /// A device asks, or confirms.
-    async fn asked_by(
+    pub(super) async fn asked_by(
         self: &Arc<Self>,
         device: DeviceId,
         request: TrustRequest,

@@ -14,9 +14,11 @@ use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
 use crate::store::index::Index;
 use crate::store::state::State;
 use starling_core::account::{Contact, TrustStore};
-use starling_core::api::{ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel};
+use starling_core::api::{
+    self, AccountState, ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel,
+};
 use starling_core::crypto::Crypto as _;
-use starling_core::id::ConversationId;
+use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::identity::{
     AccountKeys, Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account,
 };
@@ -31,6 +33,8 @@ pub struct Accounts {
     dir: PathBuf,
     context: Context,
     open: RwLock<BTreeMap<LocalAccountId, Arc<Account>>>,
+    /// Those that cannot be opened, as far as they can be shown, and why.
+    broken: RwLock<BTreeMap<LocalAccountId, (api::Account, String)>>,
 }
 
 fn archive_error(e: &ArchiveError) -> ApiError {
@@ -55,6 +59,18 @@ fn internal(e: impl std::fmt::Display) -> ApiError {
     ApiError::internal(e.to_string())
 }
 
+/// Reads the book anew after something panicked in the midst of it.
+fn mend_book(account: Arc<OnceLock<Weak<Account>>>) -> impl FnMut(Book) -> Option<Book> {
+    move |book| {
+        let new = Book::open(book.state().clone());
+        if let Some(account) = account.get().and_then(Weak::upgrade) {
+            account.say_failed();
+        }
+        new.inspect_err(|e| tracing::error!(%e, "an account's records cannot be read anew"))
+            .ok()
+    }
+}
+
 impl Accounts {
     /// Opens the accounts in a data directory. One that cannot be opened is reported and left as it is.
     pub async fn open(data_dir: &Path, context: Context) -> Result<Self, KeepError> {
@@ -68,6 +84,7 @@ impl Accounts {
             dir: dir.clone(),
             context,
             open: RwLock::default(),
+            broken: RwLock::default(),
         };
         let mut entries: Vec<_> = std::fs::read_dir(&dir)
             .map_err(io)?
@@ -85,19 +102,8 @@ impl Accounts {
             let Ok(id) = name.parse::<LocalAccountId>() else {
                 continue;
             };
-            if let Err(e) = accounts.load(&id).await {
-                tracing::error!(account = %id, %e, "an account cannot be opened");
-                (accounts.context.emit)(Event::BridgeNotice {
-                    level: NoticeLevel::Error,
-                    code: if is_full(&e) {
-                        "disk_full".into()
-                    } else {
-                        "account_broken".into()
-                    },
-                    text: e.to_string(),
-                    account: Some(id),
-                });
-            }
+            // What is wrong was said.
+            let _ = accounts.load(&id).await;
         }
         Ok(accounts)
     }
@@ -112,12 +118,98 @@ impl Accounts {
             .collect()
     }
 
-    /// One account.
+    /// All accounts as the API shows them, those that cannot be opened included.
+    pub fn views(&self) -> Vec<api::Account> {
+        let mut views: Vec<_> = self.all().iter().map(|a| a.view()).collect();
+        let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
+        views.extend(broken.values().map(|(view, _)| view.clone()));
+        views
+    }
+
+    /// One account as the API shows it.
+    pub fn view(&self, id: &LocalAccountId) -> Result<api::Account, ApiError> {
+        let broken = {
+            let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
+            broken.get(id).map(|(view, _)| view.clone())
+        };
+        match broken {
+            Some(view) => Ok(view),
+            None => Ok(self.get(id)?.view()),
+        }
+    }
+
+    /// One account that is open.
     pub fn get(&self, id: &LocalAccountId) -> Result<Arc<Account>, ApiError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.get(id)
-            .cloned()
-            .ok_or_else(|| ApiError::not_found(format!("This bridge has no account {id}.")))
+        open.get(id).cloned().ok_or_else(|| {
+            let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
+            match broken.get(id) {
+                Some((_, why)) => ApiError::new(
+                    ErrorCode::Corrupt,
+                    format!("This account cannot be opened: {why}. Its files were left as they are. Restore it from a backup, and remove this one."),
+                ),
+                None => ApiError::not_found(format!("This bridge has no account {id}.")),
+            }
+        })
+    }
+
+    /// An account cannot be opened: said, and shown from now on, with what its files still tell.
+    fn say_broken(&self, id: &LocalAccountId, e: &AccountError) {
+        tracing::error!(account = %id, %e, "an account cannot be opened");
+        let full = is_full(e);
+        (self.context.emit)(Event::BridgeNotice {
+            level: NoticeLevel::Error,
+            code: if full { "disk_full" } else { "account_broken" }.into(),
+            text: e.to_string(),
+            account: Some(id.clone()),
+        });
+        if full {
+            return;
+        }
+        let dir = self.dir.join(id.as_str());
+        let chain = keep::read_chain(&dir);
+        let state = State::open(&dir.join("state.sqlite")).ok();
+        let options = state.and_then(|s| s.get::<Options>("own", "options").ok().flatten());
+        let options = options.unwrap_or_default();
+        let view = api::Account {
+            id: id.clone(),
+            jami_id: chain
+                .as_ref()
+                .map_or(AccountId([0; 20]), |c| c.account_id()),
+            device_id: chain.as_ref().map_or(DeviceId([0; 32]), |c| c.device_id()),
+            device_name: options.device_name,
+            display_name: options.profile.display_name,
+            avatar: options.profile.avatar,
+            registered_name: None,
+            active: !options.inactive,
+            state: AccountState::Broken,
+            has_password: false,
+            settings: options.settings,
+        };
+        self.broken
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id.clone(), (view.clone(), e.to_string()));
+        (self.context.emit)(Event::AccountState {
+            account: id.clone(),
+            state: AccountState::Broken,
+            details: Some(Box::new(view)),
+            removed: false,
+        });
+    }
+
+    async fn load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
+        let loaded = self.try_load(id).await;
+        match &loaded {
+            Ok(_) => drop(
+                self.broken
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(id),
+            ),
+            Err(e) => self.say_broken(id, e),
+        }
+        loaded
     }
 
     /// Makes an account on this device.
@@ -233,7 +325,7 @@ impl Accounts {
         self.load(&id).await
     }
 
-    async fn load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
+    async fn try_load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
         let dir = self.dir.join(id.as_str());
         let identity = keep::read_identity(&dir, now_unix())?;
         let state = State::open(&dir.join("state.sqlite"))?;
@@ -306,7 +398,7 @@ impl Accounts {
             context: self.context.clone(),
             identity,
             secure,
-            book: Actor::start(book),
+            book: Actor::start(book, mend_book(late.clone())),
             index,
             peers,
             links: Links::default(),
@@ -323,6 +415,7 @@ impl Accounts {
             stop: CancellationToken::new(),
             tasks: Mutex::default(),
             options_turn: tokio::sync::Mutex::default(),
+            archive_turn: tokio::sync::Mutex::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
         if let Some(why) = account.index.made_anew() {
@@ -358,7 +451,7 @@ impl Accounts {
             account.stop.cancel();
             account.peers.shutdown();
         } else {
-            account.set_state(starling_core::api::AccountState::Connecting);
+            account.set_state(AccountState::Connecting);
             account.run(incoming);
         }
         Ok(account)
@@ -366,24 +459,28 @@ impl Accounts {
 
     /// Removes an account and everything of it.
     pub async fn remove(&self, id: &LocalAccountId) -> Result<(), AccountError> {
-        let account = self.get(id)?;
-        self.open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
-        account.stop().await;
-        let gone = account.dir.with_extension("new");
+        let broken = {
+            let mut broken = self.broken.write().unwrap_or_else(PoisonError::into_inner);
+            broken.remove(id).is_some()
+        };
+        if !broken {
+            let account = self.get(id)?;
+            self.open
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(id);
+            account.stop().await;
+        }
+        let dir = self.dir.join(id.as_str());
+        let gone = dir.with_extension("new");
         // Renamed first: an interrupted removal is finished at the next start.
-        std::fs::rename(&account.dir, &gone).map_err(|source| KeepError::Io {
-            path: account.dir.clone(),
-            source,
-        })?;
+        std::fs::rename(&dir, &gone).map_err(|source| KeepError::Io { path: dir, source })?;
         if let Err(e) = std::fs::remove_dir_all(&gone) {
             tracing::warn!(%e, "a removed account is still on the disk; it goes at the next start");
         }
         (self.context.emit)(Event::AccountState {
             account: id.clone(),
-            state: starling_core::api::AccountState::Inactive,
+            state: AccountState::Inactive,
             details: None,
             removed: true,
         });
@@ -395,7 +492,7 @@ impl Accounts {
         &self,
         id: &LocalAccountId,
         active: bool,
-    ) -> Result<starling_core::api::Account, AccountError> {
+    ) -> Result<api::Account, AccountError> {
         let account = self.get(id)?;
         let view = account.change_options(|o| o.inactive = !active).await?;
         if active != account.stop.is_cancelled() {
@@ -494,6 +591,7 @@ impl Account {
 
     /// The archive with what the account knows now, under its own password.
     pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
+        let _turn = self.archive_turn.lock().await;
         let file = keep::read_archive(&self.dir)?;
         let credential = Credential::password(password.unwrap_or_default());
         let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential))
@@ -526,6 +624,7 @@ impl Account {
         old: Option<&str>,
         new: Option<&str>,
     ) -> Result<(), AccountError> {
+        let _turn = self.archive_turn.lock().await;
         let file = keep::read_archive(&self.dir)?;
         let old = Credential::password(old.unwrap_or_default());
         let new = new.unwrap_or_default();

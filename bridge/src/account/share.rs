@@ -14,8 +14,24 @@ use starling_core::swarm::validate::{BATCH, Validation};
 /// Largest bundle that is handed out in one piece.
 const MAX_BUNDLE: usize = 256 << 20;
 
+/// Bytes of commits in one answer; of one commit that is longer, the answer is that one.
+const MAX_OBJECTS: u64 = 8 << 20;
+
+/// The newest of some commits, oldest first, as far as they fit into an answer.
+fn within(mut commits: Vec<ObjectId>, size: impl Fn(&ObjectId) -> u64) -> Vec<ObjectId> {
+    let mut bytes = 0u64;
+    let fit = commits.iter().rev().take_while(|id| {
+        let first = bytes == 0;
+        bytes = bytes.saturating_add(size(id).max(1));
+        first || bytes <= MAX_OBJECTS
+    });
+    let fit = fit.count();
+    commits.split_off(commits.len().saturating_sub(fit))
+}
+
 impl Account {
-    /// What it takes to validate `limit` commits again, walking back from `from` or the newest.
+    /// What it takes to validate `limit` commits again, walking back from `from` or the newest; of
+    /// fewer where they are long. The page asks again from where one is missing.
     pub async fn objects(
         &self,
         id: ConversationId,
@@ -30,6 +46,7 @@ impl Account {
             ApiError::not_found("There is no commit with that id in this conversation.")
         })?;
         let store = conversation.store.clone();
+        let commits = within(commits, |id| store.size(id).unwrap_or(0));
         tokio::task::block_in_place(move || {
             let recorder = Recorder::new(&*store);
             {
@@ -93,5 +110,24 @@ impl Account {
             out.extend(writer.finish().0);
             Ok(out)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_with_the_oldest_commit_that_fits() {
+        let ids: Vec<ObjectId> = (1..=5).map(|n| ObjectId([n; 20])).collect();
+        let of = |sizes: [u64; 5]| {
+            let out = within(ids.clone(), |id| sizes[usize::from(id.0[0]) - 1]);
+            out.iter().map(|id| id.0[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(of([1000; 5]), [1, 2, 3, 4, 5]);
+        assert_eq!(of([4 << 20; 5]), [4, 5]);
+        // The one that was asked for always comes.
+        assert_eq!(of([1, 1, 1, 1, 100 << 20]), [5]);
+        assert_eq!(within(Vec::new(), |_| 1), []);
     }
 }

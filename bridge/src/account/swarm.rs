@@ -3,6 +3,7 @@
 
 use super::net::statuses;
 use super::{Account, AccountError, now_unix};
+use crate::actor::NoAnswer;
 use crate::conversation::Conversation;
 use crate::conversation::engines::{Line, Step, clock};
 use crate::conversation::repo::{Repo, RepoError, Snapshot, Taken};
@@ -51,7 +52,8 @@ impl Account {
     /// Follows a conversation's engines until it ends.
     pub(super) fn start_engines(self: &Arc<Self>, conversation: &Conversation) {
         let (account, c) = (self.clone(), conversation.clone());
-        self.spawn_for(conversation, async move { account.follow_engines(c).await });
+        let task = move || account.clone().follow_engines(c.clone());
+        self.spawn_for(conversation, super::lasting(task, self.failed()));
     }
 
     async fn follow_engines(self: Arc<Self>, c: Conversation) {
@@ -186,7 +188,7 @@ impl Account {
                         .shared()
                         .reach
                         .get(&account)
-                        .map(|r| r.announced.values().copied().collect())
+                        .map(|r| r.announced.devices().copied().collect())
                         .unwrap_or_default();
                     for device in there {
                         c.engines.drt(Input::Presence {
@@ -445,7 +447,7 @@ impl Account {
             Err(RepoError::Rejected(fault)) => {
                 tracing::error!(conversation = %c.id, %fault.commit, "valid before, and not now");
             }
-            Err(RepoError::Stopped(_)) => return,
+            Err(RepoError::NoAnswer(NoAnswer::Stopped)) => return,
             Err(e) => tracing::warn!(conversation = %c.id, %e, "not merged"),
         }
         if let Some((device, id)) = c.engines.who_brought(&theirs) {

@@ -3,9 +3,9 @@
 use super::book::Profile;
 use super::net::statuses;
 use super::{Account, AccountError, now_ms, now_unix};
-use crate::conversation::Conversation;
 use crate::conversation::repo::{RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
+use crate::conversation::{Conversation, folding};
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
 use starling_core::api::{
@@ -17,7 +17,7 @@ use starling_core::notice::Notice;
 use starling_core::swarm::members::Role;
 use starling_core::swarm::message::{ConversationMode as Mode, Message as Swarm};
 use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,6 +37,36 @@ pub(super) enum Indexed {
     NotYet,
     /// It is new here, and every commit of it was validated.
     NotYetButChecked,
+}
+
+/// Messages to be reported, of which only some are held at a time.
+struct Batches<'a> {
+    conversation: &'a Conversation,
+    left: VecDeque<ObjectId>,
+    held: VecDeque<api::Message>,
+}
+
+impl<'a> Batches<'a> {
+    fn new(conversation: &'a Conversation, ids: impl IntoIterator<Item = ObjectId>) -> Self {
+        Self {
+            conversation,
+            left: ids.into_iter().collect(),
+            held: VecDeque::new(),
+        }
+    }
+
+    async fn next(&mut self) -> Option<api::Message> {
+        while self.held.is_empty() && !self.left.is_empty() {
+            let mut left = std::mem::take(&mut self.left);
+            let asked = self
+                .conversation
+                .ask(move |r| (r.some_messages(&mut left), left))
+                .await;
+            let (held, left) = asked.ok()?;
+            (self.held, self.left) = (held.into(), left);
+        }
+        self.held.pop_front()
+    }
 }
 
 fn api_mode(mode: Mode) -> ConversationMode {
@@ -250,16 +280,6 @@ impl Account {
             updated,
             reordered,
         } = changes;
-        let Ok((new, changed)) = conversation
-            .ask(move |r| {
-                let new: Vec<_> = shown.iter().filter_map(|id| r.message(id)).collect();
-                let changed: Vec<_> = updated.iter().filter_map(|id| r.message(id)).collect();
-                (new, changed)
-            })
-            .await
-        else {
-            return;
-        };
         if let Some(after) = reordered {
             self.emit(Event::ConversationReordered {
                 account: self.id.clone(),
@@ -268,7 +288,8 @@ impl Account {
             });
         }
         let (mut votes, mut bans) = (false, false);
-        for message in new {
+        let mut news = Batches::new(conversation, shown);
+        while let Some(message) = news.next().await {
             votes |= message.kind == MessageType::Vote;
             if let Some(change) = message
                 .member
@@ -293,7 +314,8 @@ impl Account {
                 message: Box::new(message),
             });
         }
-        for message in changed {
+        let mut changed = Batches::new(conversation, updated);
+        while let Some(message) = changed.next().await {
             self.emit(Event::MessageUpdated {
                 account: self.id.clone(),
                 conversation: id,
@@ -578,7 +600,20 @@ impl Account {
         })
     }
 
-    /// Messages with certain words.
+    /// One message, with all its words.
+    pub async fn whole_message(
+        &self,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<api::Message, AccountError> {
+        let conversation = self.need_conversation(&id)?;
+        let found = conversation.ask(move |r| r.whole_message(&message)).await?;
+        found.ok_or_else(|| {
+            ApiError::not_found("There is no message with that id in this conversation.").into()
+        })
+    }
+
+    /// Messages with certain words: the newest, fewer where they are long.
     pub async fn search(
         &self,
         conversation: Option<ConversationId>,
@@ -589,10 +624,14 @@ impl Account {
             .index
             .search(conversation.as_ref(), query, limit)
             .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
-        let mut out = Vec::with_capacity(found.len());
+        let (mut out, mut weight) = (Vec::new(), 0usize);
         for (conversation, id) in found {
+            if weight > folding::PAGE {
+                break;
+            }
             // What the index knows and the conversation does not is about to be caught up.
             if let Ok(message) = self.message(conversation, id).await {
+                weight = weight.saturating_add(folding::message_weight(&message));
                 out.push(MessageFound {
                     conversation,
                     message,

@@ -52,7 +52,7 @@ pub(super) fn is_full(e: &(dyn Error + 'static)) -> bool {
             AccountError::Repo(e) => repo(e),
             AccountError::State(e) => state(e),
             AccountError::Keep(e) => keep(e),
-            AccountError::Stopped(_) | AccountError::Api(_) => false,
+            AccountError::NoAnswer(_) | AccountError::Api(_) => false,
         };
     }
     if let Some(QuarantineError::Store(e)) = e.downcast_ref() {
@@ -76,7 +76,7 @@ fn full(kind: io::ErrorKind) -> bool {
 
 impl Account {
     /// Tells the owner something, unless it was told a moment ago.
-    fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
+    pub(super) fn notice(&self, level: NoticeLevel, code: &'static str, text: String) {
         {
             let mut shared = self.shared();
             let now = Instant::now();
@@ -111,6 +111,13 @@ impl Account {
     pub(super) fn say_index_made(&self) {
         let text = "The index of messages was missing, old or damaged. It was made again from the conversations; nothing is lost.";
         self.notice(NoticeLevel::Warning, "index_rebuilt", text.into());
+    }
+
+    /// Says that something panicked. What that was says the log.
+    pub(super) fn say_failed(&self) {
+        tracing::error!(account = %self.id, "a task panicked");
+        let text = "Something failed inside Starling and was begun again; what was saved is safe. Its log says what it was: please report it.";
+        self.notice(NoticeLevel::Error, "internal_fault", text.into());
     }
 
     /// What a conversation says unasked. `new`: it has had no index yet.
@@ -151,6 +158,13 @@ impl Account {
                     account.clone().spawn(account.note_found(id, Some(fault)));
                 }
                 Said::Valid => account.clone().spawn(account.note_found(id, None)),
+                Said::Reopened => account.say_failed(),
+                Said::Lost(e) => {
+                    let text = format!(
+                        "Something failed inside Starling, and the conversation {id} cannot be used until it is started again: {e}. It was left as it is."
+                    );
+                    account.notice(NoticeLevel::Error, "conversation_broken", text);
+                }
             }
         })
     }

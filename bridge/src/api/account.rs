@@ -104,11 +104,11 @@ async fn create(ctx: Ctx, p: AccountCreateParams) -> Result<api::Account, ApiErr
 }
 
 async fn list(ctx: Ctx, _: Nothing) -> Result<Vec<api::Account>, ApiError> {
-    Ok(ctx.app.accounts()?.all().iter().map(|a| a.view()).collect())
+    Ok(ctx.app.accounts()?.views())
 }
 
 async fn get(ctx: Ctx, p: AccountParams) -> Result<api::Account, ApiError> {
-    Ok(account(&ctx, &p.account)?.view())
+    ctx.app.accounts()?.view(&p.account)
 }
 
 async fn update(ctx: Ctx, p: AccountUpdateParams) -> Result<api::Account, ApiError> {

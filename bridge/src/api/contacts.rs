@@ -1,14 +1,14 @@
 //! `contact.*`, `request.*`, `link.*`
 
 use super::account::account;
-use super::{Ctx, Router};
+use super::{Ctx, Router, piece};
 use starling_core::api::method::{
     ContactAdd, ContactBlock, ContactGet, ContactList, ContactRemove, ContactUnblock, LinkList,
     RequestAccept, RequestBlock, RequestDecline, RequestList,
 };
 use starling_core::api::{
-    AccountParams, ApiError, Contact, ContactAddParams, ContactParams, Conversation, LinkState,
-    Request, RequestParams,
+    AccountParams, ApiError, Contact, ContactAddParams, ContactListParams, ContactParams,
+    Conversation, ConversationListParams, LinkState, Request, RequestParams,
 };
 
 pub(super) fn register(r: &mut Router) {
@@ -31,8 +31,9 @@ async fn add(ctx: Ctx, p: ContactAddParams) -> Result<Contact, ApiError> {
         .await?)
 }
 
-async fn list(ctx: Ctx, p: AccountParams) -> Result<Vec<Contact>, ApiError> {
-    Ok(account(&ctx, &p.account)?.contacts().await?)
+async fn list(ctx: Ctx, p: ContactListParams) -> Result<Vec<Contact>, ApiError> {
+    let all = account(&ctx, &p.account)?.contacts().await?;
+    piece(all, |c| c.id, p.before, p.limit)
 }
 
 async fn get(ctx: Ctx, p: ContactParams) -> Result<Contact, ApiError> {
@@ -55,8 +56,9 @@ async fn unblock(ctx: Ctx, p: ContactParams) -> Result<(), ApiError> {
     Ok(account(&ctx, &p.account)?.unblock(p.id).await?)
 }
 
-async fn requests(ctx: Ctx, p: AccountParams) -> Result<Vec<Request>, ApiError> {
-    Ok(account(&ctx, &p.account)?.requests().await?)
+async fn requests(ctx: Ctx, p: ConversationListParams) -> Result<Vec<Request>, ApiError> {
+    let all = account(&ctx, &p.account)?.requests().await?;
+    piece(all, |r| r.conversation, p.before, p.limit)
 }
 
 async fn accept(ctx: Ctx, p: RequestParams) -> Result<Conversation, ApiError> {

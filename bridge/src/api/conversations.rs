@@ -1,7 +1,7 @@
 //! `conversation.*`, and the objects behind what a page shows.
 
 use super::account::account;
-use super::{App, Ctx, Router};
+use super::{App, Ctx, Router, piece};
 use starling_core::api::method::{
     ConversationBan, ConversationCreate, ConversationDismissRefusal, ConversationGet,
     ConversationGetPreferences, ConversationInvite, ConversationJoin, ConversationLeave,
@@ -10,9 +10,9 @@ use starling_core::api::method::{
     GetConversationHistory,
 };
 use starling_core::api::{
-    AccountParams, ApiError, Ballot, Conversation, ConversationBanParams, ConversationCreateParams,
+    ApiError, Ballot, Conversation, ConversationBanParams, ConversationCreateParams,
     ConversationExport, ConversationHistory, ConversationHistoryParams, ConversationJoinParams,
-    ConversationMemberParams, ConversationParams, ConversationPreferences,
+    ConversationListParams, ConversationMemberParams, ConversationParams, ConversationPreferences,
     ConversationSetPreferencesParams, ConversationUpdateParams, ConversationVerdict,
     LocalAccountId, Member, page_limit,
 };
@@ -46,8 +46,9 @@ async fn create(ctx: Ctx, p: ConversationCreateParams) -> Result<Conversation, A
         .await?)
 }
 
-async fn list(ctx: Ctx, p: AccountParams) -> Result<Vec<Conversation>, ApiError> {
-    Ok(account(&ctx, &p.account)?.list().await?)
+async fn list(ctx: Ctx, p: ConversationListParams) -> Result<Vec<Conversation>, ApiError> {
+    let all = account(&ctx, &p.account)?.list().await?;
+    piece(all, |c| c.id, p.before, p.limit)
 }
 
 async fn get(ctx: Ctx, p: ConversationParams) -> Result<Conversation, ApiError> {

@@ -77,7 +77,7 @@ async fn status(ctx: Ctx, p: MessageParams) -> Result<MessageStatusResult, ApiEr
 
 async fn get(ctx: Ctx, p: MessageParams) -> Result<Message, ApiError> {
     Ok(account(&ctx, &p.account)?
-        .message(p.conversation, p.id)
+        .whole_message(p.conversation, p.id)
         .await?)
 }
 

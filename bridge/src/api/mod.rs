@@ -25,7 +25,7 @@ pub use events::{After, Entry, EventLog};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
 use starling_core::api::method::{Method, find};
-use starling_core::api::{ApiError, ErrorCode};
+use starling_core::api::{ApiError, ErrorCode, page_limit};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -163,5 +163,48 @@ impl Service for Arc<App> {
 
     fn events(&self) -> &EventLog {
         &self.events
+    }
+}
+
+/// A piece of a list: what follows `before`, at most `limit`; all of it where nothing is said.
+fn piece<T, K: PartialEq>(
+    mut all: Vec<T>,
+    key: impl Fn(&T) -> K,
+    before: Option<K>,
+    limit: Option<u32>,
+) -> Result<Vec<T>, ApiError> {
+    if let Some(before) = before {
+        let at = all.iter().position(|item| key(item) == before);
+        let at = at.ok_or_else(|| {
+            ApiError::not_found("What the list is to go on behind is not in it any more.")
+        })?;
+        all.drain(..=at);
+    }
+    if let Some(limit) = limit {
+        all.truncate(page_limit(Some(limit)));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_piece_by_piece() {
+        let all: Vec<u32> = (0..500).collect();
+        let of = |before, limit| piece(all.clone(), |n| *n, before, limit);
+        assert_eq!(of(None, None).unwrap(), all);
+        assert_eq!(of(None, Some(2)).unwrap(), [0, 1]);
+        assert_eq!(of(Some(1), Some(2)).unwrap(), [2, 3]);
+        assert_eq!(of(Some(498), Some(2)).unwrap(), [499]);
+        assert_eq!(of(Some(499), None).unwrap(), [0; 0]);
+        assert_eq!(of(None, Some(0)).unwrap().len(), 1);
+        assert_eq!(of(None, Some(9999)).unwrap().len(), 200);
+        assert_eq!(
+            of(Some(500), None).unwrap_err().code,
+            starling_core::api::ErrorCode::NotFound
+        );
     }
 }

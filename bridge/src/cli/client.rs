@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 /// A connection to the running bridge.
 pub(super) struct Client {
@@ -41,7 +42,12 @@ impl Client {
         request
             .headers_mut()
             .insert("authorization", format!("Bearer {}", token.trim()).parse()?);
-        let (socket, _) = connect_async(request).await.with_context(|| {
+        // It is our own bridge: an exported conversation comes in one frame.
+        let limits = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
+        let connected = connect_async_with_config(request, Some(limits), false).await;
+        let (socket, _) = connected.with_context(|| {
             format!(
                 "the bridge at {} (process {}) does not answer",
                 bridge.url, bridge.pid

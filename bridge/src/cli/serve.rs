@@ -3,6 +3,7 @@
 use super::{ServeArgs, Signals};
 use starling_bridge::api::{App, Config};
 use starling_bridge::serve::data_dir::{BridgeFile, DataDir};
+use starling_bridge::serve::guard::PublicUrl;
 use starling_bridge::serve::health::find_program;
 use starling_bridge::serve::pairing::NewGrant;
 use starling_bridge::serve::private::write_private;
@@ -15,17 +16,20 @@ use std::time::Instant;
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     super::log();
+    let encrypted = args.public_url.iter().any(PublicUrl::is_encrypted);
+    anyhow::ensure!(
+        args.listen.ip().is_loopback() || encrypted,
+        "{} can be reached from other machines, and what pages say to the bridge would cross the \
+         network unencrypted. Listen on 127.0.0.1 and use a tunnel, or put a TLS proxy in front \
+         and name it with --public-url https://….",
+        args.listen
+    );
     let bootstrap = args.bootstrap()?;
     let data_dir = DataDir::take(&args.data_dir.path()?)?;
     let app = App::open(Config {
         data_dir: data_dir.path().into(),
         bootstrap,
     })?;
-    if !args.listen.ip().is_loopback() {
-        tracing::warn!(
-            "Listening beyond this machine without encryption. Put a TLS proxy in front and name it with --public-url."
-        );
-    }
     let server = Server::bind(ServerConfig {
         listen: args.listen,
         public: args.public_url,

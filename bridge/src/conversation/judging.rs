@@ -10,7 +10,7 @@ use super::Conversation;
 use super::repo::{Repo, RepoError, Snapshot, Taken, snapshot};
 use super::timeline::{Authors, CHUNK, Written};
 use super::wire::MAX_PACK;
-use crate::actor::Stopped;
+use crate::actor::NoAnswer;
 use crate::crypto::AwsLc;
 use crate::store::index::{Index, IndexError, Rows};
 use crate::store::objects::{ObjectStore, Quarantine};
@@ -26,6 +26,7 @@ use starling_core::swarm::spread::MAX_ARRIVED;
 use starling_core::swarm::validate::{Accepted, BATCH, RULES, Validation};
 use starling_core::swarm::write;
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Commits that enter the history in one turn of the actor, about: some tenths of a second.
@@ -67,7 +68,7 @@ impl From<Ended> for RepoError {
     fn from(ended: Ended) -> Self {
         match ended {
             Ended::Fault(fault) => Self::Rejected(fault),
-            Ended::CalledOff => Self::Stopped(Stopped),
+            Ended::CalledOff => Self::NoAnswer(NoAnswer::Stopped),
         }
     }
 }
@@ -242,10 +243,10 @@ impl Judging {
         let mut authors = Authors::new(&*self.store, self.id);
         for piece in commits.chunks(CHUNK) {
             if !go_on() {
-                return Err(Stopped.into());
+                return Err(NoAnswer::Stopped.into());
             }
-            let rows: Result<Vec<Written>, _> =
-                piece.iter().map(|id| authors.written(RULES, *id)).collect();
+            let written = |id: &ObjectId| authors.written(RULES, *id).map(|(written, _)| written);
+            let rows: Result<Vec<Written>, _> = piece.iter().map(written).collect();
             self.known.add(&rows?)?;
         }
         Ok(())
@@ -296,7 +297,10 @@ impl Conversation {
         };
         let judged = {
             let go_on = || !self.ended.is_cancelled() && go_on();
-            tokio::task::block_in_place(|| judging.judge(quarantine, head, &go_on))?
+            let judge = AssertUnwindSafe(|| judging.judge(quarantine, head, &go_on));
+            // As in the actor: a fault of ours ends nothing but this.
+            tokio::task::block_in_place(|| catch_unwind(judge))
+                .unwrap_or(Err(NoAnswer::Failed.into()))?
         };
         self.ask(move |r| r.judged(judged)).await?
     }
@@ -344,7 +348,7 @@ impl Conversation {
                 detail: f.misbehaviour.to_string(),
                 device: f.device,
             }],
-            Err(Ended::CalledOff) => return Err(Stopped.into()),
+            Err(Ended::CalledOff) => return Err(NoAnswer::Stopped.into()),
         };
         Ok(ConversationVerdict {
             // All there are, not those before the fault.

@@ -26,6 +26,10 @@ pub enum Said {
     Invalid(Box<Fault>),
     /// It was looked through, and does.
     Valid,
+    /// Something in the bridge failed in the midst of it. It was read anew from the disk.
+    Reopened,
+    /// The same, and it cannot be read: it cannot be used until the next start.
+    Lost(RepoError),
 }
 
 /// Who hears it.

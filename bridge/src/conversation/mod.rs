@@ -1,20 +1,23 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans, [`judging`] what is done beside it
-//! before something fetched gets there; [`timeline`] what a reader sees, and
-//! [`keep_up`] how it follows the repository; [`wire`] git over a channel; [`engines`] whom to be
-//! connected with, whom to tell and from whom to fetch.
+//! [`repo`] is the actor's state, [`votes`] its part in bans, `showing` what is asked of it,
+//! [`judging`] what is done beside it before something fetched gets there; [`timeline`] what a
+//! reader sees, [`folding`] one message of that, and [`keep_up`] how it follows the repository;
+//! [`wire`] git over a channel; [`engines`] whom to be connected with, whom to tell and from whom to
+//! fetch.
 
 pub mod engines;
+pub mod folding;
 pub mod judging;
 pub mod keep_up;
 pub mod repo;
+mod showing;
 pub mod timeline;
 mod unaccepted;
 pub mod votes;
 pub mod wire;
 
-use crate::actor::{Actor, Stopped};
+use crate::actor::{Actor, NoAnswer};
 use crate::store::index::Index;
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::State;
@@ -118,7 +121,7 @@ impl Conversation {
             engines: Engines::new(id, account, device, repo.head()),
             ended: CancellationToken::new(),
             shared: repo.shared(),
-            repo: Actor::start(repo),
+            repo: Actor::start(repo, Repo::reopen),
         })
     }
 
@@ -175,7 +178,7 @@ impl Conversation {
     pub async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Repo) -> T + Send + 'static,
-    ) -> Result<T, Stopped> {
+    ) -> Result<T, NoAnswer> {
         self.repo
             .ask(|repo| {
                 repo.mend();

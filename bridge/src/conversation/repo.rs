@@ -5,19 +5,17 @@ use super::judging::{Parts, Waiting};
 use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
-use crate::actor::Stopped;
+use crate::actor::NoAnswer;
+use crate::peer::MAX_DEVICES;
 use crate::store::index::{Index, IndexError};
 use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::{State, StateError};
 use serde::{Deserialize, Serialize};
-use starling_core::api::{
-    self, ApiError, Delivery, DeviceStatus, ErrorCode, MessageStatus, Millis, PersonStatus,
-};
+use starling_core::api::{ApiError, ErrorCode, Millis};
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
 use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
-use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::{Member, Profile, Role};
 use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
@@ -27,9 +25,6 @@ use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
-
-/// Most unread messages that are counted; beyond, "99+" is said anyway.
-const MAX_UNREAD: usize = 1000;
 
 /// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
 const MAX_STATUS_EVENTS: usize = 100;
@@ -102,15 +97,15 @@ impl Snapshot {
 pub(super) struct Fetched {
     pub(super) account: AccountId,
     pub(super) commit: ObjectId,
-    at: Millis,
+    pub(super) at: Millis,
 }
 
 /// What a person has read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Read {
-    commit: ObjectId,
-    at: Millis,
+pub(super) struct Read {
+    pub(super) commit: ObjectId,
+    pub(super) at: Millis,
 }
 
 /// How far others are: kept, since no repository knows it.
@@ -118,7 +113,7 @@ struct Read {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Progress {
     pub(super) fetched: BTreeMap<DeviceId, Fetched>,
-    read: BTreeMap<AccountId, Read>,
+    pub(super) read: BTreeMap<AccountId, Read>,
     /// The commits by which people and devices were banned while we were there, by their id as
     /// the commit has it.
     pub(super) bans: BTreeMap<String, ObjectId>,
@@ -163,9 +158,9 @@ pub enum RepoError {
     /// The repository is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
-    /// The conversation, or its account, was closed meanwhile.
+    /// The conversation, or its account, was closed meanwhile; or the bridge failed.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    NoAnswer(#[from] NoAnswer),
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
@@ -210,7 +205,8 @@ impl From<RepoError> for ApiError {
             }
             RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
-            RepoError::Stopped(_) => ErrorCode::Stopping,
+            RepoError::NoAnswer(NoAnswer::Stopped) => ErrorCode::Stopping,
+            RepoError::NoAnswer(NoAnswer::Failed) => ErrorCode::Internal,
         };
         let mut text = e.to_string();
         if let Some(first) = text.get(..1) {
@@ -244,11 +240,31 @@ pub struct Repo {
     /// What devices were last known to have, since the start.
     heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
-    told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
+    pub(super) told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
     /// Heads that are here and valid, and no part of the history yet.
     pub(super) waiting: BTreeMap<ObjectId, Waiting>,
     /// Merges that brought nothing and were left aside.
     pub(super) left: BTreeSet<ObjectId>,
+}
+
+/// Forgets what is known of the oldest devices of an account that has too many: it may make any
+/// number of them.
+fn forget_oldest<T>(
+    known: &mut BTreeMap<DeviceId, T>,
+    is_theirs: impl Fn(&T) -> bool,
+    age: impl Fn(&T) -> Millis,
+) {
+    let theirs = known.values().filter(|t| is_theirs(t)).count();
+    let excess = theirs.saturating_sub(MAX_DEVICES);
+    if excess == 0 {
+        return;
+    }
+    let theirs = known.iter().filter(|(_, t)| is_theirs(t));
+    let mut theirs: Vec<(Millis, DeviceId)> = theirs.map(|(d, t)| (age(t), *d)).collect();
+    theirs.sort();
+    for (_, device) in theirs.iter().take(excess) {
+        known.remove(device);
+    }
 }
 
 pub(super) fn snapshot(
@@ -341,6 +357,31 @@ impl Repo {
         repo.publish(known);
         repo.keep_snapshot(true);
         Ok(repo)
+    }
+
+    /// The same conversation read anew from the disk, since something panicked in the midst of it.
+    pub fn reopen(self) -> Option<Self> {
+        let Self {
+            id,
+            store,
+            state,
+            me,
+            ..
+        } = self;
+        let report = self.report.clone();
+        match Self::open(id, store, state, me, (self.index, self.report), false) {
+            Ok(mut new) => {
+                new.shared = self.shared;
+                new.publish((*new.snapshot).clone());
+                report(Said::Reopened);
+                Some(new)
+            }
+            Err(e) => {
+                tracing::error!(conversation = %id, %e, "a conversation cannot be read anew");
+                report(Said::Lost(e));
+                None
+            }
+        }
     }
 
     /// Makes a new conversation on the disk: the first commit, which names it.
@@ -556,6 +597,8 @@ impl Repo {
                 at: now,
             },
         );
+        let fetched = &mut self.progress.fetched;
+        forget_oldest(fetched, |f| f.account == account, |f| f.at);
         self.keep_progress()?;
         if self.snapshot.unaware.contains(&account) {
             self.refresh_or_say(true);
@@ -627,6 +670,9 @@ impl Repo {
         commit: ObjectId,
     ) -> Vec<ObjectId> {
         let before = self.told.insert(device, (account, commit)).map(|t| t.1);
+        // By what they were told of: nothing else is kept.
+        let age = |t: &(_, ObjectId)| self.timeline.time(&t.1).unwrap_or(Millis::MIN);
+        forget_oldest(&mut self.told, |t| t.0 == account, age);
         let fetched = self.progress.fetched.get(&device).map(|f| f.commit);
         // What it has is not new to it either.
         let before = match (before, fetched) {
@@ -657,131 +703,5 @@ impl Repo {
             .fetched
             .get(device)
             .is_some_and(|f| f.commit == self.head)
-    }
-
-    /// How far a message of ours got; nothing for those of others.
-    pub fn status(&self, id: &ObjectId) -> MessageStatus {
-        if self.timeline.author(id) != Some(self.own()) {
-            return MessageStatus::default();
-        }
-        let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
-        let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
-        for member in &self.snapshot.members {
-            if member.id == self.own()
-                || !matches!(member.role, Role::Admin | Role::Member | Role::Invited)
-            {
-                continue;
-            }
-            let mut person = PersonStatus::default();
-            let mut devices: BTreeMap<DeviceId, DeviceStatus> = BTreeMap::new();
-            for (device, (account, commit)) in &self.told {
-                if account == &member.id && has(commit) {
-                    devices.insert(
-                        *device,
-                        DeviceStatus {
-                            state: Delivery::Told,
-                            at: None,
-                        },
-                    );
-                }
-            }
-            for (device, f) in &self.progress.fetched {
-                if f.account == member.id && has(&f.commit) {
-                    devices.insert(
-                        *device,
-                        DeviceStatus {
-                            state: Delivery::Fetched,
-                            at: Some(f.at),
-                        },
-                    );
-                }
-            }
-            if let Some(best) = devices.values().max_by_key(|d| d.state) {
-                person.state = best.state;
-                person.at = best.at;
-            }
-            if let Some(r) = self
-                .progress
-                .read
-                .get(&member.id)
-                .filter(|r| has(&r.commit))
-            {
-                person.state = Delivery::Read;
-                person.at = Some(r.at);
-            } else if self.timeline.wrote_after(&member.id, id) {
-                // Who answers has it.
-                person.state = person.state.max(Delivery::Fetched);
-            }
-            person.devices = devices;
-            people.insert(member.id, person);
-        }
-        let state = people.values().map(|p| p.state).min();
-        MessageStatus {
-            state: Some(state.unwrap_or_default()),
-            people,
-        }
-    }
-
-    /// A message as the API shows it.
-    pub fn message(&self, id: &ObjectId) -> Option<api::Message> {
-        match self.timeline.entry(id) {
-            Some(entry) => Some(self.to_api(&entry)),
-            None => self.unaccepted(id),
-        }
-    }
-
-    fn to_api(&self, entry: &Entry) -> api::Message {
-        let mut message = entry.to_api();
-        message.status = self.status(&message.id);
-        self.say_what_about(&mut message);
-        message
-    }
-
-    /// A piece of history. `None`: the message to start before is not shown here.
-    pub fn page(
-        &mut self,
-        before: Option<&ObjectId>,
-        limit: usize,
-    ) -> Option<(Vec<api::Message>, bool)> {
-        let mut page = self.page_of(before, limit);
-        if self.timeline.is_behind(&self.head) {
-            // Found out by reading.
-            self.mend();
-            page = self.page_of(before, limit);
-        }
-        page
-    }
-
-    fn page_of(
-        &self,
-        before: Option<&ObjectId>,
-        limit: usize,
-    ) -> Option<(Vec<api::Message>, bool)> {
-        // What stands before a message that is in no history ends with the one it stands after.
-        let place = before.and_then(|b| self.place_of(b));
-        let (entries, more) = self.timeline.page(place.as_ref().or(before), limit)?;
-        let mut page: Vec<api::Message> = entries.iter().map(|e| self.to_api(e)).collect();
-        page.extend(place.and_then(|p| self.message(&p)));
-        let mut page = self.with_unaccepted(page);
-        if let Some(end) = before.and_then(|b| page.iter().position(|m| m.id == *b)) {
-            page.truncate(end);
-        }
-        Some((page, more))
-    }
-
-    /// The newest message. Nothing is read of the repository.
-    pub fn last_message(&self) -> Option<api::Message> {
-        let last = self.timeline.last().map(|mut message| {
-            message.status = self.status(&message.id);
-            self.say_what_about(&mut message);
-            message
-        });
-        self.last_or_kept(last)
-    }
-
-    /// How many messages of others came since one.
-    pub fn unread(&self, read_up_to: Option<&ObjectId>) -> u32 {
-        // What one wrote oneself, one has read up to.
-        u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)
     }
 }

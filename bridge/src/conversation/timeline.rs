@@ -2,6 +2,7 @@
 //! and reactions folded in. It is read from the index, window by window, and kept up as commits
 //! come: no more is looked at than what changes.
 
+use super::folding::{self, Extent};
 use super::judging::Known;
 use crate::store::index::{Change, Index, IndexError, Place, Row, Rows};
 use crate::store::objects::ObjectStore;
@@ -9,7 +10,7 @@ use rusqlite::Connection;
 use starling_core::api;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::commit::Commit;
-use starling_core::swarm::history::{self, Entry as Shown, History};
+use starling_core::swarm::history::{self, Entry as Shown};
 use starling_core::swarm::judge::Judge;
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::order::{Node, Placed, UnknownParent, reorder};
@@ -17,9 +18,6 @@ use starling_core::swarm::validate::RULES;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Most changes and reactions that are read for one message, the newest. Our limit.
-const MAX_ATTACHED: usize = 2_000;
 
 /// Commits that are written to the index at a time when it is made: so long do others wait.
 pub(super) const CHUNK: usize = 2_048;
@@ -52,6 +50,7 @@ impl Written {
         let body = history::body(id, commit, author);
         let target = body.as_ref().and_then(history::Body::target);
         let shown = body.is_some() && target.is_none();
+        let change = target.is_some() && body.is_some_and(|b| b.fields.contains_key("edit"));
         Self(Row {
             id,
             parents: commit.parents.clone(),
@@ -59,20 +58,10 @@ impl Written {
             author,
             shown,
             target,
+            change,
             rules,
-            text: body.filter(|_| shown).and_then(|b| words(&b)),
         })
     }
-}
-
-/// What is searched of a message; nothing of those without words.
-fn words(body: &history::Body) -> Option<String> {
-    let key = match api::MessageType::from(body.kind()) {
-        api::MessageType::Text => "body",
-        api::MessageType::File => "displayName",
-        _ => return None,
-    };
-    body.fields.get(key).cloned()
 }
 
 /// What new commits changed for a reader.
@@ -206,12 +195,16 @@ impl<'a> Authors<'a> {
         Some(author)
     }
 
-    pub(super) fn written(&mut self, rules: u32, id: ObjectId) -> Result<Written, Damaged> {
+    pub(super) fn written(
+        &mut self,
+        rules: u32,
+        id: ObjectId,
+    ) -> Result<(Written, Commit), Damaged> {
         let commit = read(self.objects, &id)?;
         let author = self
             .of(&commit)
             .ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
-        Ok(Written::under(rules, id, &commit, author))
+        Ok((Written::under(rules, id, &commit, author), commit))
     }
 }
 
@@ -230,54 +223,19 @@ fn node(row: &Row) -> Node {
     }
 }
 
-/// Messages as they are now, with the one that stands before the first as their context.
-fn fold(rows: &Rows<'_>, objects: &dyn Objects, places: &[Place]) -> rusqlite::Result<History> {
-    let mut all: BTreeMap<u64, (Place, Commit)> = BTreeMap::new();
-    let mut take = |place: Place| match read(objects, &place.id) {
-        Ok(commit) => {
-            let reacts = history::body(place.id, &commit, place.author)
-                .is_some_and(|b| b.target().is_some() && !b.fields.contains_key("edit"));
-            all.insert(place.place, (place, commit));
-            reacts
-        }
-        Err(e) => {
-            tracing::error!(%e, "a message cannot be shown");
-            false
-        }
-    };
-    for place in places {
-        take(*place);
-        for attached in rows.attached(&place.id, MAX_ATTACHED)? {
-            if take(attached) {
-                for edit in rows.attached(&attached.id, MAX_ATTACHED)? {
-                    take(edit);
-                }
-            }
-        }
-    }
-    let mut history = History::new();
-    for (place, commit) in all.values() {
-        history.push_newer(place.id, commit, place.author);
-    }
-    Ok(history)
-}
-
 /// Writes the words of a message as it was written first. Says whether something changes it that
 /// stands before it, since it is newer only by its clock.
-fn put_words(rows: &Rows<'_>, row: &Row) -> rusqlite::Result<bool> {
-    let Some(text) = &row.text else {
+fn put_words(rows: &Rows<'_>, row: &Row, place: u64, commit: &Commit) -> rusqlite::Result<bool> {
+    let place = Place {
+        place,
+        id: row.id,
+        author: row.author,
+    };
+    let Some(text) = folding::first_words(&place, commit).filter(|_| row.shown) else {
         return Ok(false);
     };
-    rows.put_text(&row.id, row.time.saturating_mul(1000), text)?;
-    Ok(!rows.attached(&row.id, 1)?.is_empty())
-}
-
-/// The newest message, as it is kept for the list: what only this device knows is added when it is shown.
-fn last(rows: &Rows<'_>, objects: &dyn Objects) -> rusqlite::Result<Option<String>> {
-    let newest = rows.messages_before(u64::MAX >> 1, 2)?;
-    let history = fold(rows, objects, &newest)?;
-    let entry = newest.first().and_then(|p| history.entry(&p.id));
-    Ok(entry.and_then(|e| serde_json::to_string(&e.to_api()).ok()))
+    rows.put_text(&row.id, row.time.saturating_mul(1000), &text)?;
+    rows.has_attached(&row.id)
 }
 
 impl Timeline {
@@ -368,7 +326,7 @@ impl Timeline {
             if out.len() >= MANY {
                 return Ok(None);
             }
-            let written = authors.written(0, id)?;
+            let (written, _) = authors.written(0, id)?;
             todo.extend(written.0.parents.iter().copied());
             out.push(written);
         }
@@ -405,10 +363,11 @@ impl Timeline {
                 let rows = self.mine(tx)?;
                 let mut touched = BTreeSet::new();
                 for (at, (id, generation)) in chunk.iter().enumerate() {
-                    let row = authors.written(rules, *id)?.0;
-                    rows.put((n * CHUNK + at) as u64, *generation, &row)?;
+                    let (Written(row), commit) = authors.written(rules, *id)?;
+                    let place = (n * CHUNK + at) as u64;
+                    rows.put(place, *generation, &row)?;
                     touched.extend(row.target);
-                    if put_words(&rows, &row)? {
+                    if put_words(&rows, &row, place, &commit)? {
                         touched.insert(row.id);
                     }
                 }
@@ -419,7 +378,7 @@ impl Timeline {
         self.index.change::<_, TimelineError>(|tx| {
             let rows = self.mine(tx)?;
             rows.set_rules(rules)?;
-            let last = last(&rows, &*store)?;
+            let last = folding::last(&rows, &store)?;
             rows.finish(&head, order.len() as u64, last.as_deref())?;
             Ok(())
         })?;
@@ -445,11 +404,8 @@ impl Timeline {
             let Some(place) = found.filter(|p| messages.insert(p.id)) else {
                 continue;
             };
-            let history = fold(rows, &*self.store, &[place])?;
-            if let Some(entry) = history.entry(&place.id)
-                && let Some(text) = words(&entry.now)
-            {
-                rows.put_text(&place.id, entry.now.timestamp.saturating_mul(1000), &text)?;
+            if let Some((time, text)) = folding::words_now(rows, &self.store, &place)? {
+                rows.put_text(&place.id, time.saturating_mul(1000), &text)?;
             }
         }
         Ok(messages)
@@ -510,7 +466,8 @@ impl Timeline {
             if tail.kept < len {
                 rows.cut(tail.kept)?;
             }
-            let (mut now, mut touched, mut unchecked) = (Vec::new(), BTreeSet::new(), false);
+            let (mut now, mut fresh, mut unchecked) = (Vec::new(), Vec::new(), false);
+            let mut touched = BTreeSet::new();
             for (place, (id, generation)) in (tail.kept..).zip(&tail.commits) {
                 let row = match moved.remove(id) {
                     Some(row) => row,
@@ -520,8 +477,13 @@ impl Timeline {
                         })?;
                         rows.take_aside(id)?;
                         unchecked |= row.rules != RULES;
-                        if put_words(&rows, &row)? {
-                            touched.insert(*id);
+                        if row.shown {
+                            // Read again: thousands of new ones are not all kept until here.
+                            let commit = read(&*self.store, id)?;
+                            if put_words(&rows, &row, place, &commit)? {
+                                touched.insert(*id);
+                            }
+                            fresh.push(*id);
                         }
                         row
                     }
@@ -535,8 +497,8 @@ impl Timeline {
                 rows.put(place, *generation, &row)?;
             }
             // Merges that were given up, and what is not below the head.
-            for mut row in moved.into_values() {
-                row.text = rows.take_text(&row.id)?;
+            for row in moved.into_values() {
+                rows.remove_text(&row.id)?;
                 rows.put_aside(&row)?;
             }
             for row in new.values() {
@@ -544,6 +506,8 @@ impl Timeline {
                     rows.put_aside(row)?;
                 }
             }
+            // What changes them may have been here, and stand behind them now.
+            touched.extend(fresh.iter().filter(|id| is.contains_key(id)));
             let both = was.keys().chain(is.keys());
             touched.extend(both.filter(|t| was.get(t) != is.get(t)).copied());
             let updated = self.reword(&rows, touched)?;
@@ -551,7 +515,7 @@ impl Timeline {
                 rows.set_rules(0)?;
             }
             let len = tail.kept.saturating_add(tail.commits.len() as u64);
-            let last = last(&rows, &*self.store)?;
+            let last = folding::last(&rows, &self.store)?;
             rows.finish(&head, len, last.as_deref())?;
             let before_them = rows.messages_before(tail.kept, 1)?.first().map(|p| p.id);
             Ok((differences(&seen, &now, updated, before_them), len))
@@ -609,21 +573,26 @@ impl Timeline {
         place
     }
 
-    fn folded(&self, places: &[Place]) -> History {
-        self.look(|rows| fold(rows, &*self.store, places))
-    }
-
     /// One message.
     pub fn entry(&self, id: &ObjectId) -> Option<Shown> {
-        let places = self.look(|rows| {
+        self.read_entry(id, &Extent::SHOWN)
+    }
+
+    /// One message with all its words.
+    pub fn whole(&self, id: &ObjectId) -> Option<Shown> {
+        self.read_entry(id, &Extent::WHOLE)
+    }
+
+    fn read_entry(&self, id: &ObjectId, extent: &Extent) -> Option<Shown> {
+        self.look(|rows| {
             let Some(place) = rows.message(id)? else {
-                return Ok(Vec::new());
+                return Ok(None);
             };
-            let mut places = rows.messages_before(place.place, 1)?;
-            places.push(place);
-            Ok(places)
-        });
-        self.folded(&places).entry(id)
+            let before = rows.messages_before(place.place, 1)?;
+            let previous = before.first().map(|p| p.id);
+            folding::message(rows, &self.store, &place, previous, extent)
+        })
+        .map(|(entry, _)| entry)
     }
 
     /// Who wrote a message; `None` for what is no message of its own.
@@ -631,20 +600,31 @@ impl Timeline {
         self.look(|rows| rows.message(id)).map(|p| p.author)
     }
 
-    /// Messages before one (or the newest), oldest first, and whether there are earlier ones.
+    /// Messages before one (or the newest), oldest first, and whether there are earlier ones. At most
+    /// `limit`, and fewer where they are long.
     pub fn page(&self, before: Option<&ObjectId>, limit: usize) -> Option<(Vec<Shown>, bool)> {
         let before = match before {
             Some(id) => self.look(|rows| rows.message(id))?.place,
             None => self.len,
         };
         // The one before the page says what precedes its first message.
-        let mut places = self.look(|rows| rows.messages_before(before, limit.saturating_add(1)));
-        let history = self.folded(&places);
-        let more = places.len() > limit;
-        places.truncate(limit);
-        places.reverse();
-        let page = places.iter().filter_map(|p| history.entry(&p.id)).collect();
-        Some((page, more))
+        let places = self.look(|rows| rows.messages_before(before, limit.saturating_add(1)));
+        let (mut page, mut weight, mut read) = (Vec::new(), 0usize, 0);
+        for (n, place) in places.iter().take(limit).enumerate() {
+            if weight > folding::PAGE {
+                break;
+            }
+            read = n.saturating_add(1);
+            let previous = places.get(read).map(|p| p.id);
+            let found = self
+                .look(|rows| folding::message(rows, &self.store, place, previous, &Extent::SHOWN));
+            if let Some((entry, weighs)) = found {
+                weight = weight.saturating_add(weighs);
+                page.push(entry);
+            }
+        }
+        page.reverse();
+        Some((page, read < places.len()))
     }
 
     /// The last `limit` commits up to one (or the newest), oldest first.

@@ -22,7 +22,7 @@ const PRESENCE_QUEUE: usize = 64;
 /// Most announced devices whose short id is remembered for the search of 2023 certificates.
 const MAX_ANNOUNCED: usize = 4096;
 /// Most devices of one account that are looked at: more are an attack.
-const MAX_DEVICES: usize = 64;
+pub const MAX_DEVICES: usize = 64;
 
 /// The real [`Signalling`]: both addressing schemes at once. Cheap to clone.
 #[derive(Clone)]

@@ -19,7 +19,7 @@ pub mod tls;
 
 pub use certificates::CertificateStore;
 pub use channel::Channel;
-pub use dht_signalling::DhtSignalling;
+pub use dht_signalling::{DhtSignalling, MAX_DEVICES};
 pub use manager::{
     Incoming, Limits, LinkEvent, LinkState, OpenError, PeerConfig, PeerManager, Policy,
 };

@@ -1,6 +1,6 @@
 //! The data directory: whose it is at the moment, and where its bridge can be found.
 
-use super::private::{FileError, private_options, write_private};
+use super::private::{FileError, make_private, private_options, write_private};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -52,8 +52,11 @@ pub struct BridgeFile {
 const BRIDGE_FILE: &str = "bridge.json";
 
 impl DataDir {
-    /// Makes the directory if need be, and takes it for this process alone.
+    /// Makes the directory if need be, and takes it for this process alone. From then on whatever
+    /// this process makes is for its user only, as is a directory that was used so before.
     pub fn take(path: &Path) -> Result<Self, DataDirError> {
+        #[cfg(unix)]
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -65,6 +68,12 @@ impl DataDir {
             .create(path)
             .map_err(|e| FileError::io(path, "made", e))?;
         let lock_path = path.join("lock");
+        // One that is ours already, or that nothing lies in yet: not a home directory somebody named.
+        let ours = lock_path.exists()
+            || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        if ours {
+            make_private(path)?;
+        }
         let fail = |verb| move |e| FileError::io(&path.join("lock"), verb, e);
         let mut lock = private_options()
             .create(true)
@@ -155,6 +164,36 @@ mod tests {
         drop(first);
         assert_eq!(find_bridge(&path), None);
         DataDir::take(&path).expect("to take again");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_reads_a_data_directory() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = |path: &Path| {
+            let data = std::fs::metadata(path).expect("there");
+            data.permissions().mode() & 0o777
+        };
+        let open = || std::fs::Permissions::from_mode(0o755);
+        let dir = tempfile::tempdir().expect("a directory");
+        // Empty, with a bridge's files in it, and somebody's own with others in it.
+        std::fs::set_permissions(dir.path(), open()).expect("to set");
+        drop(DataDir::take(dir.path()).expect("to take"));
+        assert_eq!(mode(dir.path()), 0o700);
+        std::fs::set_permissions(dir.path(), open()).expect("to set");
+        let taken = DataDir::take(dir.path()).expect("to take");
+        assert_eq!(mode(dir.path()), 0o700);
+        let inner = dir.path().join("accounts");
+        std::fs::create_dir(&inner).expect("to make");
+        std::fs::write(inner.join("state.sqlite"), b"").expect("to write");
+        assert_eq!(mode(&inner), 0o700);
+        assert_eq!(mode(&inner.join("state.sqlite")), 0o600);
+        drop(taken);
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::write(home.path().join("letter"), b"").expect("to write");
+        std::fs::set_permissions(home.path(), open()).expect("to set");
+        drop(DataDir::take(home.path()).expect("to take"));
+        assert_eq!(mode(home.path()), 0o755);
     }
 
     #[test]

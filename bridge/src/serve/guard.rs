@@ -64,6 +64,13 @@ impl std::str::FromStr for PublicUrl {
     }
 }
 
+impl PublicUrl {
+    /// Whether it is reached by TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.secure
+    }
+}
+
 /// Which names the bridge answers to.
 #[derive(Debug, Clone)]
 pub struct Rules {

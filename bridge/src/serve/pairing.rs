@@ -21,17 +21,22 @@
 //! 2. **Each session**: `GET /pair/challenge` → 200 `{"challenge": C}` (one use, 60 s). The page
 //!    signs the ASCII text `starling-session-v1\n` + `location.origin` + `\n` + C and sends
 //!    `POST /pair/session` `{"grant": G, "challenge": C, "signature": <64 bytes>}`
-//!    → 200 `{"grant": G, "role": R, "expires": <ms since 1970>}` and a cookie that scripts cannot
-//!    read (`HttpOnly; SameSite=Strict; Path=/`, `Secure` and `__Host-` over TLS).
+//!    → 200 `{"grant": G, "role": R, "expires": <ms since 1970>, "key": K}` and a cookie that
+//!    scripts cannot read (`HttpOnly; SameSite=Strict; Path=/`, `Secure` and `__Host-` over TLS).
+//!    Cookies know no ports: a server of another user of the machine, at another port of
+//!    `localhost`, is sent this one too. So it is worth nothing without K, which the page keeps
+//!    in memory. Any session of the same browser has a K that does: tabs share the cookie.
 //!    403: the grant was revoked or the signature is wrong; forget the key and pair again.
 //!    401: the challenge is unknown or too old; get another.
-//! 3. `GET /pair/session` → 200 `{"grant": G, "role": R, "expires": …}` while the cookie is good,
-//!    else 401: do step 2. Sessions end with the bridge and after [`SESSION_LIFE`].
-//! 4. With the cookie: `GET /api` as a WebSocket. 401 without. Close codes: 4001 the grant was
+//! 3. `GET /pair/session` with the header `X-Starling-Key: K` → 200
+//!    `{"grant": G, "role": R, "expires": …}` while cookie and key are good, else 401: do step 2.
+//!    Sessions end with the bridge and after [`SESSION_LIFE`].
+//! 4. With the cookie: `GET /api` as a WebSocket with the subprotocols `starling` (which is
+//!    chosen) and `starling.key.K`. 401 without. Close codes: 4001 the grant was
 //!    revoked (forget the key), 4002 too slow (reconnect, then `events.since`), 1001 the bridge
-//!    stops, 1009 a frame above 1 MiB.
-//! 5. `POST /pair/logout` `{}` → 204: ends the session and asks the browser to forget what it
-//!    stored for the page.
+//!    stops, 1009 a frame above 1 MiB. `GET /objects/…` takes the cookie and `X-Starling-Key`.
+//! 5. `POST /pair/logout` `{}` → 204: ends the browser's sessions, closes the sockets of all its
+//!    tabs, and asks the browser to forget what it stored for the page.
 //!
 //! After a reconnect a page sends `events.since {seq}` first and keeps live events aside until
 //! the answer is there; then it applies the answer, and of the live ones those with a larger
@@ -171,6 +176,8 @@ struct Code {
 
 struct Session {
     grant: String,
+    /// SHA-256 of what the page has to show beside the cookie.
+    key: [u8; 32],
     until: Instant,
     expires: Millis,
 }
@@ -186,6 +193,17 @@ struct State {
     failures: VecDeque<Instant>,
     /// Where pages find the bridge; part of the URLs that are handed out.
     url: String,
+}
+
+/// What a browser gets when a session is opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The cookie's value.
+    pub cookie: String,
+    /// What the page keeps, and shows beside the cookie.
+    pub key: String,
+    /// The session.
+    pub info: SessionInfo,
 }
 
 /// An open session.
@@ -233,6 +251,14 @@ impl State {
         }
         self.failures.push_back(now);
         otherwise
+    }
+
+    /// Ends the sessions of a browser, and its sockets.
+    fn close_all(&mut self, grant: &str) {
+        self.sessions.retain(|_, s| s.grant != grant);
+        for socket in self.sockets.remove(grant).into_iter().flatten() {
+            socket.1.cancel();
+        }
     }
 
     fn info(&self, session: &Session) -> Option<SessionInfo> {
@@ -362,7 +388,7 @@ impl Pairing {
         challenge
     }
 
-    /// Step 2, second half: the signature opens a session; gives the cookie's value.
+    /// Step 2, second half: the signature opens a session.
     pub fn open_session(
         &self,
         grant: &str,
@@ -370,7 +396,7 @@ impl Pairing {
         signature: &str,
         origin: &str,
         now: Instant,
-    ) -> Result<(String, SessionInfo), PairingError> {
+    ) -> Result<Opened, PairingError> {
         let mut state = self.lock();
         let wanted = hash(challenge);
         state.challenges.retain(|(_, until)| *until > now);
@@ -400,16 +426,17 @@ impl Pairing {
                 state.sessions.remove(&oldest);
             }
         }
-        let token = text::<32>();
+        let (cookie, key) = (text::<32>(), text::<32>());
         let session = Session {
             grant: grant.into(),
+            key: hash(&key),
             until: now + SESSION_LIFE,
             expires: now_millis().saturating_add(millis(SESSION_LIFE)),
         };
         let info = state.info(&session).ok_or(PairingError::UnknownGrant)?;
-        state.sessions.insert(hash(&token), session);
+        state.sessions.insert(hash(&cookie), session);
         self.seen(&mut state, grant);
-        Ok((token, info))
+        Ok(Opened { cookie, key, info })
     }
 
     fn seen(&self, state: &mut State, grant: &str) {
@@ -425,24 +452,34 @@ impl Pairing {
         }
     }
 
-    /// Whether a cookie's value is a session that lasts.
-    pub fn session(&self, token: &str, now: Instant) -> Option<SessionInfo> {
+    /// Whether a cookie's value is a session that lasts, and the key one of the same browser's.
+    pub fn session(&self, cookie: &str, key: &str, now: Instant) -> Option<SessionInfo> {
         let state = self.lock();
-        let session = state.sessions.get(&hash(token))?;
-        if session.until <= now {
+        let session = state.sessions.get(&hash(cookie))?;
+        let key = hash(key);
+        let known = state
+            .sessions
+            .values()
+            .filter(|s| s.grant == session.grant && s.until > now)
+            .any(|s| bool::from(s.key.ct_eq(&key)));
+        if session.until <= now || !known {
             return None;
         }
         state.info(session)
     }
 
-    /// Ends a session.
-    pub fn close_session(&self, token: &str) {
-        self.lock().sessions.remove(&hash(token));
+    /// Ends all sessions of the browser that holds this cookie, and closes its sockets.
+    pub fn log_out(&self, cookie: &str) {
+        let mut state = self.lock();
+        let Some(session) = state.sessions.remove(&hash(cookie)) else {
+            return;
+        };
+        state.close_all(&session.grant);
     }
 
-    /// Who holds this cookie.
-    pub fn caller(&self, token: &str, now: Instant) -> Option<Caller> {
-        let info = self.session(token, now)?;
+    /// Who holds this cookie and this key.
+    pub fn caller(&self, cookie: &str, key: &str, now: Instant) -> Option<Caller> {
+        let info = self.session(cookie, key, now)?;
         let state = self.lock();
         let grant = state.grants.get(&info.grant)?;
         Some(Caller {
@@ -502,10 +539,7 @@ impl Pairing {
             state.grants.insert(removed.id.clone(), removed);
             return Err(e.into());
         }
-        state.sessions.retain(|_, s| s.grant != grant);
-        for socket in state.sockets.remove(grant).into_iter().flatten() {
-            socket.1.cancel();
-        }
+        state.close_all(grant);
         Ok(())
     }
 
@@ -651,13 +685,16 @@ mod tests {
         ));
         let c = p.challenge(now);
         let s = sign(&alice, ORIGIN, &c);
-        let (token, info) = p
+        let Opened { cookie, key, info } = p
             .open_session(&grant, &c, &s, ORIGIN, now)
             .expect("a session");
         assert_eq!(info.role, Role::Owner);
-        assert!(p.caller(&token, now).is_some());
-        assert!(p.caller(&token, now + SESSION_LIFE).is_none());
-        assert!(p.caller("x", now).is_none());
+        assert!(p.caller(&cookie, &key, now).is_some());
+        assert!(p.caller(&cookie, &key, now + SESSION_LIFE).is_none());
+        assert!(p.caller("x", &key, now).is_none());
+        assert!(p.caller(&cookie, "", now).is_none());
+        assert!(p.caller(&cookie, &cookie, now).is_none());
+        assert!(p.caller(&key, &key, now).is_none());
         // Not twice with one challenge.
         assert!(matches!(
             p.open_session(&grant, &c, &s, ORIGIN, now),
@@ -665,7 +702,7 @@ mod tests {
         ));
         // Grants outlive the process, sessions do not.
         let again = Pairing::open(dir.path()).expect("to open");
-        assert!(again.caller(&token, now).is_none());
+        assert!(again.caller(&cookie, &key, now).is_none());
         assert_eq!(again.list(Some(&grant))[0].name, "Firefox");
         assert!(again.list(Some(&grant))[0].current);
     }
@@ -741,15 +778,15 @@ mod tests {
         let (grant, _) = p.pair(&code, &public, "a", now).expect("in");
         let c = p.challenge(now);
         let s = sign(&alice, ORIGIN, &c);
-        let (token, _) = p
+        let Opened { cookie, key, .. } = p
             .open_session(&grant, &c, &s, ORIGIN, now)
             .expect("a session");
-        let caller = p.caller(&token, now).expect("a caller");
+        let caller = p.caller(&cookie, &key, now).expect("a caller");
         let (_, closed) = p.socket_opened(&caller).expect("a socket");
         assert_eq!(p.list(None)[0].connected, 1);
         p.revoke(&grant).expect("to revoke");
         assert!(closed.is_cancelled());
-        assert!(p.caller(&token, now).is_none());
+        assert!(p.caller(&cookie, &key, now).is_none());
         assert!(p.socket_opened(&caller).is_none());
         assert!(
             Pairing::open(dir.path())
@@ -758,6 +795,36 @@ mod tests {
                 .is_empty()
         );
         assert!(matches!(p.revoke(&grant), Err(PairingError::UnknownGrant)));
+    }
+
+    #[test]
+    fn a_cookie_needs_a_key_of_the_same_browser() {
+        let (_dir, p) = open();
+        let now = Instant::now();
+        let session = |n| {
+            let (signer, public) = key(n);
+            let code = p.new_code(NewGrant::owner(), now).code;
+            let (grant, _) = p.pair(&code, &public, "a", now).expect("in");
+            let again = || {
+                let c = p.challenge(now);
+                let s = sign(&signer, ORIGIN, &c);
+                p.open_session(&grant, &c, &s, ORIGIN, now)
+                    .expect("a session")
+            };
+            (again(), again())
+        };
+        let (alice, of_another_tab) = session(1);
+        let (bob, _) = session(2);
+        assert!(p.session(&alice.cookie, &of_another_tab.key, now).is_some());
+        assert!(p.session(&of_another_tab.cookie, &alice.key, now).is_some());
+        assert!(p.session(&alice.cookie, &bob.key, now).is_none());
+        // Logging out is for all tabs, and for nobody else.
+        let caller = p.caller(&alice.cookie, &alice.key, now).expect("a caller");
+        let (_, closed) = p.socket_opened(&caller).expect("a socket");
+        p.log_out(&of_another_tab.cookie);
+        assert!(closed.is_cancelled());
+        assert!(p.session(&alice.cookie, &alice.key, now).is_none());
+        assert!(p.session(&bob.cookie, &bob.key, now).is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Pairing over HTTP; the wire is described in [`super::pairing`].
 
 use super::guard::{Site, error_response};
-use super::pairing::{PairingError, SESSION_LIFE, SessionInfo};
+use super::pairing::{Opened, PairingError, SESSION_LIFE, SessionInfo};
 use crate::api::{App, Caller};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request, State};
@@ -9,8 +9,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use starling_core::api::{ApiError, ErrorCode};
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,13 +42,35 @@ struct SessionBody {
     signature: String,
 }
 
-/// Who sent a request: by token or by cookie.
+/// The header in which a page shows its session's key.
+const KEY: &str = "x-starling-key";
+/// Before the key, where it is shown as a subprotocol: a socket's headers are not the page's to set.
+const KEY_PROTOCOL: &str = "starling.key.";
+/// The subprotocol that is spoken.
+pub(super) const PROTOCOL: &str = "starling";
+
+/// Who sent a request: by token, or by cookie and key.
 pub(super) fn caller(app: &App, site: &Site, headers: &HeaderMap) -> Option<Caller> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok()?.strip_prefix("Bearer ")?;
         return app.pairing.is_admin(token.trim()).then(Caller::admin);
     }
-    app.pairing.caller(&cookie(site, headers)?, Instant::now())
+    app.pairing
+        .caller(&cookie(site, headers)?, &key(headers)?, Instant::now())
+}
+
+/// The session's key.
+fn key(headers: &HeaderMap) -> Option<String> {
+    if let Some(key) = headers.get(KEY) {
+        return Some(key.to_str().ok()?.to_owned());
+    }
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .find_map(|p| p.trim().strip_prefix(KEY_PROTOCOL))
+        .map(str::to_owned)
 }
 
 /// The session's cookie. Of two with the same name none counts.
@@ -153,14 +175,20 @@ async fn open_session(
     let answer = async {
         let b: SessionBody = body(request).await?;
         let origin = site.origin.clone();
-        let (token, info): (String, SessionInfo) = blocking(move || {
+        let Opened { cookie, key, info } = blocking(move || {
             let now = Instant::now();
             app.pairing
                 .open_session(&b.grant, &b.challenge, &b.signature, &origin, now)
         })
         .await?;
-        let mut response = Json(info).into_response();
-        set_cookie(&mut response, &site, &token, SESSION_LIFE.as_secs());
+        #[derive(Serialize)]
+        struct Answer {
+            #[serde(flatten)]
+            info: SessionInfo,
+            key: String,
+        }
+        let mut response = Json(Answer { info, key }).into_response();
+        set_cookie(&mut response, &site, &cookie, SESSION_LIFE.as_secs());
         Ok(response)
     };
     answer.await.unwrap_or_else(|refusal: Response| refusal)
@@ -171,7 +199,9 @@ async fn session(
     Extension(site): Extension<Site>,
     headers: HeaderMap,
 ) -> Response {
-    let info = cookie(&site, &headers).and_then(|c| app.pairing.session(&c, Instant::now()));
+    let info = cookie(&site, &headers)
+        .zip(key(&headers))
+        .and_then(|(cookie, key)| app.pairing.session(&cookie, &key, Instant::now()));
     match info {
         Some(info) => Json(info).into_response(),
         None => no_session(),
@@ -192,8 +222,8 @@ async fn logout(
     Extension(site): Extension<Site>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(token) = cookie(&site, &headers) {
-        app.pairing.close_session(&token);
+    if let Some(cookie) = cookie(&site, &headers) {
+        app.pairing.log_out(&cookie);
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut response, &site, "", 0);

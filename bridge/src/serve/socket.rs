@@ -6,7 +6,7 @@
 //! disconnected; it comes back and asks for what it missed.
 
 use super::guard::{Site, error_response};
-use super::pairing_http::{caller, no_session};
+use super::pairing_http::{PROTOCOL, caller, no_session};
 use crate::api::{After, App, Caller, Service};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Extension, State};
@@ -55,7 +55,8 @@ pub(super) async fn upgrade(
         let sentence = "Too many pages are open; close some.";
         return error_response(StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooMany, sentence);
     };
-    ws.max_message_size(MAX_FRAME)
+    ws.protocols([PROTOCOL])
+        .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| async move {
             let Some((number, revoked)) = app.pairing.socket_opened(&caller) else {

@@ -95,10 +95,13 @@ pub struct Message {
     /// with edits is a deleted message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// The words are longer than `body`: `message.get` gives them whole.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub cut: bool,
     /// The message it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<ObjectId>,
-    /// Earlier versions, newest first.
+    /// Earlier versions, newest first; of many, the newest, and the first.
     #[serde(default)]
     pub edits: Vec<Edit>,
     /// Live reactions by emoji.
@@ -136,6 +139,9 @@ pub struct Edit {
     pub body: String,
     /// When it was written.
     pub sent_at: Millis,
+    /// It said more than this.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// One person's reaction.
@@ -238,10 +244,11 @@ pub enum Delivery {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatus {
-    /// The step every other member has reached; absent for messages of others.
+    /// The step every other member has reached; absent for messages of others. Those who are invited
+    /// to a group and have not come yet do not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Delivery>,
-    /// Each other member.
+    /// Each other member, and who is invited.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub people: BTreeMap<AccountId, PersonStatus>,
 }
@@ -325,6 +332,7 @@ mod tests {
             previous: None,
             body: Some("Hello".into()),
             reply_to: None,
+            cut: false,
             edits: vec![],
             reactions: BTreeMap::new(),
             file: None,

@@ -107,19 +107,19 @@ methods! {
     AccountSetActive "account.setActive" Owner (AccountSetActiveParams) -> Account, "Switches an account on or off.";
 
     ContactAdd "contact.add" Owner (ContactAddParams) -> Contact, "Adds a person and sends them a request.";
-    ContactList "contact.list" Read (AccountParams) -> Vec<Contact>, "The people an account knows, blocked ones included.";
+    ContactList "contact.list" Read (ContactListParams) -> Vec<Contact>, "The people an account knows, blocked ones included.";
     ContactGet "contact.get" Read (ContactParams) -> Contact, "One person.";
     ContactRemove "contact.remove" Owner (ContactParams) -> (), "Removes a person and the conversation with them.";
     ContactBlock "contact.block" Owner (ContactParams) -> (), "Blocks a person; the conversation stays readable.";
     ContactUnblock "contact.unblock" Owner (ContactParams) -> (), "Unblocks a person.";
 
-    RequestList "request.list" Read (AccountParams) -> Vec<Request>, "Who asks to talk.";
+    RequestList "request.list" Read (ConversationListParams) -> Vec<Request>, "Who asks to talk.";
     RequestAccept "request.accept" Owner (RequestParams) -> Conversation, "Accepts; the conversation is looked for at once.";
     RequestDecline "request.decline" Owner (RequestParams) -> (), "Declines; nothing is sent to the one who asked.";
     RequestBlock "request.block" Owner (RequestParams) -> (), "Declines and blocks the one who asked.";
 
     ConversationCreate "conversation.create" Owner (ConversationCreateParams) -> Conversation, "Makes a conversation.";
-    ConversationList "conversation.list" ScopedRead (AccountParams) -> Vec<Conversation>, "The conversations of an account, newest message first.";
+    ConversationList "conversation.list" ScopedRead (ConversationListParams) -> Vec<Conversation>, "The conversations of an account, newest message first.";
     ConversationGet "conversation.get" ScopedRead (ConversationParams) -> Conversation, "One conversation.";
     ConversationMembers "conversation.members" ScopedRead (ConversationParams) -> Vec<Member>, "All members of a conversation.";
     ConversationInvite "conversation.invite" Owner (ConversationMemberParams) -> (), "Invites a person.";
@@ -144,7 +144,7 @@ methods! {
     MessageMarkDisplayed "message.markDisplayed" ScopedWrite (MessageParams) -> (), "Everything up to this message was read.";
     MessageSetTyping "message.setTyping" ScopedWrite (MessageSetTypingParams) -> (), "Tells members that someone types.";
     GetMessageStatus "message.status" ScopedRead (MessageParams) -> MessageStatusResult, "How far a message got.";
-    MessageGet "message.get" ScopedRead (MessageParams) -> Message, "One message.";
+    MessageGet "message.get" ScopedRead (MessageParams) -> Message, "One message, its words whole.";
     MessageSearch "message.search" Read (MessageSearchParams) -> Vec<MessageFound>, "Messages with these words, newest first.";
 
     LinkList "link.list" Read (AccountParams) -> Vec<LinkState>, "How the people an account talks to are reached.";

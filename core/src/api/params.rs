@@ -110,6 +110,28 @@ params! {
         /// The bridge's id of it.
         account: LocalAccountId,
     }
+    /// A piece of the list of the people that an account knows; all of it where nothing is said.
+    ContactListParams {
+        /// The bridge's id of it.
+        account: LocalAccountId,
+        /// What follows this one in the list.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<AccountId>,
+        /// At most so many, and 200 at most; absent: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
+    /// A piece of the list of an account's conversations, or of its requests; all of it where nothing is said.
+    ConversationListParams {
+        /// The bridge's id of it.
+        account: LocalAccountId,
+        /// What follows this one in the list: those with older messages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<ConversationId>,
+        /// At most so many, and 200 at most; absent: all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    }
     /// Options to change; what is absent stays.
     AccountUpdateParams {
         /// The bridge's id of it.
@@ -310,7 +332,7 @@ params! {
         /// Messages shown before this one; absent means the newest.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<ObjectId>,
-        /// At most so many: 50 if absent, 200 at most.
+        /// At most so many: 50 if absent, 200 at most, and fewer where they are long.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }
@@ -423,7 +445,7 @@ params! {
         conversation: Option<ConversationId>,
         /// The words.
         query: String,
-        /// At most so many: 50 if absent, 200 at most.
+        /// At most so many: 50 if absent, 200 at most, and fewer where they are long.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit: Option<u32>,
     }

@@ -82,7 +82,8 @@ pub enum AccountState {
     Offline,
     /// The device was revoked.
     Revoked,
-    /// Its files are damaged; see the notice.
+    /// Its files are damaged; see the notice. What of it cannot be read is empty, or zeros. Every
+    /// other method says what to do; `account.remove` takes it away.
     Broken,
 }
 
@@ -323,7 +324,7 @@ pub struct Conversation {
     /// How many members and invited there are in all.
     #[serde(default)]
     pub member_count: u32,
-    /// What is shown last.
+    /// What is shown last: of a long text its beginning, of changes the first words, no reactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message: Option<Box<Message>>,
     /// Messages of others since the last one read.

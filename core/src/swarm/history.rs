@@ -25,6 +25,42 @@ pub struct Body {
     pub parents: Vec<ObjectId>,
     /// The fields of the message; `fileId` is added for files.
     pub fields: BTreeMap<String, String>,
+    /// Its words are longer than what [`Body::shorten`] left of them.
+    #[serde(skip)]
+    pub cut: bool,
+}
+
+/// The fields that something is made of for a reader, the words aside.
+const READ: [&str; 15] = [
+    "type",
+    "mode",
+    "edit",
+    "react-to",
+    "reply-to",
+    "displayName",
+    "totalSize",
+    "sha3sum",
+    "tid",
+    "fileId",
+    "duration",
+    "reason",
+    "confId",
+    "action",
+    "uri",
+];
+
+/// Longest field that is no text, in bytes, where foreign text is shortened: file names have 255,
+/// and no id or sum is as long. Our limit.
+pub const MAX_FIELD: usize = 1024;
+
+/// Cuts a text behind its last whole character within `max` bytes; says whether anything went.
+fn cut(text: &mut String, max: usize) -> bool {
+    if text.len() <= max {
+        return false;
+    }
+    text.truncate(text.floor_char_boundary(max));
+    text.shrink_to_fit();
+    true
 }
 
 impl Body {
@@ -45,6 +81,21 @@ impl Body {
 
     fn id_field(&self, key: &str) -> Option<ObjectId> {
         self.fields.get(key)?.parse().ok()
+    }
+
+    /// Leaves of it what a reader is shown, the words within `max` bytes: a commit may have 4 MiB, and
+    /// any number of fields.
+    pub fn shorten(&mut self, max: usize) {
+        self.fields.retain(|key, value| match key.as_str() {
+            "body" => {
+                self.cut = cut(value, max);
+                true
+            }
+            key => {
+                cut(value, MAX_FIELD);
+                READ.contains(&key)
+            }
+        });
     }
 }
 
@@ -146,6 +197,7 @@ pub fn body(id: ObjectId, commit: &Commit, author: AccountId) -> Option<Body> {
         timestamp: commit.time,
         parents: commit.parents.clone(),
         fields,
+        cut: false,
     })
 }
 
@@ -175,9 +227,19 @@ impl History {
     }
 
     fn push(&mut self, id: ObjectId, commit: &Commit, author: AccountId, end: End) -> Effect {
-        let Some(body) = body(id, commit, author) else {
-            return Effect::Nothing;
-        };
+        match body(id, commit, author) {
+            Some(body) => self.put(body, end),
+            None => Effect::Nothing,
+        }
+    }
+
+    /// Takes what the next newer commit of the linear order says.
+    pub fn put_newer(&mut self, body: Body) -> Effect {
+        self.put(body, End::Newer)
+    }
+
+    fn put(&mut self, body: Body, end: End) -> Effect {
+        let id = body.id;
         if let Some(target) = body.target() {
             return self.attach(target, body, end);
         }
@@ -297,6 +359,7 @@ impl History {
                 now.fields.insert("fileId".into(), String::new());
             } else {
                 now.fields.insert("body".into(), newest.body().to_owned());
+                now.cut = newest.cut;
             }
         }
         let gone = !shown.edits.is_empty() && newest.body().is_empty();
@@ -403,8 +466,10 @@ impl Entry {
                         .cloned()
                         .unwrap_or_default(),
                     sent_at: millis(e.timestamp),
+                    cut: e.cut,
                 })
                 .collect(),
+            cut: self.now.cut,
             reactions,
             file: (kind == api::MessageType::File).then(|| api::FileInfo {
                 file_id: field("fileId").unwrap_or_default(),

@@ -5,7 +5,7 @@ use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
     ContactBlock, ContactUnblock, ConversationBan, ConversationUnban, ConversationVotes,
-    ExportAccount, MessageDelete, MessageReact, MessageUnreact,
+    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageUnreact,
 };
 use starling_core::api::{
     AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
@@ -24,8 +24,12 @@ const UNDO_NOTICE_MS: i32 = 12_000;
 /// A backup that was put off is proposed again after this many milliseconds: a week.
 const BACKUP_AGAIN_MS: i64 = 7 * 86_400_000;
 
-/// An own text that can be edited.
+/// An own text that can be edited. Of one that is here in part the rest would be lost.
 pub(crate) fn can_edit(message: &Message, me: Option<AccountId>) -> bool {
+    is_own_text(message, me) && !message.cut
+}
+
+fn is_own_text(message: &Message, me: Option<AccountId>) -> bool {
     Some(message.author) == me
         && message.kind == MessageType::Text
         && message.body.as_ref().is_some_and(|body| !body.is_empty())
@@ -33,7 +37,7 @@ pub(crate) fn can_edit(message: &Message, me: Option<AccountId>) -> bool {
 
 /// An own message that can be deleted.
 pub(crate) fn can_delete(message: &Message, me: Option<AccountId>) -> bool {
-    can_edit(message, me)
+    is_own_text(message, me)
         || (Some(message.author) == me
             && message.kind == MessageType::File
             && !crate::views::is_deleted(message))
@@ -226,6 +230,26 @@ impl State {
                 Err(error) => this.report(&error),
             }
         });
+    }
+
+    /// All words of a message that came in part.
+    pub(crate) async fn whole_words(
+        &self,
+        conversation: ConversationId,
+        id: ObjectId,
+    ) -> Option<String> {
+        let params = MessageParams {
+            account: self.account_id.get_untracked()?,
+            conversation,
+            id,
+        };
+        match self.bridge().call::<MessageGet>(params).await {
+            Ok(message) => message.body,
+            Err(error) => {
+                self.report(&error);
+                None
+            }
+        }
     }
 
     /// Votes; the answer says how the vote stands.

@@ -19,8 +19,9 @@ use starling_core::api::method::{
     AccountList, ContactList, ConversationGet, ConversationList, LinkList, RequestList,
 };
 use starling_core::api::{
-    Account, AccountParams, ApiError, Ballot, BallotAction, Contact, Conversation,
-    ConversationParams, Event, LinkState, LocalAccountId, NoticeLevel, Request,
+    Account, AccountParams, ApiError, Ballot, BallotAction, Contact, ContactListParams,
+    Conversation, ConversationListParams, ConversationParams, Event, LinkState, LocalAccountId,
+    NoticeLevel, Request,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use std::collections::BTreeMap;
@@ -275,10 +276,20 @@ impl State {
         let params = || AccountParams {
             account: account.clone(),
         };
+        let all = || ConversationListParams {
+            account: account.clone(),
+            before: None,
+            limit: None,
+        };
+        let people = ContactListParams {
+            account: account.clone(),
+            before: None,
+            limit: None,
+        };
         let lists = futures_util::join!(
-            bridge.call::<ConversationList>(params()),
-            bridge.call::<ContactList>(params()),
-            bridge.call::<RequestList>(params()),
+            bridge.call::<ConversationList>(all()),
+            bridge.call::<ContactList>(people),
+            bridge.call::<RequestList>(all()),
             bridge.call::<LinkList>(params()),
         );
         // The person may have gone on to another account meanwhile.

@@ -327,6 +327,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             </button>
         })
     };
+    let whole: RwSignal<Option<String>> = RwSignal::new(None);
     let content = move || {
         message.with(|m| {
             if is_deleted(m) {
@@ -337,8 +338,24 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                     tf("message/file-named", &[("name", &file.name)]).into_any()
                 }
                 (MessageType::File, None) => t("message/file").into_any(),
-                _ => body(m.body.as_deref().unwrap_or_default()),
+                _ => match whole.get().filter(|_| m.cut) {
+                    Some(words) => body(&words),
+                    None => body(m.body.as_deref().unwrap_or_default()),
+                },
             }
+        })
+    };
+    // A very long text comes in part; all of it is read when somebody wants it.
+    let read_whole = move |_| {
+        wasm_bindgen_futures::spawn_local(async move {
+            if let Some(words) = state.whole_words(conversation, id).await {
+                whole.try_set(Some(words));
+            }
+        });
+    };
+    let rest = move || {
+        (message.with(|m| m.cut) && whole.with(Option::is_none)).then(|| view! {
+            <button class="button plain small-button" type="button" data-testid="show-all" on:click=read_whole>{t("message/show-all")}</button>
         })
     };
     let large = Memo::new(move |_| {
@@ -532,7 +549,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                     false => view! {
                         <div class="line">
                             <div class="bubble" class:only-emoji=move || large.get() class:gone=move || gone.get() dir="auto" on:contextmenu=asked on:click=touched>
-                                <div class="words" data-testid="bubble" data-room=room>{quoted.clone()}{content}</div>
+                                <div class="words" data-testid="bubble" data-room=room>{quoted.clone()}{content}{rest}</div>
                                 <div class="meta">
                                     {edited}
                                     <time class="time" title=full_time(sent_at)>{clock(sent_at)}</time>

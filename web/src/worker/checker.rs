@@ -92,6 +92,7 @@ impl Checker {
                 account: account.clone(),
                 conversation,
                 commits,
+                key: crate::session::key(),
             };
             let Ok(text) = serde_json::to_string(&order) else {
                 continue;

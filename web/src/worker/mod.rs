@@ -2,7 +2,7 @@
 //! cryptography about the signatures.
 //!
 //! What the worker needs of the bridge: `GET /objects/{account}/{conversation}?from=<commit>&limit=<n>` with the
-//! session's cookie, answered as [`starling_core::api::objects`] says: for each of the `n` commits that can be reached
+//! session's cookie and key, answered as [`starling_core::api::objects`] says: for each of the `n` commits that can be reached
 //! from `from` (itself included, newest first): the commit, its parents' commits, the trees and the certificates of
 //! both, and the profile where one changed; besides, always, the root commit with its trees and certificates. An
 //! object may come twice. Every id is computed anew here; nothing the bridge says about an object is believed.
@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) conversation: ConversationId,
     /// Which commits.
     pub(crate) commits: Vec<ObjectId>,
+    /// What the bridge wants to see beside the cookie.
+    pub(crate) key: Option<String>,
 }
 
 /// From the worker to the page.
@@ -98,7 +100,11 @@ impl Verdict {
         // A later commit changed the words; that one is not this proof's matter.
         let same_words = message.kind != MessageType::Text
             || !message.edits.is_empty()
-            || message.body == proof.body;
+            || match (&message.body, &proof.body) {
+                // The bridge shows as much of a very long text as fits.
+                (Some(shown), Some(signed)) if message.cut => signed.starts_with(shown.as_str()),
+                (shown, signed) => shown == signed,
+            };
         if message.author == proof.account && message.device == proof.device && same_words {
             return self;
         }
@@ -162,6 +168,14 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(valid.clone().about(&edited), valid);
+        // As much of a long text as is shown.
+        for (shown, good) in [("hel", true), ("hal", false)] {
+            let mut cut = message(shown);
+            cut.cut = true;
+            assert_eq!(valid.clone().about(&cut) == valid, good);
+            cut.cut = false;
+            assert_ne!(valid.clone().about(&cut), valid);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Inside the worker: objects from the bridge, rules by core, signatures by the browser.
 
 use super::{Answer, Order, Proof, Verdict};
+use crate::session::KEY_HEADER;
 use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
 use starling_core::api::objects;
 use starling_core::crypto::{SignatureAlgorithm, SignatureCheck};
@@ -14,7 +15,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{CryptoKey, DedicatedWorkerGlobalScope, MessageEvent, Response, SubtleCrypto};
+use web_sys::{
+    CryptoKey, DedicatedWorkerGlobalScope, Headers, MessageEvent, RequestInit, Response,
+    SubtleCrypto,
+};
 
 /// How many commits' objects are fetched at once.
 const PAGE: usize = 100;
@@ -263,7 +267,14 @@ async fn fetch(
         "/objects/{}/{}?from={from}&limit={PAGE}",
         order.account, order.conversation
     );
-    let response: Response = JsFuture::from(scope.fetch_with_str(&path))
+    let words = |_| "the browser refused";
+    let settings = RequestInit::new();
+    let headers = Headers::new().map_err(words)?;
+    if let Some(key) = &order.key {
+        headers.set(KEY_HEADER, key).map_err(words)?;
+    }
+    settings.set_headers(&headers);
+    let response: Response = JsFuture::from(scope.fetch_with_str_and_init(&path, &settings))
         .await
         .map_err(|_| "the bridge cannot be reached")?
         .unchecked_into();

@@ -8,7 +8,7 @@
 
 mod rows;
 
-pub use rows::{Place, Row, Rows};
+pub use rows::{Attached, Place, Row, Rows};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use starling_core::id::{ConversationId, ObjectId};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the layout; another one means: make it anew.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 /// How many prepared statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;

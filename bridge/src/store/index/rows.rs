@@ -12,15 +12,15 @@ pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS commits(
         c INTEGER NOT NULL, place INTEGER NOT NULL, id BLOB NOT NULL, person INTEGER NOT NULL,
         time INTEGER NOT NULL, generation INTEGER NOT NULL, parents BLOB NOT NULL,
-        shown INTEGER NOT NULL, target BLOB, rules INTEGER NOT NULL,
+        shown INTEGER NOT NULL, target BLOB, change INTEGER NOT NULL, rules INTEGER NOT NULL,
         PRIMARY KEY(c, place)) WITHOUT ROWID;
     CREATE UNIQUE INDEX IF NOT EXISTS commits_id ON commits(c, id);
     CREATE INDEX IF NOT EXISTS commits_shown ON commits(c, place, person) WHERE shown=1;
     CREATE INDEX IF NOT EXISTS commits_person ON commits(c, person, place) WHERE shown=1;
-    CREATE INDEX IF NOT EXISTS commits_target ON commits(c, target, place) WHERE target IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS commits_target ON commits(c, target, change, place) WHERE target IS NOT NULL;
     CREATE TABLE IF NOT EXISTS aside(
         c INTEGER NOT NULL, id BLOB NOT NULL, person INTEGER NOT NULL, time INTEGER NOT NULL,
-        parents BLOB NOT NULL, shown INTEGER NOT NULL, target BLOB, rules INTEGER NOT NULL, text TEXT,
+        parents BLOB NOT NULL, shown INTEGER NOT NULL, target BLOB, change INTEGER NOT NULL, rules INTEGER NOT NULL,
         PRIMARY KEY(c, id)) WITHOUT ROWID;";
 
 /// A commit as the index knows it.
@@ -38,10 +38,19 @@ pub struct Row {
     pub shown: bool,
     /// The message that it changes or reacts to.
     pub target: Option<ObjectId>,
+    /// It changes that one, rather than react to it.
+    pub change: bool,
     /// The version of the rules it was found to follow; 0: it was not looked at yet.
     pub rules: u32,
-    /// The words of a message; not read back.
-    pub text: Option<String>,
+}
+
+/// What belongs to a message, or to a reaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// Changes of its author.
+    Change(AccountId),
+    /// Reactions to it.
+    Reaction,
 }
 
 /// Where a message stands, and whose it is.
@@ -116,8 +125,8 @@ fn whole(row: &rusqlite::Row<'_>) -> Result<Row> {
         target: row
             .get::<_, Option<Vec<u8>>>(5)?
             .and_then(|t| ObjectId::from_slice(&t)),
-        rules: row.get(6)?,
-        text: row.get(7)?,
+        change: row.get(6)?,
+        rules: row.get(7)?,
     })
 }
 
@@ -254,7 +263,7 @@ impl<'a> Rows<'a> {
     pub fn from(&self, first: u64) -> Result<Vec<Row>> {
         self.db
             .prepare_cached(
-                "SELECT commits.id, parents, time, person.id, shown, target, rules, NULL
+                "SELECT commits.id, parents, time, person.id, shown, target, change, rules
                  FROM commits CROSS JOIN person ON person.key=person
                  WHERE c=?1 AND place>=?2 ORDER BY place",
             )?
@@ -274,7 +283,9 @@ impl<'a> Rows<'a> {
     pub fn put(&self, at: u64, generation: u32, row: &Row) -> Result<()> {
         let person = self.person(&row.author)?;
         self.db
-            .prepare_cached("INSERT INTO commits VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?
+            .prepare_cached(
+                "INSERT INTO commits VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
             .execute(params![
                 self.key,
                 signed(at),
@@ -285,6 +296,7 @@ impl<'a> Rows<'a> {
                 joined(&row.parents),
                 row.shown,
                 row.target.as_ref().map(|t| t.0),
+                row.change,
                 row.rules
             ])
             .map(drop)
@@ -294,7 +306,7 @@ impl<'a> Rows<'a> {
     pub fn aside(&self, commit: &ObjectId) -> Result<Option<Row>> {
         self.db
             .prepare_cached(
-                "SELECT aside.id, parents, time, person.id, shown, target, rules, text
+                "SELECT aside.id, parents, time, person.id, shown, target, change, rules
                  FROM aside CROSS JOIN person ON person.key=person WHERE c=?1 AND aside.id=?2",
             )?
             .query_row(params![self.key, commit.as_bytes()], whole)
@@ -316,8 +328,8 @@ impl<'a> Rows<'a> {
                 joined(&row.parents),
                 row.shown,
                 row.target.as_ref().map(|t| t.0),
-                row.rules,
-                row.text
+                row.change,
+                row.rules
             ])
             .map(drop)
     }
@@ -341,12 +353,12 @@ impl<'a> Rows<'a> {
             .map(drop)
     }
 
-    /// Takes away the words of a message. What they were.
-    pub fn take_text(&self, message: &ObjectId) -> Result<Option<String>> {
+    /// Takes away the words of a message.
+    pub fn remove_text(&self, message: &ObjectId) -> Result<()> {
         self.db
-            .prepare_cached("DELETE FROM message WHERE c=?1 AND id=?2 RETURNING text")?
-            .query_row(params![self.key, message.as_bytes()], |r| r.get(0))
-            .optional()
+            .prepare_cached("DELETE FROM message WHERE c=?1 AND id=?2")?
+            .execute(params![self.key, message.as_bytes()])
+            .map(drop)
     }
 
     /// A message of the history by its commit; `None` for what is none.
@@ -384,15 +396,34 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
-    /// The newest changes of and reactions to a commit, newest first.
-    pub fn attached(&self, to: &ObjectId, limit: usize) -> Result<Vec<Place>> {
+    /// Whether anything changes a commit or reacts to it.
+    pub fn has_attached(&self, to: &ObjectId) -> Result<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT 1 FROM commits INDEXED BY commits_target WHERE c=?1 AND target=?2",
+            )?
+            .exists(params![self.key, to.as_bytes()])
+    }
+
+    /// The newest changes of a commit, or reactions to it, newest first.
+    pub fn attached(&self, to: &ObjectId, what: Attached, limit: usize) -> Result<Vec<Place>> {
+        let (change, by) = match what {
+            Attached::Change(by) => (true, Some(by.0)),
+            Attached::Reaction => (false, None),
+        };
         self.db
             .prepare_cached(
                 "SELECT place, commits.id, person.id FROM commits INDEXED BY commits_target CROSS JOIN person ON person.key=person
-                 WHERE c=?1 AND target=?2 ORDER BY place DESC LIMIT ?3",
+                 WHERE c=?1 AND target=?2 AND change=?3 AND coalesce(person.id=?4, 1) ORDER BY place DESC LIMIT ?5",
             )?
             .query_map(
-                params![self.key, to.as_bytes(), signed(limit as u64)],
+                params![
+                    self.key,
+                    to.as_bytes(),
+                    change,
+                    by,
+                    signed(limit as u64)
+                ],
                 stands,
             )?
             .collect()

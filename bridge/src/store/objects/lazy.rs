@@ -113,6 +113,11 @@ impl ObjectStore {
         self.readable()?.read(id)
     }
 
+    /// The length of an object in bytes, if it is there. Not all of it is read for that.
+    pub fn size(&self, id: &ObjectId) -> Option<u64> {
+        self.readable()?.size(id)
+    }
+
     /// Whether an object is there.
     pub fn contains(&self, id: &ObjectId) -> bool {
         self.readable().is_some_and(|disk| disk.contains(id))

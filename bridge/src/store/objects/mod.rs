@@ -18,7 +18,7 @@ pub use quarantine::{Quarantine, QuarantineError, Receiving};
 
 use disk::{At as _, loose_objects, loose_path, replace, sync_dir, sync_file, write_loose};
 use gix::odb::HandleArc;
-use gix::prelude::FindExt as _;
+use gix::prelude::{FindExt as _, Header as _};
 use journal::Journal;
 use starling_core::git::Repository;
 use starling_core::git::object::{Kind, hash_object};
@@ -257,6 +257,14 @@ impl Disk {
                 None => return None,
             }
         }
+    }
+
+    /// The length of an object, if it is there. Not all of it is read for that.
+    fn size(&self, id: &ObjectId) -> Option<u64> {
+        let (odb, handle) = self.handle();
+        let found = handle.try_header(&oid(id)).ok().flatten();
+        self.give_back(odb, handle);
+        found.map(|header| header.size())
     }
 
     /// Whether an object is there.
