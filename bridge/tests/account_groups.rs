@@ -352,6 +352,61 @@ async fn a_copy_that_breaks_the_rules_is_explained_and_can_be_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_that_is_taken_back_before_the_first_copy_is_explained_and_may_come_again() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let carol = Bridge::of(&first, "Carol").await;
+    befriend(&alice, &carol).await;
+    let made = alice
+        .account()
+        .create_group(ConversationMode::InvitesOnly, None, vec![carol.id()])
+        .await
+        .unwrap();
+    let id = made.id;
+    let request = || {
+        carol.until("the invitation", |a| async move {
+            let all = a.requests().await.unwrap();
+            all.into_iter().find(|r| r.conversation == id)
+        })
+    };
+    request().await;
+    assert!(
+        alice
+            .account()
+            .ban(id, carol.id(), None)
+            .await
+            .unwrap()
+            .decided
+    );
+    carol.account().accept_request(id).await.unwrap();
+    let view = carol
+        .until("the refusal", |a| async move {
+            let c = a.conversation_view(id).await.ok()?;
+            (c.state == ConversationState::Refused).then_some(c)
+        })
+        .await;
+    assert_eq!(view.refused.unwrap().rule, "NotForUs");
+    assert_eq!(view.read_only, Some(ReadOnly::Refused));
+    assert!(!carol.account().repository_path(&id).exists());
+    // Let back, she need not do anything.
+    assert!(
+        alice
+            .account()
+            .unban(id, carol.id(), None)
+            .await
+            .unwrap()
+            .decided
+    );
+    let in_it = |c: &Conversation| c.read_only.is_none() && c.refused.is_none();
+    carol.ready(id, "the conversation", in_it).await;
+    alice
+        .ready(id, "her coming in", |c| {
+            role(c, carol.id()) == Some(MemberRole::Member)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anybody_comes_into_a_public_conversation_and_into_no_other() {
     let first = node(None);
     let alice = Bridge::of(&first, "Alice").await;
@@ -774,6 +829,7 @@ async fn a_new_device_is_said_once_and_people_without_a_card_have_the_name_they_
 
 #[test]
 fn a_document_is_no_conversation() {
+    use starling_bridge::conversation::judging::check_clone;
     use starling_bridge::conversation::repo::{Me, Repo, RepoError};
     use starling_bridge::crypto::AwsLc;
     use starling_core::identity::create_account;
@@ -791,7 +847,7 @@ fn a_document_is_no_conversation() {
         let mut objects = MemoryObjects::new();
         let head = first.commit;
         objects.extend(first.objects);
-        Repo::check_clone(head.into(), &objects, head, &own)
+        check_clone(head.into(), &objects, head, &own, &|| true).map(|(snapshot, _)| snapshot)
     };
     for mode in [
         Mode::OneToOne,

@@ -5,7 +5,7 @@ mod account_support;
 
 use account_support::{Bridge, keys, node};
 use starling_bridge::store::objects::ObjectStore;
-use starling_core::api::{Conversation, ConversationMode, Event};
+use starling_core::api::{ApiError, Conversation, ConversationMode, ErrorCode, Event, ReadOnly};
 use starling_core::id::{ConversationId, ObjectId};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::Message;
@@ -157,8 +157,34 @@ async fn an_index_that_is_behind_is_caught_up_and_a_fault_found_later_is_said() 
     let said = notices(&alice, "conversation_invalid");
     assert_eq!(said.len(), 1);
     assert!(said[0].contains(&forged.to_hex()), "{said:?}");
+    // From now on it is only read: that is said where such things are said, after a restart as well.
+    for restart in [false, true] {
+        if restart {
+            alice.stop().await;
+            alice.open().await;
+        }
+        let view = alice
+            .ready(id, "the state", |c| c.read_only == Some(ReadOnly::Invalid))
+            .await;
+        let wrong = view.refused.unwrap();
+        assert_eq!(
+            (wrong.rule.as_str(), wrong.commit),
+            ("WrongSignature", Some(forged))
+        );
+        let no = alice.account().send(id, "three".into(), None).await;
+        assert_eq!(ApiError::from(no.unwrap_err()).code, ErrorCode::Rejected);
+        look_through(&alice, id).await;
+        let view = alice.account().conversation_view(id).await.unwrap();
+        assert_eq!(view.read_only, Some(ReadOnly::Invalid));
+    }
     // It stays readable, and is not said with every look.
     look_through(&alice, id).await;
-    assert_eq!(notices(&alice, "conversation_invalid").len(), 1);
+    assert_eq!(
+        notices(&alice, "conversation_invalid").len(),
+        2,
+        "once a start"
+    );
     assert_eq!(alice.texts(id).await.last().unwrap(), "two");
+    alice.account().leave(id).await.unwrap();
+    assert!(list(&alice).await.iter().all(|c| c.id != id));
 }

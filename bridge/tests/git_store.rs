@@ -316,10 +316,81 @@ fn a_conversation_passes_through_quarantine() {
     assert_eq!(fs::read_dir(path.join("quarantine")).unwrap().count(), 0);
 
     let quarantine = receive(&store, bundle_pack(GROUP), 1).unwrap();
-    quarantine.accept().unwrap();
+    quarantine.accept(&all).unwrap();
     store.set_head(None, head).unwrap();
     assert_eq!(missing(&*store, head, &BTreeSet::new()).unwrap(), all);
     fsck(&path);
+}
+
+/// What nobody asked for: files, and a tree that no repository may have.
+fn junk(large: bool) -> Vec<(Kind, Vec<u8>)> {
+    let mut out: Vec<(Kind, Vec<u8>)> = (0u32..if large { 600 } else { 20 })
+        .map(|n| {
+            (
+                Kind::Blob,
+                hash_object(Kind::Blob, &n.to_be_bytes()).0.repeat(100),
+            )
+        })
+        .collect();
+    let file = hash_object(Kind::Blob, &out[0].1);
+    let entry = TreeEntry {
+        mode: Mode::File,
+        name: b".git",
+        id: file,
+    };
+    out.push((Kind::Tree, write_tree(&mut [entry])));
+    out
+}
+
+#[test]
+fn of_a_pack_only_what_its_commits_reach_is_kept() {
+    let source = tempfile::tempdir().unwrap();
+    let source = Arc::new(ObjectStore::create(&source.path().join("c")).unwrap());
+    let head: ObjectId = GROUP_MAIN.parse().unwrap();
+    let whole = receive(&source, bundle_pack(GROUP), 1000).unwrap();
+    let all = missing(&whole, head, &BTreeSet::new()).unwrap();
+    let commits: Vec<ObjectId> = all
+        .iter()
+        .filter(|id| whole.read(id).unwrap().0 == Kind::Commit)
+        .copied()
+        .collect();
+    // Both in memory and on the disk.
+    for large in [false, true] {
+        let junk = junk(large);
+        let count = u32::try_from(all.len() + junk.len()).unwrap();
+        let (mut writer, mut pack) = PackWriter::new(count, false);
+        for (kind, data) in &junk {
+            pack.extend(writer.object(*kind, data));
+        }
+        for id in &all {
+            let (kind, data) = whole.read(id).unwrap();
+            pack.extend(writer.object(kind, &data));
+        }
+        pack.extend(writer.finish().0);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c");
+        let store = Arc::new(ObjectStore::create(&path).unwrap());
+        receive(&store, &pack, 5000)
+            .unwrap()
+            .accept(&commits)
+            .unwrap();
+        store.set_head(None, head).unwrap();
+        assert_eq!(missing(&*store, head, &BTreeSet::new()).unwrap(), all);
+        for (kind, data) in &junk {
+            assert!(!store.contains(&hash_object(*kind, data)));
+        }
+        // What is there already may come again, and of nothing nothing is kept.
+        receive(&store, &pack, 5000)
+            .unwrap()
+            .accept(&commits[..1])
+            .unwrap();
+        receive(&store, &pack, 5000).unwrap().accept(&[]).unwrap();
+        store.repack().unwrap();
+        drop(store);
+        fsck(&path);
+        let objects = git(&path, &["cat-file", "--batch-all-objects", "--batch-check"]);
+        assert_eq!(objects.lines().count(), all.len());
+    }
 }
 
 /// A pack of many objects, too large for memory.
@@ -361,13 +432,19 @@ fn a_large_pack_waits_on_disk_and_moves_in_whole() {
     drop(quarantine);
     assert_eq!(fs::read_dir(path.join("quarantine")).unwrap().count(), 0);
 
-    receive(&store, &pack, 60_000).unwrap().accept().unwrap();
+    receive(&store, &pack, 60_000)
+        .unwrap()
+        .accept(&ids)
+        .unwrap();
     assert_eq!(fs::read_dir(path.join("quarantine")).unwrap().count(), 0);
     assert!(ids.iter().all(|id| store.contains(id)));
     fsck(&path);
     assert!(git(&path, &["count-objects", "-v"]).contains("in-pack: 1000"));
     // The same again is nothing new.
-    receive(&store, &pack, 60_000).unwrap().accept().unwrap();
+    receive(&store, &pack, 60_000)
+        .unwrap()
+        .accept(&ids)
+        .unwrap();
     fsck(&path);
 }
 
@@ -533,14 +610,82 @@ fn more_packs_than_were_expected_are_read() {
         }
         let (sum, entries) = writer.finish();
         pack.extend(sum);
-        receive(&store, &pack, 1 << 16).unwrap().accept().unwrap();
-        all.extend(entries.iter().map(|e| e.id));
+        let ids: Vec<ObjectId> = entries.iter().map(|e| e.id).collect();
+        receive(&store, &pack, 1 << 16)
+            .unwrap()
+            .accept(&ids)
+            .unwrap();
+        all.extend(ids);
     }
     assert!(all.iter().all(|id| store.contains(id)));
     store.repack().unwrap();
     assert!(all.iter().all(|id| store.read(id).is_some()));
     assert!(git(&path, &["count-objects", "-v"]).contains("packs: 1\n"));
     fsck(&path);
+}
+
+/// Which of a pack's commits are whole when it breaks off there.
+fn whole_of(store: &Arc<ObjectStore>, pack: &[u8]) -> Option<ObjectId> {
+    let mut receiving = store.quarantine(Limits::default());
+    receiving.write(pack).unwrap();
+    let (quarantine, commits) = receiving.rescue()?;
+    quarantine.newest_whole(&commits, &|id| store.contains(id))
+}
+
+#[test]
+fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = dir.path().join("w");
+    fs::create_dir(&work).unwrap();
+    git(&work, &["init", "-q", "-b", "main"]);
+    git(&work, &["config", "user.email", "a@b"]);
+    git(&work, &["config", "user.name", "a"]);
+    for i in 0..60 {
+        if i % 10 == 0 {
+            fs::write(work.join(format!("f{i}")), format!("{i}")).unwrap();
+            git(&work, &["add", "."]);
+        }
+        git(&work, &["commit", "-q", "--allow-empty", "-m", "m"]);
+    }
+    let head: ObjectId = git(&work, &["rev-parse", "main"]).trim().parse().unwrap();
+    let source = ObjectStore::open(&work.join(".git")).unwrap();
+    // As git and libgit2 write it, and so every daemon: the newest commit first, trees and files last.
+    let theirs = dir.path().join("theirs");
+    let list = dir.path().join("list");
+    fs::write(&list, "main\n").unwrap();
+    let out = Command::new("git")
+        .arg("-C")
+        .arg(&work)
+        .args([
+            "pack-objects",
+            "-q",
+            "--revs",
+            "--stdout",
+            "--no-reuse-delta",
+        ])
+        .stdin(fs::File::open(&list).unwrap())
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    let store = Arc::new(ObjectStore::create(&theirs).unwrap());
+    for part in 1..20 {
+        let cut = out.stdout.len() * part / 20;
+        assert_eq!(whole_of(&store, &out.stdout[..cut]), None);
+    }
+    // As we serve it.
+    let objects = missing(&source, head, &BTreeSet::new()).unwrap();
+    let (mut writer, mut pack) = PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
+    for id in &objects {
+        let (kind, data) = source.read(id).unwrap();
+        pack.extend(writer.object(kind, &data));
+    }
+    pack.extend(writer.finish().0);
+    let (mut last, mut seen) = (None, BTreeSet::new());
+    for part in 2..=20 {
+        last = whole_of(&store, &pack[..pack.len() * part / 20]);
+        assert!(seen.insert(last.unwrap()), "more with every piece");
+    }
+    assert_eq!(last, Some(head));
 }
 
 #[test]
@@ -589,11 +734,9 @@ fn long_chains_of_deltas_by_id_are_read_from_disk() {
     let store = Arc::new(ObjectStore::create(&path).unwrap());
     let head = git(&work, &["rev-parse", "main"]).trim().parse().unwrap();
     let quarantine = receive(&store, &out.stdout, 10_000).unwrap();
-    assert_eq!(
-        missing(&quarantine, head, &BTreeSet::new()).unwrap().len(),
-        360
-    );
-    quarantine.accept().unwrap();
+    let all = missing(&quarantine, head, &BTreeSet::new()).unwrap();
+    assert_eq!(all.len(), 360);
+    quarantine.accept(&all).unwrap();
     store.set_head(None, head).unwrap();
     for id in missing(&*store, head, &BTreeSet::new()).unwrap() {
         let (kind, bytes) = store.read(&id).unwrap();

@@ -195,8 +195,8 @@ fn fetch_from_git(
                 Output::Outcome(outcome) => {
                     if let Outcome::Done { head, .. } = outcome {
                         let quarantine = receiving.take().unwrap().finish().unwrap();
-                        missing(&quarantine, head, &BTreeSet::new()).unwrap();
-                        quarantine.accept().unwrap();
+                        let all = missing(&quarantine, head, &BTreeSet::new()).unwrap();
+                        quarantine.accept(&all).unwrap();
                         store.set_head(store.head(), head).unwrap();
                     }
                     drop(to);

@@ -21,7 +21,8 @@ use hostile_support::{
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::Dht;
 use starling_bridge::peer::{OpenError, Signalling as _};
-use starling_core::git::object::{Kind, hash_object};
+use starling_bridge::store::objects::ObjectStore;
+use starling_core::git::object::{Kind, Mode, TreeEntry, hash_object, write_tree};
 use starling_core::git::pack::PackWriter;
 use starling_core::git::pktline;
 use starling_core::id::{ConversationId, DeviceId, ObjectId};
@@ -469,6 +470,60 @@ async fn a_branch_that_is_rewritten_takes_nothing_away() {
     stage.vic.stop();
     verify(&stage.vic.repository(id));
     fsck(&stage.vic.repository(id));
+}
+
+/// Files that no commit names, and a tree that no repository may have. Adds them; gives their ids.
+fn smuggle(room: &mut Room, count: u32) -> Vec<ObjectId> {
+    let mut ids: Vec<ObjectId> = (0..count)
+        .map(|n| hash_object(Kind::Blob, &n.to_be_bytes()).0.repeat(50))
+        .map(|data| room.objects.insert(Kind::Blob, &data))
+        .collect();
+    let entry = TreeEntry {
+        mode: Mode::File,
+        name: b".git",
+        id: ids[0],
+    };
+    ids.push(room.objects.insert(Kind::Tree, &write_tree(&mut [entry])));
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_beside_a_valid_commit_stays_outside() {
+    let mut stage = Stage::new().await;
+    let mut rooms = Vec::new();
+    // Little junk and much, beside a message and in a first copy.
+    for count in [10, 2000] {
+        let mut room = stage.room().await;
+        let clean = room.objects.clone();
+        let junk = smuggle(&mut room, count);
+        let said = tokio::task::block_in_place(|| room.say(&stage.ben, "honest"));
+        let id = room.conversation;
+        stage.eve.serve(id, offers_room(&room, &clean));
+        stage.eve.tell_commit(id, said);
+        stage.hears(id, "honest").await;
+        rooms.push((room, junk));
+
+        stage.rooms += 1;
+        let (at, eve) = (DAY + 1000 * stage.rooms, stage.eve.writer());
+        let people = [&stage.ann, &stage.ben, &stage.vic.writer, &eve];
+        let mut room = tokio::task::block_in_place(|| Room::group_at(&people, at));
+        let junk = smuggle(&mut room, count);
+        let id = room.conversation;
+        stage
+            .eve
+            .serve(id, offers_room(&room, &MemoryObjects::new()));
+        stage.vic.takes(&stage.eve, id).await;
+        rooms.push((room, junk));
+    }
+    stage.vic.stop();
+    for (room, junk) in rooms {
+        let path = stage.vic.repository(room.conversation);
+        verify(&path);
+        fsck(&path);
+        let store = ObjectStore::open(&path).unwrap();
+        assert!(store.contains(&room.head));
+        assert!(junk.iter().all(|id| !store.contains(id)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ use starling_bridge::store::index::Index;
 use starling_bridge::store::objects::ObjectStore;
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::swarm::ancestry::Walker;
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::history::{Entry, History};
 use starling_core::swarm::message::{ConversationMode, Message};
@@ -128,6 +129,9 @@ impl Room {
 
     fn order(&self, head: ObjectId) -> Vec<ObjectId> {
         let mut order = linear(head, &self.nodes());
+        // The same without remembering what the commits are.
+        let walked = Walker::new(&*self.store).order(head, &|_| false, self.commits.len());
+        assert_eq!(walked.unwrap(), order);
         order.reverse();
         order
     }

@@ -621,6 +621,14 @@ proptest! {
         for needed in all(want) {
             prop_assert!(peer.contains(&needed) || once.contains(&needed));
         }
+        // Every beginning holds its commits whole.
+        let mut so_far = peer.clone();
+        for id in &sent {
+            so_far.insert(*id);
+            if repo.object(id).unwrap().0 == starling_core::git::object::Kind::Commit {
+                prop_assert!(all(*id).iter().all(|needed| so_far.contains(needed)));
+            }
+        }
         if right_clocks {
             for id in &sent {
                 if repo.object(id).unwrap().0 == starling_core::git::object::Kind::Commit {

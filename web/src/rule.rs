@@ -21,6 +21,7 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "CertificateMismatch"
         | "DeviceOfOtherAccount" => "rule/device",
         "NotAMember" => "rule/stranger",
+        "NotForUs" => "rule/not-for-us",
         "BannedDevice" => "rule/banned",
         "UnknownPath"
         | "UnexpectedFile"

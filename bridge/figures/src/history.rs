@@ -8,7 +8,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use starling_bridge::account::keep;
-use starling_bridge::conversation::repo::{Me, Repo};
+use starling_bridge::conversation::judging::check_clone;
+use starling_bridge::conversation::repo::Me;
 use starling_bridge::conversation::{self, Conversation};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::store::objects::ObjectStore;
@@ -205,9 +206,9 @@ fn clone(dir: &Path) {
     say("receive_ms", millis(begun));
     say("receive_peak_kib", memory("VmHWM:"));
     let since = Instant::now();
-    Repo::check_clone(id, &quarantine, head, &own).unwrap();
+    let (_, commits) = check_clone(id, &quarantine, head, &own, &|| true).unwrap();
     say("validate_ms", millis(since));
-    quarantine.accept().unwrap();
+    quarantine.accept(&commits).unwrap();
     store.set_head(None, head).unwrap();
     drop(store);
     conversation::settle(&staging, &target).unwrap();

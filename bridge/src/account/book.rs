@@ -40,6 +40,8 @@ pub struct Local {
     pub refusal: Option<RefusedHistory>,
     /// What of that the person has seen: not shown again.
     pub dismissed: Option<RefusedHistory>,
+    /// What was found wrong with the history that is here, after it had been taken in.
+    pub invalid: Option<RefusedHistory>,
     /// Members of a public conversation who may let us in; empty for others.
     pub knock: Vec<AccountId>,
     /// How often a device offered what breaks the rules.

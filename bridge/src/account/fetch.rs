@@ -1,17 +1,13 @@
-//! Fetching from devices, and cloning what was accepted: into quarantine first, then,
-//! if it is valid, into the history.
+//! Fetching from devices: into quarantine first, then, if it is valid, into the history. Of a pack
+//! that breaks off, what is whole is kept.
 
-use super::book::MAX_STRIKES;
-use super::talk::Indexed;
-use super::{Account, AccountError, now, now_unix};
+use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
-use crate::conversation::fetching::{self, Fetching, Turn};
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
-use crate::store::state::StateError;
 use starling_core::api::RefusedHistory;
 use starling_core::git::pack::Limits;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
@@ -21,7 +17,6 @@ use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 impl Account {
     // --- fetching ---
@@ -36,9 +31,9 @@ impl Account {
         match self.fetch_once(conversation, device).await {
             Ok((head, relation)) => Ended::Well { head, relation },
             Err(FetchTrouble::Refused(head)) => Ended::Refused(head),
-            Err(FetchTrouble::Failed(why)) => {
-                tracing::debug!(%device, conversation = %conversation.id, %why, "a fetch failed");
-                Ended::Failed { progressed: false }
+            Err(FetchTrouble::Failed { why, progressed }) => {
+                tracing::debug!(%device, conversation = %conversation.id, %why, progressed, "a fetch failed");
+                Ended::Failed { progressed }
             }
         }
     }
@@ -60,12 +55,12 @@ impl Account {
         let id = self
             .linked(&device)
             .filter(|id| conversation.snapshot().admits(id, &device))
-            .ok_or_else(|| FetchTrouble::Failed("there is no connection".into()))?;
+            .ok_or_else(|| FetchTrouble::failed("there is no connection"))?;
         let place = (conversation.id, device);
         let engines = conversation.engines.clone();
         let refused = move |head: &ObjectId| engines.is_refused(head);
         let mut kept = self.shared().fetchers.remove(&place);
-        let (fetched, mut sink, open) = loop {
+        let (came, open) = loop {
             let again = kept.is_some();
             let mut open = match kept.take() {
                 Some(open) => open,
@@ -75,44 +70,40 @@ impl Account {
                 },
             };
             let haves = conversation
-                .ask(|r| r.timeline().haves())
+                .ask(|r| r.haves())
                 .await
-                .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
-            let mut sink = Arriving::new(conversation.store.clone(), refused.clone(), haves);
-            let fetched = open.fetcher.fetch(&mut sink).await;
+                .map_err(FetchTrouble::failed)?;
+            let sink = Arriving::new(conversation.store.clone(), refused.clone(), haves);
+            let came = bring(&mut open.fetcher, sink).await;
             // The channel of the last time may have ended meanwhile.
-            if !(again && fetched.is_err() && sink.is_empty()) {
-                break (fetched, sink, open);
-            }
-            if let Err(FetchFailed::Refused(head)) = fetched {
-                return Err(FetchTrouble::Refused(head));
+            if !(again && matches!(came, Came::Nothing(_))) {
+                break (came, open);
             }
         };
-        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
-            let _ = self.blame(conversation.id, device, *head, &e).await;
-            return Err(FetchTrouble::Failed(e.to_string()));
-        }
-        let fetched = fetched?;
+        let stop = self.stop.clone();
+        let go_on = move || !stop.is_cancelled();
+        let (quarantine, head) = match came {
+            Came::Whole(head, quarantine) => (quarantine, head),
+            Came::Part(why, quarantine, commits) => {
+                let kept = conversation.keep_part(quarantine, commits, go_on).await;
+                return Err(FetchTrouble::Failed {
+                    why,
+                    progressed: self.kept_part(conversation, kept).await,
+                });
+            }
+            // A pack that is wrong is the device's fault: another may have the same head whole.
+            Came::Bad(_, e) => {
+                self.blame(conversation.id, device, &e).await;
+                return Err(FetchTrouble::failed(e));
+            }
+            Came::Refused(head) => return Err(FetchTrouble::Refused(head)),
+            Came::Nothing(why) => return Err(FetchTrouble::failed(why)),
+        };
         if self.linked(&device) == Some(id) {
             self.shared().fetchers.insert(place, open);
         }
-        let (received, head) = match fetched {
-            Fetched::Nothing(head) => (conversation.ask(move |r| r.received(head)).await, head),
-            Fetched::Pack(head) => {
-                // A pack that is wrong is the device's fault: another may have the same head whole.
-                let quarantine = match sink.finish() {
-                    Ok(quarantine) => quarantine,
-                    Err(e) => {
-                        let _ = self.blame(conversation.id, device, head, &e).await;
-                        return Err(FetchTrouble::Failed(e.to_string()));
-                    }
-                };
-                let received = conversation.ask(move |r| r.receive(quarantine, head)).await;
-                (received, head)
-            }
-        };
-        let received = received.map_err(|e| FetchTrouble::Failed(e.to_string()))?;
-        tracing::debug!(%device, conversation = %conversation.id, ?fetched, "fetched");
+        let received = conversation.judge(quarantine, head, go_on).await;
+        tracing::debug!(%device, conversation = %conversation.id, %head, "fetched");
         if received.is_ok()
             && let Err(e) = self.no_longer_refused(conversation, device).await
         {
@@ -133,25 +124,49 @@ impl Account {
                 // What lacks an object is the device's fault, not the head's: another may have the
                 // same head whole.
                 if let Misbehaviour::MissingObject(_) = *fault.misbehaviour {
-                    return Err(FetchTrouble::Failed(fault.misbehaviour.to_string()));
+                    return Err(FetchTrouble::failed(fault.misbehaviour));
                 }
                 Err(FetchTrouble::Refused(head))
             }
             Err(e) => {
                 self.say_if_full(&e);
-                Err(FetchTrouble::Failed(e.to_string()))
+                Err(FetchTrouble::failed(e))
+            }
+        }
+    }
+
+    /// What was kept of a pack that broke off becomes part of the history if it simply follows.
+    /// Says whether there is less to do the next time.
+    async fn kept_part(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        kept: Result<Option<(ObjectId, Relation)>, RepoError>,
+    ) -> bool {
+        match kept {
+            Ok(Some((newest, Relation::FastForward))) => self.follow(conversation, newest).await,
+            Ok(Some((_, Relation::Diverged))) => true,
+            Ok(Some((_, Relation::UpToDate)) | None) => false,
+            Err(e) => {
+                // What it sent was going to be refused, or the disk is full.
+                tracing::debug!(conversation = %conversation.id, %e, "nothing is kept of a broken pack");
+                self.say_if_full(&e);
+                false
             }
         }
     }
 
     /// Keeps a refusal for the person; that it cannot be kept takes nothing from it.
-    async fn refuse_or_say(self: &Arc<Self>, id: ConversationId, refused: RefusedHistory) {
+    pub(super) async fn refuse_or_say(
+        self: &Arc<Self>,
+        id: ConversationId,
+        refused: RefusedHistory,
+    ) {
         if let Err(e) = self.refuse(id, refused).await {
             tracing::warn!(%e, "what was refused could not be kept");
         }
     }
 
-    async fn git_channel(
+    pub(super) async fn git_channel(
         &self,
         conversation: ConversationId,
         id: AccountId,
@@ -159,7 +174,7 @@ impl Account {
     ) -> Result<Fetcher<Channel>, FetchTrouble> {
         // Connecting has its own pauses, and one owner: reconciling.
         if self.linked(&device).is_none() {
-            return Err(FetchTrouble::Failed("there is no connection".into()));
+            return Err(FetchTrouble::failed("there is no connection"));
         }
         let channel = self
             .peers
@@ -172,23 +187,19 @@ impl Account {
                 },
             )
             .await
-            .map_err(|e| FetchTrouble::Failed(e.to_string()))?;
+            .map_err(FetchTrouble::failed)?;
         Ok(Fetcher::new(channel, conversation, device))
     }
 
-    /// What to do about a pack that did not come through quarantine.
-    async fn blame(
+    /// Says what is wrong with a pack that did not come through quarantine.
+    pub(super) async fn blame(
         self: &Arc<Self>,
         conversation: ConversationId,
         device: DeviceId,
-        head: ObjectId,
         e: &QuarantineError,
-    ) -> FetchTrouble {
+    ) {
         match e {
-            QuarantineError::Store(e) => {
-                self.say_if_full(e);
-                FetchTrouble::Failed(e.to_string())
-            }
+            QuarantineError::Store(e) => self.say_if_full(e),
             QuarantineError::Pack(e) => {
                 let refused = RefusedHistory {
                     rule: e.name(),
@@ -199,93 +210,8 @@ impl Account {
                     at: now(),
                 };
                 self.refuse_or_say(conversation, refused).await;
-                FetchTrouble::Refused(head)
             }
         }
-    }
-
-    // --- cloning ---
-
-    /// Wants a copy of a conversation that was accepted.
-    pub(super) fn start_clone(self: &Arc<Self>, id: ConversationId) {
-        {
-            let mut shared = self.shared();
-            if shared.conversations.contains_key(&id) || !shared.cloning.insert(id) {
-                return;
-            }
-        }
-        let account = self.clone();
-        self.spawn(async move {
-            if let Err(e) = account.clone_from_anyone(id).await {
-                tracing::debug!(conversation = %id, %e, "no copy yet");
-            }
-            account.shared().cloning.remove(&id);
-        });
-    }
-
-    async fn clone_from_anyone(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
-        let Some(info) = self.book.ask(move |b| b.conversation(&id).cloned()).await? else {
-            return Ok(());
-        };
-        let mut sources: Vec<(AccountId, DeviceId)> = Vec::new();
-        {
-            let own = self.jami_id();
-            // Connections are made by reconciling, which knows when it is too soon for one.
-            let mut connected = self.peers.connected();
-            connected.retain(|(_, a)| *a == own || info.members.contains(a));
-            sources.extend(connected.into_iter().map(|(d, a)| (a, d)));
-        }
-        let turns = self.shared().clones.entry(id).or_default().clone();
-        for (member, device) in sources {
-            let struck = self
-                .book
-                .ask(move |b| b.local(&id).strikes.get(&device).copied().unwrap_or(0))
-                .await?;
-            if struck >= MAX_STRIKES {
-                continue;
-            }
-            match turns.ask(device, None, Instant::now()) {
-                Turn::Go => {}
-                Turn::After(at) => {
-                    let account = self.clone();
-                    let turns = turns.clone();
-                    self.spawn(async move {
-                        tokio::time::sleep_until(at.into()).await;
-                        turns.waited(&device);
-                        account.start_clone(id);
-                    });
-                    continue;
-                }
-                Turn::Running | Turn::Waiting | Turn::Refused => continue,
-            }
-            let ended = match self.clone_from(id, member, device, &turns).await {
-                Ok(()) => fetching::Ended::Well,
-                Err(FetchTrouble::Failed(why)) => {
-                    tracing::debug!(conversation = %id, %device, why, "not cloned");
-                    fetching::Ended::Failed
-                }
-                Err(FetchTrouble::Refused(head)) => {
-                    self.book
-                        .ask(move |b| -> Result<(), StateError> {
-                            let mut local = b.local(&id);
-                            let strikes = local.strikes.entry(device).or_default();
-                            *strikes = strikes.saturating_add(1);
-                            local.refused =
-                                Some("what was offered breaks the rules of conversations".into());
-                            b.set_local(id, local)
-                        })
-                        .await??;
-                    self.show_syncing(id).await;
-                    fetching::Ended::Refused(head)
-                }
-            };
-            turns.done(device, ended, Instant::now());
-            if ended == fetching::Ended::Well {
-                self.shared().clones.remove(&id);
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 
     /// Whether a conversation was left, and is kept only until somebody has heard of it.
@@ -311,124 +237,6 @@ impl Account {
             });
         }
     }
-
-    async fn clone_from(
-        self: &Arc<Self>,
-        id: ConversationId,
-        member: AccountId,
-        device: DeviceId,
-        turns: &Fetching,
-    ) -> Result<(), FetchTrouble> {
-        let failed = |e: &(dyn std::error::Error + 'static)| {
-            self.say_if_full(e);
-            FetchTrouble::Failed(e.to_string())
-        };
-        let target = crate::conversation::path(&self.dir, &id);
-        if target.exists() {
-            // Cloned and valid, but the end of it was interrupted.
-            return self
-                .cloned(id, member, device, Indexed::NotYet)
-                .await
-                .map_err(|e| failed(&e));
-        }
-        let mut fetcher = self.git_channel(id, member, device).await?;
-        let staging = target.with_extension("clone");
-        std::fs::create_dir_all(target.parent().unwrap_or(&self.dir)).map_err(|e| failed(&e))?;
-        // Left over from a crash.
-        let _ = std::fs::remove_dir_all(&staging);
-        let store = Arc::new(ObjectStore::create(&staging).map_err(|e| failed(&e))?);
-        let turns = turns.clone();
-        let refused = move |head: &ObjectId| turns.is_refused(head);
-        let mut sink = Arriving::new(store.clone(), refused, Vec::new());
-        let fetched = fetcher.fetch(&mut sink).await;
-        if let (Err(FetchFailed::Sink(head, _)), Some(e)) = (&fetched, sink.bad.take()) {
-            return Err(self.blame(id, device, *head, &e).await);
-        }
-        let Fetched::Pack(head) = fetched? else {
-            return Err(FetchTrouble::Failed("nothing was offered".into()));
-        };
-        let quarantine = match sink.finish() {
-            Ok(quarantine) => quarantine,
-            Err(e) => return Err(self.blame(id, device, head, &e).await),
-        };
-        let own = self.jami_id();
-        let checked = tokio::task::block_in_place(|| {
-            crate::conversation::repo::Repo::check_clone(id, &quarantine, head, &own)
-        });
-        if let Err(e) = checked {
-            drop(quarantine);
-            drop(store);
-            let _ = std::fs::remove_dir_all(&staging);
-            return match &e {
-                RepoError::Rejected(fault) => {
-                    self.refuse_or_say(id, refusal(device, fault)).await;
-                    Err(FetchTrouble::Refused(head))
-                }
-                RepoError::Document => {
-                    let refused = RefusedHistory {
-                        rule: "Document".into(),
-                        detail: e.to_string(),
-                        from: device,
-                        account: None,
-                        commit: Some(id.into()),
-                        at: now(),
-                    };
-                    self.refuse_or_say(id, refused).await;
-                    Err(FetchTrouble::Refused(head))
-                }
-                _ => Err(failed(&e)),
-            };
-        }
-        tokio::task::block_in_place(|| {
-            quarantine.accept().map_err(|e| failed(&e))?;
-            store.set_head(None, head).map_err(|e| failed(&e))?;
-            drop(store);
-            crate::conversation::settle(&staging, &target).map_err(|e| failed(&e))
-        })?;
-        self.cloned(id, member, device, Indexed::NotYetButChecked)
-            .await
-            .map_err(|e| failed(&e))
-    }
-
-    /// A copy is here and valid: comes in if need be, and is shown.
-    async fn cloned(
-        self: &Arc<Self>,
-        id: ConversationId,
-        member: AccountId,
-        device: DeviceId,
-        indexed: Indexed,
-    ) -> Result<(), AccountError> {
-        let conversation = self.open_conversation(id, indexed).await?;
-        let head = conversation.head();
-        self.note_fetched(&conversation, member, device, head).await;
-        if !conversation.snapshot().takes_part(&self.jami_id()) {
-            conversation
-                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.join(writer, now)))
-                .await??;
-        }
-        let snapshot = conversation.snapshot();
-        self.book
-            .ask(move |b| {
-                let mut local = b.local(&id);
-                local.cloned = true;
-                local.refused = None;
-                local.refusal = None;
-                local.knock.clear();
-                local.strikes.clear();
-                b.set_local(id, local)?;
-                // What the invitation said of it counts no more.
-                b.change_conversation(&id, |c| {
-                    c.mode = snapshot.mode.number();
-                    c.members = snapshot.members.iter().map(|m| m.id).collect();
-                })
-            })
-            .await??;
-        self.confirm_members(&conversation).await?;
-        self.show_ready(&conversation).await;
-        self.tell_all(&conversation, None).await;
-        self.catch_up(member, device);
-        Ok(())
-    }
 }
 
 /// A git channel on which was fetched, kept for the next time.
@@ -438,7 +246,7 @@ pub(super) struct OpenFetch {
 }
 
 /// A fault as it is kept and shown.
-fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
+pub(super) fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
     RefusedHistory {
         rule: fault.misbehaviour.name(),
         detail: fault.misbehaviour.to_string(),
@@ -450,55 +258,88 @@ fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
 }
 
 /// Why a fetch did not end well.
-enum FetchTrouble {
+pub(super) enum FetchTrouble {
     /// Not now.
-    Failed(String),
+    Failed {
+        /// For the log.
+        why: String,
+        /// The next one has less to do.
+        progressed: bool,
+    },
     /// It breaks the rules.
     Refused(ObjectId),
 }
 
-impl From<FetchFailed> for FetchTrouble {
-    fn from(e: FetchFailed) -> Self {
-        match e {
-            FetchFailed::Refused(head) => Self::Refused(head),
-            other => Self::Failed(other.to_string()),
+impl FetchTrouble {
+    pub(super) fn failed(why: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            why: why.to_string(),
+            progressed: false,
+        }
+    }
+}
+
+/// What came of a fetch.
+pub(super) enum Came {
+    /// All up to this head: in a pack, or it is here already.
+    Whole(ObjectId, Option<Quarantine>),
+    /// It broke off: why, what can be read of it, and its commits in the order they came.
+    Part(String, Quarantine, Vec<ObjectId>),
+    /// A pack for this head that is no good, or that the disk does not take.
+    Bad(ObjectId, QuarantineError),
+    /// A head that was refused before.
+    Refused(ObjectId),
+    /// Nothing, and why.
+    Nothing(String),
+}
+
+/// Fetches once, and reads the pack.
+pub(super) async fn bring<R: Fn(&ObjectId) -> bool>(
+    fetcher: &mut Fetcher<Channel>,
+    mut sink: Arriving<R>,
+) -> Came {
+    let fetched = fetcher.fetch(&mut sink).await;
+    let Arriving { receiving, bad, .. } = sink;
+    match fetched {
+        Ok(Fetched::Nothing(head)) => Came::Whole(head, None),
+        Ok(Fetched::Pack(head)) => match tokio::task::block_in_place(|| receiving.finish()) {
+            Ok(quarantine) => Came::Whole(head, Some(quarantine)),
+            Err(e) => Came::Bad(head, e),
+        },
+        Err(FetchFailed::Refused(head)) => Came::Refused(head),
+        Err(FetchFailed::Sink(head, e)) => match bad {
+            Some(bad) => Came::Bad(head, bad),
+            None => Came::Nothing(e.to_string()),
+        },
+        Err(e @ (FetchFailed::Peer(_) | FetchFailed::Channel(_) | FetchFailed::Unusable)) => {
+            let part = tokio::task::block_in_place(|| receiving.rescue());
+            match part {
+                Some((quarantine, commits)) => Came::Part(e.to_string(), quarantine, commits),
+                None => Came::Nothing(e.to_string()),
+            }
         }
     }
 }
 
 /// Where a fetch meets our repository.
-struct Arriving<R> {
+pub(super) struct Arriving<R> {
     store: Arc<ObjectStore>,
     /// Whether a head was refused before.
     refused: R,
     receiving: Receiving,
     bad: Option<QuarantineError>,
-    bytes: usize,
     haves: Vec<ObjectId>,
 }
 
 impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
-    fn new(store: Arc<ObjectStore>, refused: R, haves: Vec<ObjectId>) -> Self {
+    pub(super) fn new(store: Arc<ObjectStore>, refused: R, haves: Vec<ObjectId>) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
             refused,
             receiving,
             bad: None,
-            bytes: 0,
             haves,
-        }
-    }
-
-    /// Whether nothing has arrived yet.
-    fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
-    fn finish(self) -> Result<Quarantine, QuarantineError> {
-        match self.bad {
-            Some(e) => Err(e),
-            None => tokio::task::block_in_place(|| self.receiving.finish()),
         }
     }
 }
@@ -517,12 +358,10 @@ impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes = self.bytes.saturating_add(bytes.len());
-        if let Err(e) = self.receiving.write(bytes) {
+        self.receiving.write(bytes).map_err(|e| {
             let text = e.to_string();
             self.bad = Some(e);
-            return Err(io::Error::other(text));
-        }
-        Ok(())
+            io::Error::other(text)
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Groups: who is in, who comes in and who has to go; and what others let in that we refuse.
 
 use super::book::Local;
+use super::fetch::refusal;
 use super::{Account, AccountError, now, now_ms, now_unix};
 use crate::conversation::Conversation;
 use crate::conversation::repo::{RepoError, Snapshot};
@@ -19,6 +20,7 @@ use starling_core::notice::Notice;
 use starling_core::swarm::ballot::{Ballot, Subject};
 use starling_core::swarm::members::{Profile as Title, Role};
 use starling_core::swarm::message::ConversationMode as Mode;
+use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::path::{Direction, Target};
 use starling_core::swarm::public::{self, Address, Answer, BadAddress, Knock};
 use starling_core::swarm::write::WriteError;
@@ -318,24 +320,31 @@ impl Account {
     // --- what we may do ---
 
     /// Why nothing can be written in a conversation that is here.
-    pub(super) fn read_only(&self, snapshot: &Snapshot) -> Option<ReadOnly> {
+    pub(super) fn read_only(&self, id: &ConversationId, snapshot: &Snapshot) -> Option<ReadOnly> {
         let banned = snapshot.banned_devices.contains(&self.device_id());
         match snapshot.role(&self.jami_id()) {
             Some(Role::Banned) => Some(ReadOnly::Banned),
             Some(Role::Admin | Role::Member) if banned => Some(ReadOnly::Banned),
             Some(Role::Left) | None => Some(ReadOnly::Left),
-            Some(Role::Admin | Role::Member | Role::Invited) => None,
+            Some(Role::Admin | Role::Member | Role::Invited) => {
+                let invalid = self.shared().invalid.contains(id);
+                invalid.then_some(ReadOnly::Invalid)
+            }
         }
     }
 
     /// The error for somebody who wants to write where they cannot.
     pub(super) fn may_write(&self, conversation: &Conversation) -> Result<(), ApiError> {
-        let why = match self.read_only(&conversation.snapshot()) {
+        let why = match self.read_only(&conversation.id, &conversation.snapshot()) {
             None => return Ok(()),
             Some(ReadOnly::Banned) => {
                 "You were banned from this conversation. You can read what was written until then, or leave it."
             }
             Some(ReadOnly::Left) => "You have left this conversation.",
+            Some(ReadOnly::Invalid) => {
+                let why = "The history of this conversation breaks a rule, so nothing can be written into it. You can read it, or leave it.";
+                return Err(ApiError::new(ErrorCode::Rejected, why));
+            }
             Some(ReadOnly::Refused | ReadOnly::Unknown) => {
                 "This conversation cannot be written to."
             }
@@ -344,6 +353,32 @@ impl Account {
     }
 
     // --- refused histories ---
+
+    /// The history that is here was found to break the rules: it stays as it is, and is only read
+    /// from now on. Or (without a fault) it was looked through and is in order.
+    pub(super) async fn found(
+        self: &Arc<Self>,
+        id: ConversationId,
+        fault: Option<Box<Fault>>,
+    ) -> Result<(), AccountError> {
+        let bad = fault.is_some();
+        if bad == self.shared().invalid.contains(&id) {
+            return Ok(());
+        }
+        let invalid = fault.map(|f| refusal(f.device.unwrap_or(self.device_id()), &f));
+        self.change_local(id, |local| local.invalid = invalid)
+            .await?;
+        {
+            let mut shared = self.shared();
+            if bad {
+                shared.invalid.insert(id);
+            } else {
+                shared.invalid.remove(&id);
+            }
+        }
+        self.show_syncing(id).await;
+        Ok(())
+    }
 
     /// Something that was offered breaks the rules: said at once, and kept so that the person
     /// sees it when they look.
@@ -444,7 +479,7 @@ impl Account {
     /// What others give to `conversation.join`: of a public conversation that we are in.
     pub(super) fn address(&self, id: ConversationId, snapshot: &Snapshot) -> Option<String> {
         let own = self.jami_id();
-        if snapshot.mode != Mode::Public || self.read_only(snapshot).is_some() {
+        if snapshot.mode != Mode::Public || self.read_only(&id, snapshot).is_some() {
             return None;
         }
         // Admins stand first among the members.

@@ -4,6 +4,7 @@
 pub mod book;
 mod changes;
 mod channels;
+mod copy;
 mod devices;
 mod fetch;
 pub mod groups;
@@ -24,7 +25,6 @@ mod upkeep;
 
 use crate::actor::{Actor, NoAnswer};
 use crate::conversation::Conversation;
-use crate::conversation::fetching::Fetching;
 use crate::conversation::repo::{Me, RepoError};
 use crate::crypto::AwsLc;
 use crate::dht::{Dht, SecureDht};
@@ -120,13 +120,13 @@ struct Shared {
     watching: BTreeMap<AccountId, CancellationToken>,
     /// Channels on which was fetched.
     fetchers: BTreeMap<(ConversationId, DeviceId), fetch::OpenFetch>,
-    /// Conversations being cloned now.
-    cloning: BTreeSet<ConversationId>,
-    /// When to clone from whom: the one owner of that backoff.
-    clones: BTreeMap<ConversationId, Fetching>,
+    /// First copies that are looked for.
+    copying: BTreeMap<ConversationId, Arc<copy::Copying>>,
     /// Conversations that were left, and are served until somebody has heard of it: with the commit
     /// that says so.
     leaving: BTreeMap<ConversationId, ObjectId>,
+    /// Conversations whose history breaks the rules, as was found after it had been taken in.
+    invalid: BTreeSet<ConversationId>,
     /// Devices that got our contact request, or our answer to theirs, since their owner came online.
     asked: BTreeSet<(DeviceId, bool)>,
     /// Who types.

@@ -639,6 +639,7 @@ impl Account {
             .await?;
         if known {
             // Being cloned, left, declined, or waiting for an answer.
+            self.has_news(&conversation, device);
             self.wake.notify_one();
         } else if id != self.jami_id() {
             self.links

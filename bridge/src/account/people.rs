@@ -706,6 +706,7 @@ impl Account {
             tracing::debug!(%from, "a stranger's invitation is passed over");
             return Ok(());
         }
+        self.meant_after_all(conversation).await?;
         let metadata = metadata
             .into_iter()
             .filter(|(key, value)| {

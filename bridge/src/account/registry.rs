@@ -5,7 +5,7 @@ use super::keep::{self, KeepError};
 use super::links::Links;
 use super::talk::Indexed;
 use super::upkeep::is_full;
-use super::{Account, AccountError, Context, Options, Shared, now_unix};
+use super::{Account, AccountError, Context, Options, Shared, copy, now_unix};
 use crate::actor::Actor;
 use crate::conversation::repo::RepoError;
 use crate::crypto::AwsLc;
@@ -22,7 +22,7 @@ use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::identity::{
     AccountKeys, Archive, ArchiveError, Credential, Identity, KEY_BITS, create_account,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use tokio::sync::Notify;
@@ -335,13 +335,16 @@ impl Accounts {
         for (peer, contact) in book.contacts() {
             trust.set_contact(peer, contact);
         }
-        let mut cloned = Vec::new();
-        let mut leaving = BTreeMap::new();
+        let (mut cloned, mut wanted) = (Vec::new(), BTreeSet::new());
+        let (mut leaving, mut invalid) = (BTreeMap::new(), BTreeSet::new());
         for info in book.records().values() {
             let local = book.local(&info.id);
+            if local.invalid.is_some() {
+                invalid.insert(info.id);
+            }
             match (info.is_removed(), local.left) {
                 (false, _) if local.cloned => cloned.push(info.id),
-                (false, _) => {}
+                (false, _) => drop(wanted.insert(info.id)),
                 (true, Some(commit)) => {
                     leaving.insert(info.id, commit);
                     cloned.push(info.id);
@@ -349,7 +352,7 @@ impl Accounts {
                 (true, None) => remove_repository(&dir, &info.id),
             }
         }
-        remove_unfinished(&dir);
+        remove_unfinished(&dir, &wanted);
         let index = Index::open(&dir.join(crate::conversation::INDEX)).map_err(RepoError::from)?;
         let secure = SecureDht::new(
             self.context.dht.clone(),
@@ -404,6 +407,7 @@ impl Accounts {
                 options: options.clone(),
                 trust,
                 leaving,
+                invalid,
                 has_password,
                 ..Shared::default()
             }),
@@ -522,14 +526,21 @@ fn remove_repository(account_dir: &Path, id: &ConversationId) {
     }
 }
 
-/// Removes repositories whose making was interrupted: nobody has heard of them.
-fn remove_unfinished(account_dir: &Path) {
+/// Removes repositories whose making was interrupted: nobody has heard of them. What there is of a
+/// first copy stays while one is wanted.
+fn remove_unfinished(account_dir: &Path, wanted: &BTreeSet<ConversationId>) {
     let Ok(entries) = std::fs::read_dir(account_dir.join("conversations")) else {
         return;
     };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
-        if path.extension().is_some_and(|e| e == "new" || e == "clone") {
+        let id = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
+        let goes = match path.extension().and_then(|e| e.to_str()) {
+            Some("new") => true,
+            Some(copy::UNFINISHED) => !id.is_some_and(|id| wanted.contains(&id)),
+            _ => false,
+        };
+        if goes {
             let _ = std::fs::remove_dir_all(path);
         }
     }

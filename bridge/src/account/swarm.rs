@@ -3,6 +3,7 @@
 
 use super::net::statuses;
 use super::{Account, AccountError, now_unix};
+use crate::actor::NoAnswer;
 use crate::conversation::Conversation;
 use crate::conversation::engines::{Line, Step, clock};
 use crate::conversation::repo::{Repo, RepoError, Snapshot, Taken};
@@ -437,28 +438,24 @@ impl Account {
         });
     }
 
-    /// Makes a head whose objects are here part of the history.
+    /// Makes a head whose objects are here part of the history: a long one in steps, so that
+    /// whoever writes or reads meanwhile has their turn.
     async fn take_in(self: &Arc<Self>, c: &Conversation, theirs: ObjectId) {
-        let taken = c.ask(move |r| r.adopt(theirs, now_unix())).await;
-        let new = matches!(taken, Ok(Ok(Taken::New { .. })));
-        match taken {
-            Ok(Ok(Taken::New {
-                changes,
-                snapshot_changed,
-            })) => self.show_changes(c, changes, snapshot_changed).await,
-            Ok(Ok(Taken::Nothing)) => {}
-            Ok(Err(RepoError::Rejected(fault))) => {
+        let mut new = false;
+        match self.enter(c, theirs, &mut new).await {
+            Ok(()) => {}
+            Err(RepoError::Rejected(fault)) => {
                 tracing::error!(conversation = %c.id, %fault.commit, "valid before, and not now");
             }
-            Ok(Err(e)) => tracing::warn!(conversation = %c.id, %e, "not merged"),
-            Err(_) => return,
+            Err(RepoError::NoAnswer(NoAnswer::Stopped)) => return,
+            Err(e) => tracing::warn!(conversation = %c.id, %e, "not merged"),
         }
         if let Some((device, id)) = c.engines.who_brought(&theirs) {
             self.note_fetched(c, id, device, theirs).await;
         }
         let engines = c.engines.clone();
         let settled = c.ask(move |r| {
-            let known = |id: &ObjectId| r.timeline().contains(id);
+            let known = |id: &ObjectId| r.is_settled(id);
             engines.spread(|s, now| s.settled(theirs, Some(r.head()), &known, now));
         });
         if settled.await.is_err() {
@@ -467,6 +464,55 @@ impl Account {
         if new {
             // It really arrived: whoever is not connected may lack it too.
             c.engines.drt(Input::Reach);
+        }
+    }
+
+    /// Makes what came of a fetch that broke off part of the history. Says whether it is.
+    pub(super) async fn follow(self: &Arc<Self>, c: &Conversation, newest: ObjectId) -> bool {
+        let mut new = false;
+        if let Err(e) = self.enter(c, newest, &mut new).await {
+            tracing::warn!(conversation = %c.id, %e, "what was kept of a broken pack is not taken in");
+        }
+        if new {
+            let head = c.head();
+            c.engines.spread(|s, now| s.wrote(head, now));
+        }
+        new
+    }
+
+    /// `new` says whether anything came.
+    async fn enter(
+        self: &Arc<Self>,
+        c: &Conversation,
+        theirs: ObjectId,
+        new: &mut bool,
+    ) -> Result<(), RepoError> {
+        if !c.ask(move |r| r.is_judged(&theirs)).await? {
+            // What was known of it got lost: the index was made anew.
+            let stop = self.stop.clone();
+            c.judge(None, theirs, move || !stop.is_cancelled()).await?;
+        }
+        for step in c.ask(move |r| r.steps_to(&theirs)).await? {
+            let taken = c.ask(move |r| r.adopt_step(step, now_unix())).await??;
+            let Some(taken) = taken else { break };
+            *new |= self.show_taken(c, taken).await;
+        }
+        let taken = c.ask(move |r| r.adopt(theirs, now_unix())).await??;
+        *new |= self.show_taken(c, taken).await;
+        Ok(())
+    }
+
+    /// Says whether there was anything to show.
+    async fn show_taken(self: &Arc<Self>, c: &Conversation, taken: Taken) -> bool {
+        match taken {
+            Taken::New {
+                changes,
+                snapshot_changed,
+            } => {
+                self.show_changes(c, changes, snapshot_changed).await;
+                true
+            }
+            Taken::Nothing => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::book::Profile;
 use super::net::statuses;
 use super::{Account, AccountError, now_ms, now_unix};
-use crate::conversation::repo::{Repo, RepoError, Snapshot};
+use crate::conversation::repo::{RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
 use crate::conversation::{Conversation, folding};
 use crate::store::state::StateError;
@@ -189,7 +189,9 @@ impl Account {
         let conversation = {
             let mut shared = self.shared();
             shared.fetchers.retain(|(c, _), _| *c != id);
-            shared.clones.remove(&id);
+            if let Some(copying) = shared.copying.get(&id) {
+                copying.look();
+            }
             shared.conversations.remove(&id)
         };
         if let Some(conversation) = conversation {
@@ -555,8 +557,8 @@ impl Account {
             read_up_to,
             preferences,
             own_role: snapshot.role(&self.jami_id()).map(api_role),
-            read_only: self.read_only(&snapshot),
-            refused: local.refusal,
+            read_only: self.read_only(&id, &snapshot),
+            refused: local.refusal.or(local.invalid),
             address: self.address(id, &snapshot),
         })
     }
@@ -813,10 +815,7 @@ impl Account {
         &self,
         id: ConversationId,
     ) -> Result<api::ConversationVerdict, AccountError> {
-        Ok(self
-            .need_conversation(&id)?
-            .ask(|r| Repo::verify(r))
-            .await?)
+        Ok(self.need_conversation(&id)?.verify().await?)
     }
 
     /// How far a message got.

@@ -10,6 +10,7 @@ use crate::store::objects::{QuarantineError, StoreError};
 use crate::store::state::StateError;
 use starling_core::api::{Event, NoticeLevel};
 use starling_core::id::ConversationId;
+use starling_core::swarm::misbehaviour::Fault;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -144,6 +145,19 @@ impl Account {
                     );
                     account.notice(NoticeLevel::Error, "index_behind", text);
                 }
+                Said::Invalid(fault) => {
+                    account.emit(Event::BridgeNotice {
+                        level: NoticeLevel::Warning,
+                        code: "conversation_invalid".into(),
+                        text: format!(
+                            "The history of the conversation {id}, which was taken in earlier, does not follow the rules: the commit {}: {}. It was left as it is, and can only be read.",
+                            fault.commit, fault.misbehaviour
+                        ),
+                        account: Some(account.id.clone()),
+                    });
+                    account.clone().spawn(account.note_found(id, Some(fault)));
+                }
+                Said::Valid => account.clone().spawn(account.note_found(id, None)),
                 Said::Reopened => account.say_failed(),
                 Said::Lost(e) => {
                     let text = format!(
@@ -151,17 +165,14 @@ impl Account {
                     );
                     account.notice(NoticeLevel::Error, "conversation_broken", text);
                 }
-                Said::Invalid(fault) => account.emit(Event::BridgeNotice {
-                    level: NoticeLevel::Warning,
-                    code: "conversation_invalid".into(),
-                    text: format!(
-                        "The history of the conversation {id}, which was taken in earlier, does not follow the rules: the commit {}: {}. It was left as it is.",
-                        fault.commit, fault.misbehaviour
-                    ),
-                    account: Some(account.id.clone()),
-                }),
             }
         })
+    }
+
+    async fn note_found(self: Arc<Self>, id: ConversationId, fault: Option<Box<Fault>>) {
+        if let Err(e) = self.found(id, fault).await {
+            tracing::warn!(conversation = %id, %e, "what was found of a history could not be kept");
+        }
     }
 
     /// Looks after the conversations, one after the other, in small steps.

@@ -24,6 +24,8 @@ pub enum Said {
     Behind(TimelineError),
     /// Its history, taken in earlier, does not follow the present rules.
     Invalid(Box<Fault>),
+    /// It was looked through, and does.
+    Valid,
     /// Something in the bridge failed in the midst of it. It was read anew from the disk.
     Reopened,
     /// The same, and it cannot be read: it cannot be used until the next start.
@@ -104,7 +106,9 @@ impl Repo {
         }
         let ids = self.timeline.unchecked(BATCH);
         if ids.is_empty() {
-            self.timeline.set_checked(None)?;
+            if self.timeline.set_all_checked()? {
+                (self.report)(Said::Valid);
+            }
             return Ok(false);
         }
         let mut window = Validation::window(&*self.store, self.id, ids.clone());

@@ -1,13 +1,14 @@
 //! Conversations: one actor each, and what travels between members.
 //!
-//! [`repo`] is the actor's state, [`votes`] its part in bans, `showing` what is asked of it; [`timeline`] what a reader sees,
-//! [`folding`] one message of that, and [`keep_up`] how it follows the repository; [`wire`] git over a
-//! channel; [`engines`] whom to be connected with, whom to tell and from whom to fetch; [`fetching`]
-//! from whom to get the first copy.
+//! [`repo`] is the actor's state, [`votes`] its part in bans, `showing` what is asked of it,
+//! [`judging`] what is done beside it before something fetched gets there; [`timeline`] what a
+//! reader sees, [`folding`] one message of that, and [`keep_up`] how it follows the repository;
+//! [`wire`] git over a channel; [`engines`] whom to be connected with, whom to tell and from whom to
+//! fetch.
 
 pub mod engines;
-pub mod fetching;
 pub mod folding;
+pub mod judging;
 pub mod keep_up;
 mod names;
 pub mod repo;

@@ -1,17 +1,17 @@
 //! The state of one conversation, owned by its actor: repository, timeline, and
 //! how far messages got. Everything here is on the disk before anyone hears of it.
 
+use super::judging::{Parts, Waiting};
 use super::keep_up::{Report, Said};
 use super::timeline::{self, Changes, Damaged, Opened, Timeline, TimelineError, Written};
 use super::unaccepted::Unaccepted;
-use crate::crypto::AwsLc;
+use crate::actor::NoAnswer;
 use crate::peer::MAX_DEVICES;
 use crate::store::index::{Index, IndexError};
-use crate::store::objects::{ObjectStore, Quarantine, StoreError};
+use crate::store::objects::{ObjectStore, StoreError};
 use crate::store::state::{State, StateError};
 use serde::{Deserialize, Serialize};
-use starling_core::api::{ApiError, CommitFault, ConversationVerdict, ErrorCode, Millis};
-use starling_core::crypto::Crypto as _;
+use starling_core::api::{ApiError, ErrorCode, Millis};
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
 use starling_core::swarm::ballot::Ballot;
@@ -21,7 +21,6 @@ use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{Kind, Objects};
-use starling_core::swarm::validate::{Accepted, BATCH, Validation};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,9 +28,6 @@ use std::time::Instant;
 
 /// Most messages whose state is reported at once when a device caught up: the rest is read with the page.
 const MAX_STATUS_EVENTS: usize = 100;
-
-/// Commits that were judged and wait to be made part of the history; of more they are judged again.
-const MAX_JUDGED: usize = 10_000;
 
 /// So many commits back a merge is a sign that several write at once, and some may merge unseen.
 const LATELY: usize = 32;
@@ -123,6 +119,8 @@ pub(super) struct Progress {
     pub(super) bans: BTreeMap<String, ObjectId>,
     /// Messages of ours that the others go on without, oldest first.
     pub(super) unaccepted: Vec<Unaccepted>,
+    /// What came of fetches that broke off.
+    pub(super) parts: Parts,
 }
 
 /// What a fetch led to.
@@ -160,6 +158,9 @@ pub enum RepoError {
     /// The repository is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    /// The conversation, or its account, was closed meanwhile; or the bridge failed.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     /// This account is in no way part of what was cloned.
     #[error("this account is neither a member nor invited in what was offered")]
     NotForUs,
@@ -204,6 +205,8 @@ impl From<RepoError> for ApiError {
             }
             RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
             RepoError::Damaged(_) => ErrorCode::Corrupt,
+            RepoError::NoAnswer(NoAnswer::Stopped) => ErrorCode::Stopping,
+            RepoError::NoAnswer(NoAnswer::Failed) => ErrorCode::Internal,
         };
         let mut text = e.to_string();
         if let Some(first) = text.get(..1) {
@@ -238,8 +241,10 @@ pub struct Repo {
     heads: BTreeMap<DeviceId, ObjectId>,
     /// What devices were told since the start: not worth a place on the disk.
     pub(super) told: BTreeMap<DeviceId, (AccountId, ObjectId)>,
-    /// Commits of heads that are here and valid, and no part of the history yet.
-    judged: BTreeMap<ObjectId, Vec<Written>>,
+    /// Heads that are here and valid, and no part of the history yet.
+    pub(super) waiting: BTreeMap<ObjectId, Waiting>,
+    /// Merges that brought nothing and were left aside.
+    pub(super) left: BTreeSet<ObjectId>,
 }
 
 /// Forgets what is known of the oldest devices of an account that has too many: it may make any
@@ -262,7 +267,7 @@ fn forget_oldest<T>(
     }
 }
 
-fn snapshot(
+pub(super) fn snapshot(
     objects: &dyn Objects,
     id: ConversationId,
     head: ObjectId,
@@ -288,22 +293,6 @@ fn snapshot(
 
 fn writer(me: &Me) -> Writer<'_> {
     Writer::new(&me.name, &me.identity.chain, &*me.identity.device_key)
-}
-
-/// Validates what `head` has beyond what is known, oldest first, signatures on all cores.
-fn validate(
-    objects: &dyn Objects,
-    id: ConversationId,
-    known: &dyn Fn(&ObjectId) -> bool,
-    head: ObjectId,
-    mut each: impl FnMut(Accepted),
-) -> Result<(), Box<Fault>> {
-    let mut validation = Validation::with_known(objects, id, known, head)?;
-    while let Some(batch) = validation.next_batch(BATCH)? {
-        batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
-        batch.commits.into_iter().for_each(&mut each);
-    }
-    Ok(())
 }
 
 impl Repo {
@@ -360,7 +349,8 @@ impl Repo {
             progress,
             heads: BTreeMap::new(),
             told: BTreeMap::new(),
-            judged: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            left: BTreeSet::new(),
         };
         let mut known = (*repo.snapshot).clone();
         known.unaware = repo.unaware(&known);
@@ -404,24 +394,6 @@ impl Repo {
         Ok(write::initial(&writer(me), mode, invited, now_unix)?)
     }
 
-    /// Checks a clone: every commit, and that it is meant for us. Gives the head.
-    pub fn check_clone(
-        id: ConversationId,
-        objects: &dyn Objects,
-        head: ObjectId,
-        own: &AccountId,
-    ) -> Result<Snapshot, RepoError> {
-        validate(objects, id, &|_| false, head, drop).map_err(RepoError::Rejected)?;
-        let snapshot = snapshot(objects, id, head)?;
-        if snapshot.mode == ConversationMode::Document {
-            return Err(RepoError::Document);
-        }
-        if !snapshot.may_fetch(own) {
-            return Err(RepoError::NotForUs);
-        }
-        Ok(snapshot)
-    }
-
     /// Who is in it, now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.clone()
@@ -445,6 +417,11 @@ impl Repo {
     /// A new name for commits to come.
     pub fn set_name(&mut self, name: String) {
         self.me.name = name;
+    }
+
+    pub(super) fn keep_progress(&self) -> Result<(), RepoError> {
+        let id = self.id.to_hex();
+        Ok(self.state.put("progress", &id, &self.progress)?)
     }
 
     pub(super) fn own(&self) -> AccountId {
@@ -530,75 +507,8 @@ impl Repo {
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = self.snapshot.clone();
     }
 
-    /// Validates what was fetched and keeps it, without making it part of the history yet: see
-    /// [`Self::adopt`]. Says how it stands to our head.
-    pub fn receive(
-        &mut self,
-        quarantine: Quarantine,
-        theirs: ObjectId,
-    ) -> Result<Relation, RepoError> {
-        if self.timeline.contains(&theirs) {
-            return Ok(Relation::UpToDate);
-        }
-        let new = self.judge(&quarantine, theirs)?;
-        quarantine.accept()?;
-        self.keep_judged(theirs, new);
-        Ok(write::relation(&*self.store, self.head, theirs)?)
-    }
-
-    /// The same for a head whose objects are all here although it is no part of the history: they
-    /// were accepted, and then the disk was full or the power went. Nothing of it counts as checked.
-    pub fn received(&mut self, theirs: ObjectId) -> Result<Relation, RepoError> {
-        if self.timeline.contains(&theirs) {
-            return Ok(Relation::UpToDate);
-        }
-        let store = self.store.clone();
-        let new = self.judge(&*store, theirs)?;
-        self.keep_judged(theirs, new);
-        Ok(write::relation(&*self.store, self.head, theirs)?)
-    }
-
-    fn keep_judged(&mut self, head: ObjectId, new: Vec<Written>) {
-        let kept: usize = self.judged.values().map(Vec::len).sum();
-        if kept.saturating_add(new.len()) <= MAX_JUDGED {
-            self.judged.insert(head, new);
-        }
-    }
-
-    /// Makes a head whose objects are here part of the history.
-    pub fn adopt(&mut self, theirs: ObjectId, now_unix: u64) -> Result<Taken, RepoError> {
-        let judged = self.judged.remove(&theirs);
-        // A merge that was left aside is looked at again: our head is another one by now.
-        if self.holds(&theirs) {
-            return Ok(Taken::Nothing);
-        }
-        let new = match judged {
-            Some(new) => new,
-            None => {
-                let store = self.store.clone();
-                self.judge(&*store, theirs)?
-            }
-        };
-        self.enter(new, theirs, now_unix)
-    }
-
-    /// Whether a commit is our head or an ancestor of it.
-    pub fn holds(&self, commit: &ObjectId) -> bool {
-        self.timeline.is_after(commit, None)
-    }
-
-    fn judge(&self, objects: &dyn Objects, theirs: ObjectId) -> Result<Vec<Written>, RepoError> {
-        let known = |id: &ObjectId| self.timeline.contains(id);
-        let mut new = Vec::new();
-        validate(objects, self.id, &known, theirs, |c| {
-            new.push(Written::new(c.id, &c.commit, c.account()));
-        })
-        .map_err(RepoError::Rejected)?;
-        Ok(new)
-    }
-
     /// Makes valid commits that are in the store part of the history.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         new: Vec<Written>,
         theirs: ObjectId,
@@ -628,6 +538,7 @@ impl Repo {
             Merged::UpToDate => {
                 // Nothing but merges of what is here.
                 self.timeline.remember(all);
+                self.leave_aside(theirs);
                 return Ok(Taken::Nothing);
             }
             Merged::FastForward(theirs) | Merged::Adopt(theirs) => {
@@ -654,31 +565,13 @@ impl Repo {
         self.head = head;
         let changes = self.advance(all);
         self.note_bans(&changes);
+        self.forget_parts();
         self.place_what_was_lost(theirs);
         let snapshot_changed = self.refresh_or_say(true);
         Ok(Taken::New {
             changes,
             snapshot_changed,
         })
-    }
-
-    /// Checks every commit again.
-    pub fn verify(&self) -> ConversationVerdict {
-        let commits = self.timeline.len() as u64;
-        let faults = match validate(&*self.store, self.id, &|_| false, self.head, drop) {
-            Ok(_) => Vec::new(),
-            Err(f) => vec![CommitFault {
-                commit: f.commit,
-                rule: f.misbehaviour.name(),
-                detail: f.misbehaviour.to_string(),
-                device: f.device,
-            }],
-        };
-        ConversationVerdict {
-            commits,
-            valid: faults.is_empty(),
-            faults,
-        }
     }
 
     /// A device has a commit of ours. Gives the messages of ours whose state that changes.
@@ -706,8 +599,7 @@ impl Repo {
         );
         let fetched = &mut self.progress.fetched;
         forget_oldest(fetched, |f| f.account == account, |f| f.at);
-        self.state
-            .put("progress", &self.id.to_hex(), &self.progress)?;
+        self.keep_progress()?;
         if self.snapshot.unaware.contains(&account) {
             self.refresh_or_say(true);
         }
@@ -764,8 +656,7 @@ impl Repo {
             return Ok(Vec::new());
         }
         self.progress.read.insert(account, Read { commit, at: now });
-        self.state
-            .put("progress", &self.id.to_hex(), &self.progress)?;
+        self.keep_progress()?;
         Ok(self
             .timeline
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))

@@ -3,6 +3,7 @@
 //! come: no more is looked at than what changes.
 
 use super::folding::{self, Extent};
+use super::judging::Known;
 use crate::store::index::{Change, Index, IndexError, Place, Row, Rows};
 use crate::store::objects::ObjectStore;
 use rusqlite::Connection;
@@ -19,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Commits that are written to the index at a time when it is made: so long do others wait.
-const CHUNK: usize = 2_048;
+pub(super) const CHUNK: usize = 2_048;
 
 /// So many commits that the index lacks are added to it; for more it is made anew.
 const MANY: usize = 20_000;
@@ -32,7 +33,7 @@ const DENSE: u64 = 20;
 
 /// A commit, as far as its place in the timeline goes, with the account of the device that wrote it.
 #[derive(Debug, Clone)]
-pub struct Written(Row);
+pub struct Written(pub(super) Row);
 
 impl Written {
     /// A commit that was validated, or written here.
@@ -156,7 +157,7 @@ pub enum Opened {
 }
 
 /// Finds out who wrote commits that were validated.
-struct Authors<'a> {
+pub(super) struct Authors<'a> {
     objects: &'a dyn Objects,
     conversation: ConversationId,
     judge: Judge<'a>,
@@ -164,7 +165,7 @@ struct Authors<'a> {
 }
 
 impl<'a> Authors<'a> {
-    fn new(objects: &'a dyn Objects, conversation: ConversationId) -> Self {
+    pub(super) fn new(objects: &'a dyn Objects, conversation: ConversationId) -> Self {
         Self {
             objects,
             conversation,
@@ -194,7 +195,11 @@ impl<'a> Authors<'a> {
         Some(author)
     }
 
-    fn written(&mut self, rules: u32, id: ObjectId) -> Result<(Written, Commit), Damaged> {
+    pub(super) fn written(
+        &mut self,
+        rules: u32,
+        id: ObjectId,
+    ) -> Result<(Written, Commit), Damaged> {
         let commit = read(self.objects, &id)?;
         let author = self
             .of(&commit)
@@ -246,6 +251,11 @@ impl Timeline {
             memory: Mutex::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    /// What is known of the conversation, to look at without its actor.
+    pub(super) fn known(&self) -> Known {
+        Known::new(self.index.clone(), self.conversation)
     }
 
     /// Brings the timeline up to the repository's head, whatever became of the index: adds what is
@@ -771,6 +781,15 @@ impl Timeline {
             }
             Ok(())
         })
+    }
+
+    /// All commits follow the present rules. Says whether that is news.
+    pub fn set_all_checked(&mut self) -> Result<bool, TimelineError> {
+        let known = self.rows(|rows| rows.rules())? == Some(RULES);
+        if !known {
+            self.set_checked(None)?;
+        }
+        Ok(!known)
     }
 }
 

@@ -263,6 +263,28 @@ impl Lines {
         Some(true)
     }
 
+    /// Shows a branch; gives what the other side says it has. `None`: the end. Nothing: it wants nothing.
+    pub async fn haves(&mut self, head: ObjectId) -> Option<Option<Vec<ObjectId>>> {
+        self.send(&advertisement(head)).await?;
+        if self.next().await?.is_empty() {
+            return Some(None);
+        }
+        let mut haves = Vec::new();
+        loop {
+            let line = self.next().await?;
+            if line == b"done\n" {
+                break;
+            }
+            let text = String::from_utf8_lossy(&line).into_owned();
+            haves.extend(
+                text.strip_prefix("have ")
+                    .and_then(|id| id.trim().parse::<ObjectId>().ok()),
+            );
+        }
+        self.send(b"0008NAK\n").await?;
+        Some(Some(haves))
+    }
+
     /// Sends bytes of a pack.
     pub async fn pack(&mut self, bytes: &[u8]) -> Option<()> {
         for piece in bytes.chunks(pktline::MAX_DATA - 1) {

@@ -342,7 +342,8 @@ pub struct Conversation {
     /// Nothing can be written here (any more), and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<ReadOnly>,
-    /// What others in this conversation let in and this bridge refuses. There until the person
+    /// What others in this conversation let in and this bridge refuses; where `read_only` says
+    /// that the history here is invalid, what is wrong with that. There until the person
     /// dismisses it (`conversation.dismissRefusal`) or that history is taken after all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedHistory>,
@@ -363,6 +364,9 @@ pub enum ReadOnly {
     /// There is no copy: everything that was offered breaks the rules. Others who may have an
     /// honest copy are still asked.
     Refused,
+    /// The history that is here breaks the rules, as was found after it had been taken in, for
+    /// instance under rules of before. `refused` says what is wrong with it.
+    Invalid,
     /// A reason of a newer bridge.
     #[serde(other)]
     Unknown,

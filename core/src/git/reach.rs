@@ -94,8 +94,10 @@ struct Step {
     time: i64,
 }
 
-/// The objects reachable from `want` and not from `have`: commits newest
-/// first, then their trees and files, each once.
+/// The objects reachable from `want` and not from `have`, each once, in an order of which any
+/// beginning is of use: each commit after its parents, and after the trees and files that are new
+/// with it. Whoever has the beginning of such a list, and what is reachable from `have`, has all of
+/// every commit in it.
 ///
 /// Wrong clocks can make the answer larger than needed, never smaller. Every
 /// object is looked at once at most, so no shape of trees makes it long.
@@ -146,10 +148,22 @@ pub fn missing(
     }
     drop(ignored);
 
-    let mut out = commits.clone();
-    for id in &commits {
-        if let Some(commit) = known.get(id) {
+    let mut out = Vec::with_capacity(commits.len());
+    drop(commits);
+    // Each commit twice on the way: to look at its parents, and when those are out.
+    let mut out_already = BTreeSet::new();
+    let mut todo = vec![(want, false)];
+    while let Some((id, parents_are_out)) = todo.pop() {
+        let Some(commit) = known.get(&id).filter(|c| !c.common) else {
+            continue;
+        };
+        if parents_are_out {
             walk_tree(repo, commit.tree, &mut seen, &mut out)?;
+            out.push(id);
+        } else if out_already.insert(id) {
+            todo.push((id, true));
+            // The first parent's side first.
+            todo.extend(commit.parents.iter().rev().map(|p| (*p, false)));
         }
     }
     Ok(out)

@@ -2,7 +2,7 @@
 
 use super::commit::Commit;
 use super::object::{Kind, Objects};
-use super::order::Node;
+use super::order::{Node, Queue};
 use crate::id::ObjectId;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
@@ -32,8 +32,65 @@ pub enum WalkError {
     TooTangled,
 }
 
-/// Steps kept, about 200 bytes each; our choice.
-const CACHED_STEPS: usize = 1_000_000;
+/// Steps kept, about 200 bytes each; our choice. Merges are near to where their sides parted.
+const CACHED_STEPS: usize = 1 << 16;
+
+/// No parent, in a [`Slim`].
+const NONE: u32 = u32::MAX;
+
+/// A commit on the way to its place in the order: one may be made to look at millions.
+#[derive(Clone, Copy)]
+struct Slim {
+    time: i64,
+    /// The parents that are looked at, too, as numbers.
+    parents: [u32; 2],
+    /// How many children are not out yet.
+    children: u32,
+}
+
+/// Commits by number, as they were met. Some 80 bytes each.
+#[derive(Default)]
+struct Met {
+    ids: Vec<ObjectId>,
+    slim: Vec<Slim>,
+    numbers: BTreeMap<ObjectId, u32>,
+    /// The parents of those that have more than two.
+    many: BTreeMap<u32, Vec<u32>>,
+}
+
+impl Met {
+    /// The number of a commit, and whether that is a new one.
+    fn number(&mut self, id: ObjectId, max: usize) -> Result<(u32, bool), WalkError> {
+        if let Some(number) = self.numbers.get(&id) {
+            return Ok((*number, false));
+        }
+        let number = u32::try_from(self.ids.len()).unwrap_or(NONE);
+        if self.ids.len() >= max || number == NONE {
+            return Err(WalkError::TooMany(max));
+        }
+        self.numbers.insert(id, number);
+        self.ids.push(id);
+        self.slim.push(Slim {
+            time: 0,
+            parents: [NONE; 2],
+            children: 0,
+        });
+        Ok((number, true))
+    }
+
+    fn at(&mut self, number: u32) -> Option<&mut Slim> {
+        self.slim.get_mut(usize::try_from(number).ok()?)
+    }
+
+    fn parents(&self, number: u32) -> Vec<u32> {
+        if let Some(many) = self.many.get(&number) {
+            return many.clone();
+        }
+        let slim = usize::try_from(number).ok().and_then(|n| self.slim.get(n));
+        let both = slim.map_or([NONE; 2], |s| s.parents);
+        both.into_iter().filter(|p| *p != NONE).collect()
+    }
+}
 
 /// Reads commits for walks, and keeps what it has read.
 pub struct Walker<'a> {
@@ -86,16 +143,77 @@ impl<'a> Walker<'a> {
     /// Parents, time and tree of a commit.
     pub fn step(&mut self, id: ObjectId) -> Result<&Step, WalkError> {
         if !self.steps.contains_key(&id) {
-            let commit = match self.objects.object(&id) {
-                Some((Kind::Commit, data)) => {
-                    Commit::parse(&data).map_err(|_| WalkError::NotACommit(id))?
-                }
-                Some(_) => return Err(WalkError::NotACommit(id)),
-                None => return Err(WalkError::Missing(id)),
-            };
+            let commit = self.read(id)?;
             self.remember(id, &commit);
         }
         self.steps.get(&id).ok_or(WalkError::Missing(id))
+    }
+
+    /// What can be reached from `head` and is not `known`, in the order in which members read it
+    /// ([`super::order::linear`]), newest first.
+    pub fn order(
+        &mut self,
+        head: ObjectId,
+        known: &dyn Fn(&ObjectId) -> bool,
+        max: usize,
+    ) -> Result<Vec<ObjectId>, WalkError> {
+        if known(&head) {
+            return Ok(Vec::new());
+        }
+        let mut met = Met::default();
+        let mut todo = vec![met.number(head, max)?.0];
+        while let Some(number) = todo.pop() {
+            let id = usize::try_from(number).ok().and_then(|n| met.ids.get(n));
+            let Some(id) = id.copied() else { continue };
+            // Each is read once here: there is nothing to keep.
+            let commit = self.read(id)?;
+            let mut parents = Vec::with_capacity(commit.parents.len());
+            for parent in commit.parents.iter().filter(|p| !known(p)) {
+                let (parent, new) = met.number(*parent, max)?;
+                if new {
+                    todo.push(parent);
+                }
+                if let Some(slim) = met.at(parent) {
+                    slim.children = slim.children.saturating_add(1);
+                }
+                parents.push(parent);
+            }
+            if let Some(slim) = met.at(number) {
+                slim.time = commit.time;
+                for (to, from) in slim.parents.iter_mut().zip(&parents) {
+                    *to = *from;
+                }
+            }
+            if parents.len() > 2 {
+                met.many.insert(number, parents);
+            }
+        }
+        met.numbers = BTreeMap::new();
+        let mut out = Vec::with_capacity(met.ids.len());
+        let mut queue = Queue::new();
+        queue.push(met.at(0).map_or(0, |s| s.time), 0);
+        while let Some(number) = queue.pop() {
+            let id = usize::try_from(number).ok().and_then(|n| met.ids.get(n));
+            out.extend(id.copied());
+            for parent in met.parents(number) {
+                let Some(slim) = met.at(parent) else { continue };
+                slim.children = slim.children.saturating_sub(1);
+                if slim.children == 0 {
+                    queue.push(slim.time, parent);
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    fn read(&self, id: ObjectId) -> Result<Commit, WalkError> {
+        match self.objects.object(&id) {
+            Some((Kind::Commit, data)) => {
+                Commit::parse(&data).map_err(|_| WalkError::NotACommit(id))
+            }
+            Some(_) => Err(WalkError::NotACommit(id)),
+            None => Err(WalkError::Missing(id)),
+        }
     }
 
     /// What can be reached from `head` and is not `known`, by id.

@@ -18,15 +18,19 @@ pub struct Node {
 }
 
 /// A binary heap, newest on top, equal elements left where they are.
-#[derive(Debug, Default)]
-struct Queue(Vec<(i64, ObjectId)>);
+#[derive(Debug)]
+pub(super) struct Queue<T>(Vec<(i64, T)>);
 
-impl Queue {
+impl<T: Copy> Queue<T> {
+    pub(super) fn new() -> Self {
+        Self(Vec::new())
+    }
+
     fn time(&self, at: usize) -> Option<i64> {
         self.0.get(at).map(|e| e.0)
     }
 
-    fn push(&mut self, time: i64, id: ObjectId) {
+    pub(super) fn push(&mut self, time: i64, id: T) {
         self.0.push((time, id));
         let mut at = self.0.len().saturating_sub(1);
         while at > 0 {
@@ -39,7 +43,7 @@ impl Queue {
         }
     }
 
-    fn pop(&mut self) -> Option<ObjectId> {
+    pub(super) fn pop(&mut self) -> Option<T> {
         if self.0.is_empty() {
             return None;
         }
@@ -90,7 +94,7 @@ fn walk<'a>(head: ObjectId, node: impl Fn(&ObjectId) -> Option<&'a Node>) -> Vec
         }
     }
     let mut out = Vec::with_capacity(seen.len());
-    let mut queue = Queue::default();
+    let mut queue = Queue::new();
     if let Some(n) = node(&head) {
         queue.push(n.time, head);
     }

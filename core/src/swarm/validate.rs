@@ -140,8 +140,11 @@ impl<'a> Validation<'a> {
     ) -> Result<Self, Fault> {
         let mut judge = Judge::new(objects, conversation);
         let new = match have {
-            Some(have) => judge.walker.new_commits(head, have, MAX_COMMITS),
-            None => judge.walker.unknown(head, &|_| false, MAX_COMMITS),
+            Some(have) => {
+                let new = judge.walker.new_commits(head, have, MAX_COMMITS);
+                new.map(|new| linear(head, &new))
+            }
+            None => judge.walker.order(head, &|_| false, MAX_COMMITS),
         };
         Self::start(judge, head, new)
     }
@@ -154,7 +157,7 @@ impl<'a> Validation<'a> {
         head: ObjectId,
     ) -> Result<Self, Fault> {
         let mut judge = Judge::new(objects, conversation);
-        let new = judge.walker.unknown(head, known, MAX_COMMITS);
+        let new = judge.walker.order(head, known, MAX_COMMITS);
         Self::start(judge, head, new)
     }
 
@@ -176,9 +179,9 @@ impl<'a> Validation<'a> {
     fn start(
         mut judge: Judge<'a>,
         head: ObjectId,
-        new: Result<BTreeMap<ObjectId, super::order::Node>, WalkError>,
+        new: Result<Vec<ObjectId>, WalkError>,
     ) -> Result<Self, Fault> {
-        let new = new.map_err(|error| {
+        let mut commits = new.map_err(|error| {
             let commit = match error {
                 WalkError::Missing(id) | WalkError::NotACommit(id) => id,
                 WalkError::TooMany(_) | WalkError::TooTangled => head,
@@ -190,7 +193,6 @@ impl<'a> Validation<'a> {
             };
             Fault::of(commit, misbehaviour)
         })?;
-        let mut commits = linear(head, &new);
         commits.reverse();
         let steps = WALK_STEPS_PER_COMMIT.saturating_mul(commits.len() as u64);
         judge.walker.allow(steps.saturating_add(WALK_STEPS));
@@ -210,6 +212,11 @@ impl<'a> Validation<'a> {
     /// The commits to validate, oldest first.
     pub fn commits(&self) -> &[ObjectId] {
         &self.commits
+    }
+
+    /// The same, when it is over.
+    pub fn into_commits(self) -> Vec<ObjectId> {
+        self.commits
     }
 
     /// Judges the structure of the next `max` commits, or fewer if they are large. `None` when all
@@ -262,6 +269,8 @@ impl<'a> Validation<'a> {
 
     fn judge_commit(&mut self, id: ObjectId, batch: &mut Batch) -> Result<(), Fault> {
         let commit = self.judge.commit(id).map_err(|why| Fault::of(id, why))?;
+        // Its children are next.
+        self.judge.walker.remember(id, &commit);
         match self.judge_parsed(id, &commit) {
             Ok((message, author, checks)) => {
                 for (proves, check) in checks {

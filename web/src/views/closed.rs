@@ -41,7 +41,8 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
     let copied = RwSignal::new(false);
     Some(move || {
         let refused = conversation.with(|c| c.refused.clone())?;
-        let nothing_else = conversation.with(|c| c.read_only == Some(ReadOnly::Refused));
+        let why = conversation.with(|c| c.read_only);
+        let nothing_else = matches!(why, Some(ReadOnly::Refused | ReadOnly::Invalid));
         let who = refused.account.map_or_else(
             || {
                 tf(
@@ -52,11 +53,15 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
             |id| state.name_of(&id),
         );
         let values = [("name", who.as_str())];
-        let what = tf("refused/what", &values);
+        let what = match refused.rule.as_str() {
+            "NotForUs" => t("refused/not-meant"),
+            _ => tf("refused/what", &values),
+        };
         let broke = t(rule::words(&refused.rule));
-        let means = t(match nothing_else {
-            true => "refused/none-here",
-            false => "refused/goes-on",
+        let means = t(match why {
+            Some(ReadOnly::Refused) => "refused/none-here",
+            Some(ReadOnly::Invalid) => "refused/only-read",
+            _ => "refused/goes-on",
         });
         let facts = [
             Some(("refused/rule", refused.rule.clone())),
@@ -133,7 +138,7 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
         let action = match why {
             ReadOnly::Banned => MemberAction::Ban,
             ReadOnly::Left => MemberAction::Remove,
-            ReadOnly::Refused | ReadOnly::Unknown => return None,
+            ReadOnly::Refused | ReadOnly::Invalid | ReadOnly::Unknown => return None,
         };
         history.entries.with(|entries| {
             entries.iter().rev().find_map(|(_, signal)| {
@@ -154,13 +159,14 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
             (ReadOnly::Left, Some(when), false) => tf("closed/left-when", &[("when", &when)]),
             (ReadOnly::Left, _, _) => t("closed/left"),
             (ReadOnly::Refused, ..) => t("closed/refused"),
+            (ReadOnly::Invalid, ..) => t("closed/invalid"),
             (ReadOnly::Unknown, ..) => t("closed/unknown"),
         }
     };
     let mark = match why {
         ReadOnly::Banned => Icon::Ban,
         ReadOnly::Left => Icon::Leave,
-        ReadOnly::Refused => Icon::ShieldBad,
+        ReadOnly::Refused | ReadOnly::Invalid => Icon::ShieldBad,
         ReadOnly::Unknown => Icon::Lock,
     };
     Some(view! {
@@ -168,7 +174,7 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
             {icon(mark)}
             <p>{words}</p>
             <div class="row">
-                {(why == ReadOnly::Refused).then(|| view! {
+                {matches!(why, ReadOnly::Refused | ReadOnly::Invalid).then(|| view! {
                     <button class="button small-button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
                 })}
                 <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{t("closed/remove")}</button>

@@ -9,6 +9,7 @@ use starling_core::git::Repository;
 use starling_core::git::object::Kind;
 use starling_core::id::ObjectId;
 use starling_core::swarm::object::Objects;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -169,6 +170,15 @@ impl ObjectStore {
     /// Takes over a pack whose files last already, by renaming them.
     pub(super) fn install(&self, pack: &Path, checksum: &[u8; 20]) -> Result<(), StoreError> {
         self.disk()?.install(pack, checksum)
+    }
+
+    /// Makes a pack of these objects, which are read elsewhere. They last when this returns.
+    pub(super) fn add_pack(
+        &self,
+        ids: &BTreeSet<ObjectId>,
+        read: impl Fn(&ObjectId) -> Option<(Kind, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        self.disk()?.add_pack(ids, read)
     }
 }
 

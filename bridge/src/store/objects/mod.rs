@@ -472,6 +472,18 @@ impl Disk {
         self.reopen()
     }
 
+    /// Makes a pack of objects that are read elsewhere.
+    fn add_pack(
+        &self,
+        ids: &BTreeSet<ObjectId>,
+        read: impl Fn(&ObjectId) -> Option<(Kind, Vec<u8>)>,
+    ) -> Result<(), StoreError> {
+        // Not amid putting packs together, which removes what it has read.
+        let _one = lock(&self.packing);
+        pack::write(&self.objects, ids, read)?;
+        self.reopen()
+    }
+
     fn odb(&self) -> Arc<gix::odb::Store> {
         Arc::clone(&self.odb.read().unwrap_or_else(PoisonError::into_inner))
     }

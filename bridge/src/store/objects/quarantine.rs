@@ -5,11 +5,11 @@ use super::disk::{At as _, PackFile};
 use super::{ObjectStore, StoreError, new_handle, open_odb, pack, read_from};
 use gix::odb::HandleArc;
 use starling_core::git::Repository;
-use starling_core::git::object::Kind;
-use starling_core::git::pack::{Limits, PackError, Scanned, Scanner};
+use starling_core::git::object::{Kind, Mode, parse_commit, parse_tree};
+use starling_core::git::pack::{Limits, PackError, Resolved, Scanned, Scanner};
 use starling_core::id::ObjectId;
 use starling_core::swarm::object::Objects;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -41,6 +41,7 @@ pub struct Receiving {
     scanner: Scanner,
     memory: Vec<u8>,
     file: Option<(TempDir, File)>,
+    bytes: u64,
 }
 
 /// A pack that has come, whole and readable.
@@ -49,6 +50,7 @@ pub struct Quarantine {
     place: Place,
     tip: Option<ObjectId>,
     ids: Vec<ObjectId>,
+    bytes: u64,
 }
 
 enum Place {
@@ -70,6 +72,7 @@ impl ObjectStore {
             scanner: Scanner::new(limits),
             memory: Vec::new(),
             file: None,
+            bytes: 0,
         }
     }
 }
@@ -78,6 +81,7 @@ impl Receiving {
     /// Takes the next bytes of the pack. After an error there is nothing but to drop it.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), QuarantineError> {
         self.scanner.push(bytes)?;
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         match &mut self.file {
             Some((dir, file)) => file.write_all(bytes).at(dir.path())?,
             None => {
@@ -111,6 +115,28 @@ impl Receiving {
     pub fn finish(mut self) -> Result<Quarantine, QuarantineError> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(Limits::default()));
         let scanned = scanner.finish()?;
+        Ok(self.read_in(scanned)?.0)
+    }
+
+    /// The pack has broken off: what can be read of it, and its commits in the order they came.
+    /// Nothing if there is none, or if what came is bad.
+    pub fn rescue(mut self) -> Option<(Quarantine, Vec<ObjectId>)> {
+        let scanner = std::mem::replace(&mut self.scanner, Scanner::new(Limits::default()));
+        let came = scanner.broken_off()?;
+        let read = self.read_in(came);
+        let (quarantine, mut commits) = read
+            .inspect_err(|e| tracing::debug!(%e, "nothing is left of a broken pack"))
+            .ok()?;
+        commits.sort_unstable();
+        let commits: Vec<ObjectId> = commits.into_iter().map(|(_, id)| id).collect();
+        (!commits.is_empty()).then_some((quarantine, commits))
+    }
+
+    /// Applies the deltas. Gives the commits by offset, too.
+    fn read_in(
+        mut self,
+        scanned: Scanned,
+    ) -> Result<(Quarantine, Vec<(u64, ObjectId)>), QuarantineError> {
         let few = scanned.len() <= FEW_OBJECTS && scanned.inflated() <= SMALL_INFLATED;
         if self.file.is_none() && few {
             return self.in_memory(scanned);
@@ -125,39 +151,57 @@ impl Receiving {
         let resolved = scanned.resolve(&file)?;
         pack::write_idx(&dir.path().join(PACK), &resolved.index())?;
         let handle = Box::new(Mutex::new(new_handle(&open_odb(dir.path())?)));
+        let commits = commits_of(&resolved);
         let ids = resolved.objects.iter().map(|o| o.id).collect();
         let place = Place::Disk {
             dir,
             handle,
             checksum: resolved.checksum,
         };
-        Ok(Quarantine {
+        let quarantine = Quarantine {
             store: self.store,
             place,
             tip: None,
             ids,
-        })
+            bytes: self.bytes,
+        };
+        Ok((quarantine, commits))
     }
 
-    fn in_memory(self, scanned: Scanned) -> Result<Quarantine, QuarantineError> {
+    fn in_memory(
+        self,
+        scanned: Scanned,
+    ) -> Result<(Quarantine, Vec<(u64, ObjectId)>), QuarantineError> {
         let mut objects = BTreeMap::new();
-        scanned.resolve_each(&self.memory[..], |id, o| {
+        let resolved = scanned.resolve_each(&self.memory[..], |id, o| {
             objects.insert(id, (o.kind, o.bytes.to_vec()));
         })?;
         let ids = objects.keys().copied().collect();
-        Ok(Quarantine {
+        let quarantine = Quarantine {
             store: self.store,
             place: Place::Memory(objects),
             tip: None,
             ids,
-        })
+            bytes: self.bytes,
+        };
+        Ok((quarantine, commits_of(&resolved)))
     }
+}
+
+fn commits_of(resolved: &Resolved) -> Vec<(u64, ObjectId)> {
+    let commits = resolved.objects.iter().filter(|o| o.kind == Kind::Commit);
+    commits.map(|o| (o.offset, o.id)).collect()
 }
 
 impl Quarantine {
     /// The objects that came.
     pub fn ids(&self) -> &[ObjectId] {
         &self.ids
+    }
+
+    /// Bytes that came.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The store below.
@@ -168,6 +212,57 @@ impl Quarantine {
     /// What [`Repository::head`] says of the quarantine, for walks.
     pub fn set_tip(&mut self, tip: ObjectId) {
         self.tip = Some(tip);
+    }
+
+    /// The last of `commits`, given in the order they came, that is here with everything it needs:
+    /// its tree and files, and its parents likewise, if they are not `known` already. Nothing in a
+    /// pack that puts children before their parents.
+    pub fn newest_whole(
+        &self,
+        commits: &[ObjectId],
+        known: &dyn Fn(&ObjectId) -> bool,
+    ) -> Option<ObjectId> {
+        let (mut whole, mut trees, mut newest) = (BTreeSet::new(), BTreeSet::new(), None);
+        for id in commits {
+            let Some((Kind::Commit, data)) = self.read(id) else {
+                continue;
+            };
+            let Ok(commit) = parse_commit(&data) else {
+                continue;
+            };
+            let mut parents = commit.parents.iter();
+            if parents.all(|p| whole.contains(p) || known(p))
+                && self.has_all_below(commit.tree, &mut trees)
+            {
+                whole.insert(*id);
+                newest = Some(*id);
+            }
+        }
+        newest
+    }
+
+    /// `seen`: trees that are known to be here with all below.
+    fn has_all_below(&self, tree: ObjectId, seen: &mut BTreeSet<ObjectId>) -> bool {
+        let mut todo = vec![tree];
+        let mut new = BTreeSet::new();
+        while let Some(id) = todo.pop() {
+            // What the store has, it has with all below.
+            if seen.contains(&id) || self.store.contains(&id) || !new.insert(id) {
+                continue;
+            }
+            let Some((Kind::Tree, data)) = self.read(&id) else {
+                return false;
+            };
+            for entry in parse_tree(&data).unwrap_or_default() {
+                match entry.mode {
+                    Mode::Tree => todo.push(entry.id),
+                    _ if !Objects::contains(self, &entry.id) => return false,
+                    _ => {}
+                }
+            }
+        }
+        seen.append(&mut new);
+        true
     }
 
     /// An object, from the pack or from the store below.
@@ -182,23 +277,66 @@ impl Quarantine {
         own.or_else(|| self.store.read(id))
     }
 
-    /// Moves the pack into the store. Its objects last when this returns; the branch is where it was.
-    pub fn accept(self) -> Result<(), StoreError> {
-        match self.place {
-            Place::Memory(objects) => {
-                let objects: Vec<_> = objects
-                    .values()
-                    .map(|(kind, bytes)| (*kind, &bytes[..]))
-                    .collect();
-                self.store.write_objects(&objects)?;
-            }
-            Place::Disk { dir, checksum, .. } => {
+    /// Takes into the store what these commits reach, and nothing else that came with it: their
+    /// trees and files, as far as the store lacks them. The commits are those of the pack that were
+    /// found valid, all of them: their parents are not followed. What is taken lasts when this returns; the branch is where it was.
+    pub fn accept(mut self, commits: &[ObjectId]) -> Result<(), StoreError> {
+        let reached = self.reached(commits);
+        let count = reached.iter().filter(|r| **r).count();
+        let ids = std::mem::take(&mut self.ids);
+        let keep = || {
+            ids.iter()
+                .zip(&reached)
+                .filter(|(_, r)| **r)
+                .map(|(i, _)| i)
+        };
+        match &self.place {
+            Place::Disk { dir, checksum, .. } if count == ids.len() => {
                 let path: PathBuf = dir.path().join(PACK);
                 super::sync_file(&path)?;
-                self.store.install(&path, &checksum)?;
+                self.store.install(&path, checksum)
+            }
+            Place::Disk { handle, .. } => {
+                let handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
+                self.store
+                    .add_pack(&keep().copied().collect(), |id| read_from(&handle, id))
+            }
+            Place::Memory(objects) => {
+                let objects: Vec<_> = keep()
+                    .filter_map(|id| objects.get(id))
+                    .map(|(kind, bytes)| (*kind, &bytes[..]))
+                    .collect();
+                self.store.write_objects(&objects).map(drop)
             }
         }
-        Ok(())
+    }
+
+    /// Which of [`Self::ids`] these commits reach. A tree that the store has, it has with all below.
+    fn reached(&self, commits: &[ObjectId]) -> Vec<bool> {
+        let mut reached = vec![false; self.ids.len()];
+        let mut trees = Vec::new();
+        let mut reach = |id: &ObjectId| {
+            let place = self.ids.binary_search(id).ok();
+            let new = place.and_then(|at| reached.get_mut(at));
+            new.is_some_and(|r| !std::mem::replace(r, true))
+        };
+        for id in commits.iter().filter(|id| reach(id)).collect::<Vec<_>>() {
+            let Some((Kind::Commit, data)) = self.read(id) else {
+                continue;
+            };
+            trees.extend(parse_commit(&data).ok().map(|c| c.tree).filter(&mut reach));
+            while let Some(tree) = trees.pop() {
+                let Some((Kind::Tree, data)) = self.read(&tree) else {
+                    continue;
+                };
+                for entry in parse_tree(&data).unwrap_or_default() {
+                    if reach(&entry.id) && entry.mode == Mode::Tree {
+                        trees.push(entry.id);
+                    }
+                }
+            }
+        }
+        reached
     }
 }
 

@@ -86,7 +86,8 @@ impl Scanned {
         self.entries.is_empty()
     }
 
-    /// Applies the deltas, reading from the same pack.
+    /// Applies the deltas, reading from the same pack. Of a pack that broke off, the objects whose
+    /// bases came.
     pub fn resolve(self, pack: &(impl ReadAt + ?Sized)) -> Result<Resolved, PackError> {
         self.work(pack, false, |_, _| ())
     }
@@ -110,6 +111,7 @@ impl Scanned {
             limits,
             entries,
             checksum,
+            whole,
             ..
         } = self;
         let mut waiting = Waiting::new(&entries);
@@ -177,7 +179,7 @@ impl Scanned {
                 }
             }
         }
-        if objects.len() < entries.len() {
+        if whole && objects.len() < entries.len() {
             let base = waiting.unmet().unwrap_or(ObjectId([0; 20]));
             let count = entries.len().saturating_sub(objects.len());
             return Err(PackError::MissingBase { base, count });

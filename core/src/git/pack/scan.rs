@@ -87,6 +87,8 @@ pub struct Scanned {
     pub(super) entries: Vec<Entry>,
     pub(super) checksum: [u8; 20],
     pub(super) inflated: u64,
+    /// Not broken off: every delta must meet its base.
+    pub(super) whole: bool,
 }
 
 impl Scanner {
@@ -138,9 +140,24 @@ impl Scanner {
                 entries: self.entries,
                 checksum: self.trailer,
                 inflated: self.total,
+                whole: true,
             }),
             _ => Err(PackError::Truncated),
         }
+    }
+
+    /// The pack has broken off: the entries that came whole. Nothing if what came is bad.
+    pub fn broken_off(self) -> Option<Scanned> {
+        if self.failed.is_some() || self.entries.is_empty() {
+            return None;
+        }
+        Some(Scanned {
+            limits: self.limits,
+            entries: self.entries,
+            checksum: [0; 20],
+            inflated: self.total,
+            whole: false,
+        })
     }
 
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), PackError> {

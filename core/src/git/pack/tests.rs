@@ -338,6 +338,42 @@ fn bases_that_are_not_there_or_in_circles_are_refused() {
 }
 
 #[test]
+fn of_a_pack_that_breaks_off_is_read_what_came() {
+    let first = hash_object(Kind::Blob, b"a");
+    let late = hash_object(Kind::Blob, b"c");
+    // The third one's base comes after it.
+    let entries = [
+        entry(3, b"a"),
+        id_delta(first, &delta(1, 1, &[1, b'b'])),
+        id_delta(late, &delta(1, 1, &[1, b'd'])),
+        entry(3, b"c"),
+    ];
+    let whole = pack(&entries);
+    let ends: Vec<usize> = (1..=4)
+        .map(|n| 12 + entries.iter().take(n).map(Vec::len).sum::<usize>())
+        .collect();
+    for cut in 0..whole.len() {
+        let mut scanner = Scanner::new(Limits::default());
+        scanner.push(&whole[..cut]).unwrap();
+        let came = scanner.broken_off();
+        let expected = match ends.iter().filter(|end| **end <= cut).count() {
+            0 => {
+                assert!(came.is_none());
+                continue;
+            }
+            1 => 1,
+            2 | 3 => 2,
+            _ => 4,
+        };
+        let resolved = came.unwrap().resolve(&whole[..cut]).unwrap();
+        assert_eq!(resolved.objects.len(), expected, "at {cut}");
+    }
+    let mut bad = Scanner::new(Limits::default());
+    bad.push(&[&whole[..13], b"nonsense"].concat()).unwrap_err();
+    assert!(bad.broken_off().is_none());
+}
+
+#[test]
 fn an_error_stays() {
     let mut scanner = Scanner::new(Limits::default());
     assert_eq!(

@@ -1,0 +1,531 @@
+//! The first copy of a conversation that was accepted: from whom, when, and what becomes of it.
+//!
+//! The same engine decides as for every fetch ([`Spread`], for a conversation without a head). What
+//! arrives gathers in a repository beside the others, which gets its name when it is valid to its
+//! end; of fetches that break off it keeps what is whole and valid, also over a restart.
+
+use super::book::MAX_STRIKES;
+use super::fetch::{Arriving, Came, FetchTrouble, bring, refusal};
+use super::talk::Indexed;
+use super::{Account, AccountError, now, now_unix};
+use crate::conversation::engines::clock;
+use crate::conversation::judging::{check_clone, check_part};
+use crate::conversation::repo::RepoError;
+use crate::conversation::wire::MAX_PACK;
+use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, StoreError};
+use crate::store::state::StateError;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use starling_core::api::RefusedHistory;
+use starling_core::git::reach;
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::swarm::merge::Relation;
+use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
+use starling_core::swarm::write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The name under which a person is told that a conversation they accepted is not meant for them,
+/// or not any more.
+const NOT_FOR_US: &str = "NotForUs";
+
+/// Bytes of packs of which something is kept for one copy: four times what one fetch may bring. Who
+/// needs more begins anew.
+const MAX_KEPT: u64 = 4 * MAX_PACK;
+
+/// Devices that are remembered to have said something meanwhile.
+const MAX_NEWS: usize = 64;
+
+/// Of a name of a repository that is not whole yet.
+pub(super) const UNFINISHED: &str = "clone";
+
+/// The repository in which a first copy gathers.
+fn unfinished(target: &Path) -> PathBuf {
+    target.with_extension(UNFINISHED)
+}
+
+#[derive(Default)]
+struct News {
+    /// Devices that have something new.
+    from: BTreeSet<DeviceId>,
+    /// Whatever was refused counts no more.
+    anew: bool,
+}
+
+/// A copy that is being looked for.
+#[derive(Default)]
+pub(super) struct Copying {
+    wake: Notify,
+    news: Mutex<News>,
+}
+
+impl Copying {
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something may have changed.
+    pub(super) fn look(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// A fetch under way, and of which device.
+type Fetching = BoxFuture<'static, (DeviceId, AccountId, Result<Came, FetchTrouble>)>;
+
+/// The state of one copy.
+struct Copy {
+    id: ConversationId,
+    spread: Arc<Mutex<Spread>>,
+    linked: BTreeMap<DeviceId, AccountId>,
+    fetching: FuturesUnordered<Fetching>,
+    running: BTreeSet<DeviceId>,
+    /// Where it gathers, once something is fetched.
+    store: Option<Arc<ObjectStore>>,
+    /// Bytes of packs of which something is in there.
+    kept: u64,
+}
+
+impl Copy {
+    fn new(id: ConversationId, own: DeviceId) -> Self {
+        Self {
+            id,
+            spread: Arc::new(Mutex::new(Spread::new(own, None))),
+            linked: BTreeMap::new(),
+            fetching: FuturesUnordered::new(),
+            running: BTreeSet::new(),
+            store: None,
+            kept: 0,
+        }
+    }
+
+    fn spread(&self) -> MutexGuard<'_, Spread> {
+        self.spread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls off all fetches: nothing holds the repository any more.
+    fn call_off(&mut self) {
+        self.fetching.clear();
+        self.store = None;
+        for device in std::mem::take(&mut self.running) {
+            let ended = Ended::Failed { progressed: false };
+            self.spread().fetched(device, ended, clock());
+        }
+    }
+
+    /// Forgets what was fetched.
+    fn begin_anew(&mut self, staging: &Path) {
+        self.call_off();
+        self.kept = 0;
+        let _ = std::fs::remove_dir_all(staging);
+    }
+}
+
+impl Account {
+    /// Wants a copy of a conversation that was accepted.
+    pub(super) fn start_clone(self: &Arc<Self>, id: ConversationId) {
+        let copying = {
+            let mut shared = self.shared();
+            if shared.conversations.contains_key(&id) {
+                return;
+            }
+            if let Some(copying) = shared.copying.get(&id) {
+                return copying.look();
+            }
+            let copying = Arc::new(Copying::default());
+            shared.copying.insert(id, copying.clone());
+            copying
+        };
+        let account = self.clone();
+        self.spawn(async move {
+            if let Err(e) = account.copy(id, &copying).await {
+                tracing::warn!(conversation = %id, %e, "no copy");
+            }
+            account.shared().copying.remove(&id);
+        });
+    }
+
+    /// A device tells of a conversation of which there is no copy yet.
+    pub(super) fn has_news(&self, id: &ConversationId, device: DeviceId) {
+        if let Some(copying) = self.shared().copying.get(id) {
+            let mut news = copying.news();
+            if news.from.len() < MAX_NEWS {
+                news.from.insert(device);
+            }
+            copying.look();
+        }
+    }
+
+    /// Somebody asks us into a conversation that we accepted and were told is not meant for us: so
+    /// it is looked at again.
+    pub(super) async fn meant_after_all(
+        self: &Arc<Self>,
+        id: ConversationId,
+    ) -> Result<(), AccountError> {
+        let again = self
+            .book
+            .ask(move |b| -> Result<bool, StateError> {
+                let mut local = b.local(&id);
+                let not = |r: &RefusedHistory| r.rule == NOT_FOR_US;
+                if b.conversation(&id).is_none()
+                    || local.cloned
+                    || !local.refusal.as_ref().is_some_and(not)
+                {
+                    return Ok(false);
+                }
+                (local.refused, local.refusal) = (None, None);
+                local.strikes.clear();
+                b.set_local(id, local)?;
+                Ok(true)
+            })
+            .await??;
+        if again {
+            if let Some(copying) = self.shared().copying.get(&id) {
+                copying.news().anew = true;
+            }
+            self.show_syncing(id).await;
+            self.start_clone(id);
+        }
+        Ok(())
+    }
+
+    /// Looks for a copy until there is one, or none is wanted any more.
+    async fn copy(
+        self: &Arc<Self>,
+        id: ConversationId,
+        copying: &Copying,
+    ) -> Result<(), AccountError> {
+        let mut copy = Copy::new(id, self.device_id());
+        let target = crate::conversation::path(&self.dir, &id);
+        loop {
+            let news = std::mem::take(&mut *copying.news());
+            if news.anew {
+                copy.begin_anew(&unfinished(&target));
+                copy = Copy::new(id, self.device_id());
+            }
+            if !self.follow_sources(&mut copy, news).await? {
+                copy.begin_anew(&unfinished(&target));
+                return Ok(());
+            }
+            loop {
+                let action = copy.spread().poll(clock());
+                match action {
+                    Some(Action::Fetch(device)) => self.begin_fetch(&mut copy, device, &target),
+                    // Nothing to tell of, and nothing to merge with.
+                    Some(Action::Tell(..) | Action::Merge(_)) => {}
+                    None => break,
+                }
+            }
+            let until = copy.spread().poll_timeout();
+            let pause = until.map(|at| at.saturating_sub(clock()).max(Duration::from_millis(2)));
+            tokio::select! {
+                Some((device, member, came)) = copy.fetching.next() => {
+                    copy.running.remove(&device);
+                    let ended = match came {
+                        Ok(came) => self.take_copy(&mut copy, device, came, &target).await?,
+                        Err(trouble) => Ok(trouble),
+                    };
+                    let trouble = match ended {
+                        Err(indexed) => return self.cloned(id, member, device, indexed).await,
+                        Ok(trouble) => trouble,
+                    };
+                    let ended = match trouble {
+                        FetchTrouble::Failed { why, progressed } => {
+                            tracing::debug!(conversation = %id, %device, why, progressed, "not cloned");
+                            Ended::Failed { progressed }
+                        }
+                        FetchTrouble::Refused(head) => {
+                            self.strike(id, device).await?;
+                            Ended::Refused(head)
+                        }
+                    };
+                    copy.spread().fetched(device, ended, clock());
+                }
+                () = copying.wake.notified() => {}
+                () = async {
+                    match pause {
+                        Some(pause) => tokio::time::sleep(pause).await,
+                        None => std::future::pending().await,
+                    }
+                } => {}
+            }
+        }
+    }
+
+    /// Tells the engine who can be asked. Says whether a copy is still wanted.
+    async fn follow_sources(&self, copy: &mut Copy, news: News) -> Result<bool, AccountError> {
+        let id = copy.id;
+        let found = self
+            .book
+            .ask(move |b| (b.conversation(&id).cloned(), b.local(&id).strikes))
+            .await?;
+        let (Some(info), strikes) = found else {
+            return Ok(false);
+        };
+        if self.conversation(&id).is_some() {
+            return Ok(false);
+        }
+        // Connections are made by reconciling, which knows when it is too soon for one.
+        let own = self.jami_id();
+        let mut sources: BTreeMap<DeviceId, AccountId> =
+            self.peers.connected().into_iter().collect();
+        sources.retain(|device, account| {
+            let struck = strikes.get(device).copied().unwrap_or(0);
+            (*account == own || info.members.contains(account)) && struck < MAX_STRIKES
+        });
+        let mut spread = copy.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        for device in copy.linked.keys().filter(|d| !sources.contains_key(d)) {
+            spread.unlinked(device);
+        }
+        for device in sources.keys().filter(|d| !copy.linked.contains_key(d)) {
+            spread.linked(*device, Standing::Member, clock());
+        }
+        for device in news.from {
+            spread.look(device, clock());
+        }
+        drop(spread);
+        copy.linked = sources;
+        Ok(true)
+    }
+
+    fn begin_fetch(self: &Arc<Self>, copy: &mut Copy, device: DeviceId, target: &Path) {
+        let Some(member) = copy.linked.get(&device).copied() else {
+            let ended = Ended::Failed { progressed: false };
+            return copy.spread().fetched(device, ended, clock());
+        };
+        // Cloned and valid, perhaps, but the end of it was interrupted.
+        let store = match &copy.store {
+            _ if target.exists() => None,
+            Some(store) => Some(Ok(store.clone())),
+            None => Some(tokio::task::block_in_place(|| gathering(target))),
+        };
+        if let Some(Ok(store)) = &store {
+            copy.store = Some(store.clone());
+        }
+        let (account, id, spread) = (self.clone(), copy.id, copy.spread.clone());
+        copy.running.insert(device);
+        copy.fetching.push(Box::pin(async move {
+            let came = async {
+                let Some(store) = store else {
+                    return Ok(Came::Whole(id.into(), None));
+                };
+                let store = store.map_err(|e| {
+                    account.say_if_full(&e);
+                    FetchTrouble::failed(e)
+                })?;
+                let mut fetcher = account.git_channel(id, member, device).await?;
+                let refused = move |head: &ObjectId| {
+                    let spread = spread.lock().unwrap_or_else(PoisonError::into_inner);
+                    spread.is_refused(head)
+                };
+                let haves = tokio::task::block_in_place(|| reach::haves(&*store));
+                let haves = haves.map_err(FetchTrouble::failed)?;
+                let sink = Arriving::new(store, refused, haves);
+                Ok(bring(&mut fetcher, sink).await)
+            };
+            let came: Result<Came, FetchTrouble> = came.await;
+            (device, member, came)
+        }));
+    }
+
+    /// What becomes of what was fetched. `Err`: it is whole, and has its name.
+    async fn take_copy(
+        self: &Arc<Self>,
+        copy: &mut Copy,
+        device: DeviceId,
+        came: Came,
+        target: &Path,
+    ) -> Result<Result<FetchTrouble, Indexed>, AccountError> {
+        let id = copy.id;
+        let staging = unfinished(target);
+        let (head, quarantine) = match came {
+            Came::Whole(_, None) if target.exists() => return Ok(Err(Indexed::NotYet)),
+            Came::Whole(head, quarantine) => (head, quarantine),
+            Came::Part(why, quarantine, commits) => {
+                let progressed = self.keep_part(copy, quarantine, &commits, &staging);
+                return Ok(Ok(FetchTrouble::Failed { why, progressed }));
+            }
+            Came::Bad(head, e) => {
+                self.blame(id, device, &e).await;
+                return Ok(Ok(match e {
+                    QuarantineError::Pack(_) => FetchTrouble::Refused(head),
+                    QuarantineError::Store(e) => FetchTrouble::failed(e),
+                }));
+            }
+            Came::Refused(head) => return Ok(Ok(FetchTrouble::Refused(head))),
+            Came::Nothing(why) => return Ok(Ok(FetchTrouble::failed(why))),
+        };
+        let Some(store) = copy.store.clone() else {
+            return Ok(Ok(FetchTrouble::failed("there is no place for it")));
+        };
+        let (own, go_on) = (self.jami_id(), || !self.stop.is_cancelled());
+        let checked = tokio::task::block_in_place(|| match &quarantine {
+            Some(quarantine) => check_clone(id, quarantine, head, &own, &go_on),
+            None => check_clone(id, &*store, head, &own, &go_on),
+        });
+        let refused = match checked {
+            Ok((_, commits)) => {
+                // Nobody else is asked any more; what they sent goes with the way to the store.
+                copy.call_off();
+                let settled = tokio::task::block_in_place(|| {
+                    if let Some(quarantine) = quarantine {
+                        quarantine.accept(&commits)?;
+                    }
+                    store.set_head(store.head(), head)?;
+                    drop(store);
+                    crate::conversation::settle(&staging, target)
+                });
+                return Ok(match settled {
+                    Ok(()) => Err(Indexed::NotYetButChecked),
+                    Err(e) => {
+                        self.say_if_full(&e);
+                        Ok(FetchTrouble::failed(e))
+                    }
+                });
+            }
+            Err(RepoError::Rejected(fault)) => refusal(device, &fault),
+            // A document, or asked in and then no more: nobody has another copy for us.
+            Err(e @ (RepoError::Document | RepoError::NotForUs)) => RefusedHistory {
+                rule: match e {
+                    RepoError::Document => "Document".into(),
+                    _ => NOT_FOR_US.into(),
+                },
+                detail: e.to_string(),
+                from: device,
+                account: None,
+                commit: Some(id.into()),
+                at: now(),
+            },
+            Err(e) => {
+                self.say_if_full(&e);
+                return Ok(Ok(FetchTrouble::failed(e)));
+            }
+        };
+        self.refuse_or_say(id, refused).await;
+        Ok(Ok(FetchTrouble::Refused(head)))
+    }
+
+    /// Keeps what is whole and valid of a pack that broke off. Says whether there is any.
+    fn keep_part(
+        &self,
+        copy: &mut Copy,
+        quarantine: Quarantine,
+        commits: &[ObjectId],
+        staging: &Path,
+    ) -> bool {
+        let bytes = quarantine.bytes();
+        if copy.kept.saturating_add(bytes) > MAX_KEPT {
+            drop(quarantine);
+            copy.begin_anew(staging);
+            return false;
+        }
+        let store = quarantine.store().clone();
+        let keep = || -> Result<bool, RepoError> {
+            let known = |id: &ObjectId| store.contains(id);
+            let Some(newest) = quarantine.newest_whole(commits, &known) else {
+                return Ok(false);
+            };
+            let go_on = || !self.stop.is_cancelled();
+            let valid = check_part(copy.id, &quarantine, &known, newest, &go_on)?;
+            quarantine.accept(&valid)?;
+            let ahead = match store.head() {
+                None => true,
+                Some(head) => write::relation(&*store, head, newest)? == Relation::FastForward,
+            };
+            if ahead {
+                store.set_head(store.head(), newest)?;
+            }
+            Ok(!valid.is_empty())
+        };
+        let kept = tokio::task::block_in_place(keep);
+        if let Ok(true) = kept {
+            copy.kept = copy.kept.saturating_add(bytes);
+        }
+        kept.unwrap_or_else(|e| {
+            tracing::debug!(conversation = %copy.id, %e, "nothing is kept of a broken pack");
+            self.say_if_full(&e);
+            false
+        })
+    }
+
+    /// A device offered what breaks the rules.
+    async fn strike(
+        self: &Arc<Self>,
+        id: ConversationId,
+        device: DeviceId,
+    ) -> Result<(), AccountError> {
+        self.book
+            .ask(move |b| -> Result<(), StateError> {
+                let mut local = b.local(&id);
+                let strikes = local.strikes.entry(device).or_default();
+                *strikes = strikes.saturating_add(1);
+                local.refused = Some("what was offered breaks the rules of conversations".into());
+                b.set_local(id, local)
+            })
+            .await??;
+        self.show_syncing(id).await;
+        Ok(())
+    }
+
+    /// A copy is here and valid: comes in if need be, and is shown.
+    async fn cloned(
+        self: &Arc<Self>,
+        id: ConversationId,
+        member: AccountId,
+        device: DeviceId,
+        indexed: Indexed,
+    ) -> Result<(), AccountError> {
+        let conversation = self.open_conversation(id, indexed).await?;
+        let head = conversation.head();
+        self.note_fetched(&conversation, member, device, head).await;
+        if !conversation.snapshot().takes_part(&self.jami_id()) {
+            conversation
+                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.join(writer, now)))
+                .await??;
+        }
+        let snapshot = conversation.snapshot();
+        self.book
+            .ask(move |b| {
+                let mut local = b.local(&id);
+                local.cloned = true;
+                local.refused = None;
+                local.refusal = None;
+                local.knock.clear();
+                local.strikes.clear();
+                b.set_local(id, local)?;
+                // What the invitation said of it counts no more.
+                b.change_conversation(&id, |c| {
+                    c.mode = snapshot.mode.number();
+                    c.members = snapshot.members.iter().map(|m| m.id).collect();
+                })
+            })
+            .await??;
+        self.confirm_members(&conversation).await?;
+        self.show_ready(&conversation).await;
+        self.tell_all(&conversation, None).await;
+        self.catch_up(member, device);
+        Ok(())
+    }
+}
+
+/// The repository in which a copy gathers: a new one, or what an earlier attempt left.
+fn gathering(target: &Path) -> Result<Arc<ObjectStore>, StoreError> {
+    let staging = unfinished(target);
+    match ObjectStore::open(&staging) {
+        Ok(store) => return Ok(Arc::new(store)),
+        Err(StoreError::Locked(path)) => return Err(StoreError::Locked(path)),
+        // Not there, or of no use.
+        Err(_) => drop(std::fs::remove_dir_all(&staging)),
+    }
+    let parent = staging.parent().unwrap_or(&staging);
+    std::fs::create_dir_all(parent).map_err(|e| StoreError::Io {
+        path: parent.into(),
+        kind: e.kind(),
+        text: e.to_string(),
+    })?;
+    ObjectStore::create(&staging).map(Arc::new)
+}

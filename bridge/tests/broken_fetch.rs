@@ -1,0 +1,193 @@
+//! Fetches that break off: what came is kept, and the next one needs less.
+#![allow(clippy::unwrap_used)]
+
+mod account_support;
+mod hostile_support;
+#[path = "../../core/tests/swarm/mod.rs"]
+mod swarm;
+
+use account_support::{PATIENCE, node};
+use hostile_support::{Hostile, Play, fsck, offers_room, play, verify, victim, writer_of};
+use starling_core::git::Repository;
+use starling_core::git::object::Kind;
+use starling_core::git::pack::PackWriter;
+use starling_core::git::pktline;
+use starling_core::git::reach::missing;
+use starling_core::id::ObjectId;
+use starling_core::swarm::commit::Draft;
+use starling_core::swarm::message::Message;
+use starling_core::swarm::object::{MemoryObjects, Objects as _};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use swarm::{DAY, Device, Room};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
+
+struct Whole(MemoryObjects);
+
+impl Repository for Whole {
+    fn head(&self) -> Option<ObjectId> {
+        None
+    }
+    fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        self.0.object(id)
+    }
+}
+
+/// Texts of a device on top of a room, with a fork and a merge now and then.
+fn go_on(room: &mut Room, by: &Device, count: usize) {
+    let tree = room.tree();
+    let mut write = |parents: Vec<ObjectId>, message: Message| {
+        let draft = Draft {
+            tree,
+            parents,
+            name: &by.name,
+            device: by.id(),
+            time: room.now,
+            message: &message.to_text(),
+        };
+        let commit = draft.sign(&*by.key).unwrap();
+        room.now += 1;
+        let id = commit.id;
+        room.objects.extend([commit]);
+        id
+    };
+    let mut head = room.head;
+    for n in 0..count {
+        let text = |side: &str| Message::text(format!("{n}{side}"), None);
+        head = match n % 20 {
+            19 => {
+                let sides = [write(vec![head], text("a")), write(vec![head], text("b"))];
+                write(sides.to_vec(), Message::merge(sides[1]))
+            }
+            _ => write(vec![head], text("")),
+        };
+    }
+    room.head = head;
+}
+
+/// Serves a room, and breaks off each pack of more than a few objects at a place that is drawn.
+/// Notes how many objects each pack has.
+fn breaks_off(room: &Room, seed: u64, packs: Arc<watch::Sender<Vec<usize>>>) -> Play {
+    let (head, repo) = (room.head, Arc::new(Whole(room.objects.clone())));
+    let seed = Arc::new(Mutex::new(seed));
+    play(move |mut lines| {
+        let (repo, packs, seed) = (repo.clone(), packs.clone(), seed.clone());
+        async move {
+            let Some(haves) = lines.haves(head).await? else {
+                return Some(lines);
+            };
+            let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
+            let objects = missing(&*repo, head, &haves).unwrap();
+            let (mut writer, mut pack) =
+                PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
+            for id in &objects {
+                let (kind, data) = repo.object(id).unwrap();
+                pack.extend(writer.object(kind, &data));
+            }
+            pack.extend(writer.finish().0);
+            packs.send_modify(|p| p.push(objects.len()));
+            if objects.len() <= 30 {
+                lines.pack(&pack).await?;
+                lines.send(pktline::FLUSH).await?;
+                return Some(lines);
+            }
+            let drawn = {
+                let mut seed = seed.lock().unwrap();
+                *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (*seed >> 33) as usize % 50
+            };
+            // Somewhere between a quarter and three.
+            lines.pack(&pack[..pack.len() * (25 + drawn) / 100]).await?;
+            lines.channel.shutdown().await.ok()?;
+            None
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let vic = victim(&first, &eve).await;
+    let (ann, ben) = (Device::load("ann"), Device::load("ben"));
+    let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
+    for seed in 1..=2 {
+        let mut room = tokio::task::block_in_place(|| {
+            let at = DAY + 100_000 * seed;
+            let mut room = Room::group_at(&[&ann, &ben, &own, &writer], at);
+            go_on(&mut room, &ben, 150);
+            room
+        });
+        let id = room.conversation;
+        // First a copy, then what was said since.
+        for round in 0..2 {
+            if round == 1 {
+                tokio::task::block_in_place(|| go_on(&mut room, &ben, 150));
+            }
+            let packs = Arc::new(watch::Sender::new(Vec::new()));
+            eve.serve(id, breaks_off(&room, seed * 2 + round, packs.clone()));
+            if round == 0 {
+                eve.invite(id);
+                vic.until("an invitation", |a| async move {
+                    let requests = a.requests().await.unwrap();
+                    requests.iter().any(|r| r.conversation == id).then_some(())
+                })
+                .await;
+                vic.account().accept_request(id).await.unwrap();
+            } else {
+                eve.tell_commit(id, room.head);
+            }
+            let head = room.head;
+            vic.until("all of it", |a| async move {
+                (a.conversation(&id)?.head() == head).then_some(())
+            })
+            .await;
+            let packs = packs.borrow().clone();
+            println!("{seed} {round}: {packs:?}");
+            assert!(packs.len() > 2, "{packs:?}");
+            assert!(packs.windows(2).all(|p| p[1] < p[0]), "{packs:?}");
+        }
+        assert!(vic.account().verify(id).await.unwrap().valid);
+        let path = vic.account().repository_path(&id);
+        verify(&path);
+        fsck(&path);
+        assert!(!path.with_extension("clone").exists());
+        // A part that breaks the rules is not kept, and what comes after is heard all the same.
+        let base = room.clone();
+        tokio::task::block_in_place(|| {
+            let draft = Draft {
+                tree: room.tree(),
+                parents: vec![room.head],
+                name: "Ben",
+                device: ben.id(),
+                time: room.now,
+                message: &Message::text("not signed by Ben", None).to_text(),
+            };
+            let forged = draft.sign(&*ann.key).unwrap();
+            room.head = forged.id;
+            room.objects.extend([forged]);
+        });
+        let forged = room.head;
+        tokio::task::block_in_place(|| go_on(&mut room, &ben, 100));
+        let packs = Arc::new(watch::Sender::new(Vec::new()));
+        eve.serve(id, breaks_off(&room, seed, packs.clone()));
+        eve.tell_commit(id, room.head);
+        let mut seen = packs.subscribe();
+        let two = tokio::time::timeout(PATIENCE, seen.wait_for(|p| p.len() > 1));
+        let same = two.await.unwrap().unwrap().clone();
+        assert_eq!(same[0], same[1], "nothing of it was kept");
+        let store = vic.account().conversation(&id).unwrap().store.clone();
+        assert!(!store.contains(&forged));
+        drop(store);
+        let mut room = base;
+        let known = room.objects.clone();
+        let said = tokio::task::block_in_place(|| room.say(&ben, "honest"));
+        eve.serve(id, offers_room(&room, &known));
+        eve.tell_commit(id, said);
+        vic.until("what comes after", |a| async move {
+            (a.conversation(&id)?.head() == said).then_some(())
+        })
+        .await;
+    }
+}
