@@ -157,7 +157,9 @@ fuzz seconds='10' *targets:
 # outside tests: namespaces, real Jami daemons, browsers
 e2e *filter: page
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: its tests are skipped"
-    cargo test -p starling-e2e -- --test-threads=1 --nocapture {{ filter }}
+    @e2e/axe/setup || echo "no axe-core: the audit of the page goes by its own checks alone"
+    @cargo build --quiet -p starling --example second_admin
+    @e2e/run.sh {{ filter }}
 
 # screenshots of every view into target/screenshots
 screenshots: (e2e "screenshots")

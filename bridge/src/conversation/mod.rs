@@ -9,6 +9,7 @@ pub mod engines;
 pub mod fetching;
 pub mod folding;
 pub mod keep_up;
+mod names;
 pub mod repo;
 mod showing;
 pub mod timeline;
