@@ -1,12 +1,10 @@
 //! That everything holds, over many seeds, and that each check can fail.
 
-use super::acts::Wish;
 use super::checks::{Check, check};
 use super::config::{Broken, Config, Links};
 use super::crowd::Crowd;
 use super::world::World;
 use crate::swarm::spread::Mutation;
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -294,49 +292,8 @@ fn a_crowd_agrees_in_few_messages() {
         let log = f64::from(u32::try_from(size).unwrap_or(u32::MAX).ilog2());
         assert!(f.notices <= 3.0 * log, "{f:?}");
         assert!(f.fetches <= 1.2 && f.carried <= 1.0, "{f:?}");
-        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 100, "{f:?}");
+        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 40, "{f:?}");
     }
-}
-
-#[test]
-fn a_crowd_counts_what_the_whole_group_counts() {
-    let size = 30;
-    let mut world = World::new(Config {
-        founders: size,
-        devices: 1,
-        admins: 1,
-        hostile: 0,
-        loss: 0,
-        crashes: 0,
-        latency: (20, 80),
-        links: Links::Drt,
-        ..Config::of(7, Some(size))
-    });
-    world.come();
-    world.rest(Duration::from_secs(600));
-    let before = world.counts.clone();
-    for n in 0..10 {
-        let who = world.rng.below(size);
-        world.wish(who, Wish::Text(format!("text {n}")));
-        world.rest(Duration::from_secs(10));
-        let heads: BTreeSet<_> = world.devs.iter().map(|d| d.replica.head).collect();
-        assert_eq!(heads.len(), 1, "not all have it");
-    }
-    let each = |n: usize| n as f64 / 10.0 / size as f64;
-    let (notices, fetches) = (
-        each(world.counts.notices - before.notices),
-        each(world.counts.fetches - before.fetches),
-    );
-    println!(
-        "{} bytes a message and device",
-        each((world.counts.bytes - before.bytes) as usize)
-    );
-    let crowd = Crowd::live(7, size, (20, 80));
-    let alike = |a: f64, b: f64| (a / b - 1.0).abs() < 0.2;
-    assert!(
-        alike(notices, crowd.notices) && alike(fetches, crowd.fetches),
-        "{notices} and {fetches}, {crowd:?}"
-    );
 }
 
 /// Repeats the run of `SIM_SEED` (0) with `SIM_MEMBERS` accounts and tells what happens.

@@ -349,16 +349,8 @@ impl World {
 
     // --- the run ---
 
-    /// Everybody looks for the others within a minute, and nothing else happens.
-    pub(crate) fn come(&mut self) {
-        for n in 0..self.devs.len() {
-            let wait = self.rng.ms(0, 60_000);
-            self.after(wait, Event::Come(n));
-        }
-    }
-
     /// Lets time pass.
-    pub(crate) fn rest(&mut self, time: Duration) {
+    fn rest(&mut self, time: Duration) {
         let end = self.now + time;
         while self.step(end) {}
         self.now = end;
