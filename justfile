@@ -138,13 +138,13 @@ simulate *args:
     done
     cargo test -q -p starling-core --lib simulation::tests::simulate -- --exact --ignored --nocapture
 
-# many runs of the simulated group, small ones and a few with a hundred members
-simulate-nightly seeds='20000' crowds='20':
+# many runs of the simulated group, small ones and a few with a hundred members; then crowds of thousands
+simulate-nightly seeds='20000' crowds='20': && simulate-scale
     SIM_SEEDS={{ seeds }} SIM_CROWDS={{ crowds }} cargo test --release -p starling-core --lib simulation::tests::nightly -- --exact --ignored --nocapture
 
-# how messages, links and time grow with the size of a group
-simulate-scale sizes='10 30 100 300':
-    SIM_SIZES="{{ sizes }}" cargo test --release -p starling-core --lib simulation::tests::scale -- --exact --ignored --nocapture
+# how messages, links and time grow with the size of a group, and with that of the DHT
+simulate-scale sizes='10 30 100 300 1000 10000' nodes='100 1000 4000':
+    SIM_SIZES="{{ sizes }}" SIM_NODES="{{ nodes }}" cargo test --release -p starling-core --lib -- --exact --ignored --nocapture --test-threads 1 simulation::tests::scale dht::node::crowd::in_thousands_too
 
 # dependencies: licences, sources, what must not come back
 deny:
@@ -157,7 +157,9 @@ fuzz seconds='10' *targets:
 # outside tests: namespaces, real Jami daemons, browsers
 e2e *filter: page
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: its tests are skipped"
-    cargo test -p starling-e2e -- --test-threads=1 --nocapture {{ filter }}
+    @e2e/axe/setup || echo "no axe-core: the audit of the page goes by its own checks alone"
+    @cargo build --quiet -p starling --example second_admin
+    @e2e/run.sh {{ filter }}
 
 # screenshots of every view into target/screenshots
 screenshots: (e2e "screenshots")

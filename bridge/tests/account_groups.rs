@@ -601,7 +601,13 @@ async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
         assert_eq!(pair[1].previous, Some(pair[0].id), "{all:#?}");
     }
     let view = bob.account().conversation_view(id).await.unwrap();
-    assert_eq!(view.last_message.unwrap().body.as_deref(), Some("three"));
+    let last = view.last_message.unwrap();
+    assert_eq!(last.body.as_deref(), Some("three"));
+    // Who has read what is in no history has read what stands before it.
+    assert_ne!(view.unread, 0);
+    bob.account().mark_displayed(id, last.id).await.unwrap();
+    let view = bob.account().conversation_view(id).await.unwrap();
+    assert_eq!(view.unread, 0);
     let (page, _) = bob
         .account()
         .history(id, Some(all[all.len() - 1].id), 1)
@@ -636,6 +642,189 @@ async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
     alice.has_texts(id, &["one", "two again"]).await;
     let texts: Vec<String> = bob.texts(id).await;
     assert_eq!(texts, ["one", "two", "three", "two again"]);
+
+    // Or it is sent again as it was: once, however often that is asked for.
+    let account = bob.account();
+    let (one, other) = tokio::join!(account.resend(id, two), account.resend(id, two));
+    let (sent, no) = match (one, other) {
+        (Ok(sent), no) | (no, Ok(sent)) => (sent, refused(no)),
+        (one, other) => panic!("{one:?} {other:?}"),
+    };
+    assert_eq!(no.code, ErrorCode::NotFound, "{no}");
+    alice.has_texts(id, &["one", "two again", "two"]).await;
+    let all = messages(&account, id).await;
+    let wanted = ["one", "three", "two again", "two"];
+    assert_eq!(
+        shown(&all).iter().map(|(t, _)| t).collect::<Vec<_>>(),
+        wanted
+    );
+    let new = all.iter().find(|m| m.id == sent).unwrap();
+    assert!(!new.unaccepted);
+    bob.heard("that an old message is gone", |e| match e {
+        Event::ConversationReordered { after, .. } => after.map(drop),
+        _ => None,
+    })
+    .await;
+    // What is no such message is not sent again, and nothing comes back with a restart.
+    assert_eq!(
+        refused(account.resend(id, sent).await).code,
+        ErrorCode::NotFound
+    );
+    drop(account);
+    bob.stop().await;
+    bob.open().await;
+    let all = messages(&bob.account(), id).await;
+    assert_eq!(
+        shown(&all).iter().map(|(t, _)| t).collect::<Vec<_>>(),
+        wanted
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_profile_says_what_changed() {
+    use starling_core::api::ProfileChange;
+    use starling_core::swarm::members::Profile;
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = group(&alice, ConversationMode::InvitesOnly, &[&bob]).await;
+    let text = |t: &str| Some(t.to_owned());
+    let picture = "iVBORw0KGgo=";
+    for (title, description, avatar) in [
+        (text("Birds"), None, None),
+        (None, text("At dusk"), text(picture)),
+        (text(""), None, None),
+    ] {
+        let change = Profile {
+            title,
+            description,
+            avatar,
+            ..Profile::default()
+        };
+        alice
+            .account()
+            .update_conversation(id, change)
+            .await
+            .unwrap();
+    }
+    let wanted = [
+        ProfileChange {
+            title: text("Birds"),
+            ..ProfileChange::default()
+        },
+        ProfileChange {
+            description: text("At dusk"),
+            avatar: true,
+            ..ProfileChange::default()
+        },
+        ProfileChange {
+            title: text(""),
+            ..ProfileChange::default()
+        },
+    ];
+    for who in [&alice, &bob] {
+        let said = who
+            .until("three changes", |a| async move {
+                let all = messages(&a, id).await;
+                let said: Vec<_> = all.into_iter().filter_map(|m| m.profile).collect();
+                (said.len() == 3).then_some(said)
+            })
+            .await;
+        assert_eq!(said, wanted);
+    }
+    let last = bob.account().conversation_view(id).await.unwrap();
+    assert_eq!(last.last_message.unwrap().profile.as_ref(), wanted.last());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_device_is_said_once_and_people_without_a_card_have_the_name_they_sign_with() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let mut carol = Bridge::of(&first, "Carol").await;
+    let id = group(&alice, ConversationMode::InvitesOnly, &[&bob, &carol]).await;
+    let added = |whose: AccountId| {
+        move |e: &Event| match e {
+            Event::DeviceAdded {
+                id, device, others, ..
+            } => (*id == whose).then_some((*device, *others)),
+            _ => None,
+        }
+    };
+    let of = |who: &Bridge, whose: AccountId| -> Vec<_> {
+        who.events().iter().filter_map(added(whose)).collect()
+    };
+    // A contact's device, and a fellow member's.
+    for (who, whose) in [(&alice, &bob), (&carol, &alice), (&carol, &bob)] {
+        whose
+            .account()
+            .send(id, "hello".into(), None)
+            .await
+            .unwrap();
+        let found = who.heard("a device", added(whose.id())).await;
+        assert_eq!(found, (whose.account().device_id(), 0));
+    }
+    // Bob begins to use a second one.
+    let backup = bob.account().export(None).await.unwrap();
+    let tablet = Bridge::start(&first).await;
+    tablet
+        .accounts()
+        .import(&backup, None, named(""))
+        .await
+        .unwrap();
+    let new = tablet.account().device_id();
+    let second = |e: &Event| added(bob.id())(e).filter(|(device, _)| *device == new);
+    for who in [&alice, &bob] {
+        // His own device here counts, of which nobody needs to tell him.
+        assert_eq!(who.heard("the tablet", second).await, (new, 1));
+    }
+    assert_eq!(of(&bob, bob.id()), [(new, 1)]);
+    // Each once, restarts included.
+    let before = of(&carol, bob.id()).len();
+    carol.stop().await;
+    carol.open().await;
+    bob.account().send(id, "again".into(), None).await.unwrap();
+    carol
+        .has_texts(id, &["hello", "hello", "hello", "again"])
+        .await;
+    let old = bob.account().device_id();
+    let told = of(&carol, bob.id());
+    assert_eq!(
+        told.iter().filter(|(d, _)| *d == old).count(),
+        1,
+        "{told:?}"
+    );
+    assert!(told.len() <= before + 1, "{told:?}");
+
+    // Whoever has given no card is called as they sign, and that is said.
+    let stranger = forge(&bob, id, Message::text("hello", None), &[]).await;
+    let written = carol
+        .until("the newest message", |a| async move {
+            a.message(id, stranger).await.ok()
+        })
+        .await;
+    assert_eq!(written.author, bob.id());
+    let name = carol
+        .account()
+        .conversation(&id)
+        .unwrap()
+        .ask({
+            let who = bob.id();
+            move |r| r.written_name(&who)
+        })
+        .await
+        .unwrap();
+    assert_eq!(name.as_deref(), Some("Bob"));
+    let view = carol.account().conversation_view(id).await.unwrap();
+    let shown = view.members.iter().find(|m| m.id == bob.id()).unwrap();
+    // The card came over their connection by now, or the name stands in for it.
+    match shown.display_name.is_empty() {
+        true => assert_eq!(shown.written_name.as_deref(), Some("Bob")),
+        false => assert_eq!(
+            (shown.display_name.as_str(), &shown.written_name),
+            ("Bob", &None)
+        ),
+    }
 }
 
 #[test]

@@ -6,11 +6,13 @@ mod swarm;
 
 use starling_core::id::ObjectId;
 use starling_core::swarm::members::{Profile, Role};
+use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::{Message, is_merge};
 use starling_core::swarm::path::{Direction, Standing, Target, TreePath};
 use starling_core::swarm::tree::Trees;
 use starling_core::swarm::validate::Validation;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use swarm::{Device, Room};
 
 /// Ann (admin, with her second device Dan), Ben and Carol are there throughout. Alice is whom it
@@ -439,59 +441,105 @@ fn meet(c: &Cast, rooms: &mut [Room; 3], turns: [usize; 3], crossed: bool) {
     panic!("they never agree");
 }
 
+/// One row: both sides, whoever begins, whoever's clock is ahead.
+fn ends_in_one_state(c: &Cast, row: &Row) -> BTreeSet<bool> {
+    let mut left_is_greater = BTreeSet::new();
+    let mut start = Room::group(&[&c.ann, &c.ben, &c.carol]);
+    (row.before)(c, &mut start);
+    let by_the_rules_from = start.head;
+    for clock in [0, 3] {
+        let mut left = start.clone();
+        let mut right = start.clone();
+        left.now += clock;
+        right.now += 3 - clock;
+        (row.left)(c, &mut left);
+        (row.right)(c, &mut right);
+        left.valid_since(by_the_rules_from).unwrap();
+        right.valid_since(by_the_rules_from).unwrap();
+        left_is_greater.insert(left.head > right.head);
+        let mut trees = BTreeSet::new();
+        for turns in TURNS {
+            // All at once, it makes no difference who begins.
+            for crossed in [false, true]
+                .into_iter()
+                .take(1 + usize::from(turns == TURNS[0]))
+            {
+                let mut bystander = start.clone();
+                bystander.now += 1;
+                bystander.say(&c.carol, "meanwhile");
+                let mut rooms = [left.clone(), right.clone(), bystander];
+                meet(c, &mut rooms, turns, crossed);
+                let say = format!("{} {turns:?} {crossed} {clock}", row.what);
+                for room in &rooms {
+                    assert_eq!(room.head, rooms[0].head, "{say}");
+                }
+                let room = &rooms[0];
+                room.valid_since(by_the_rules_from)
+                    .unwrap_or_else(|e| panic!("{say}: {e}"));
+                assert!(merges_are_plain(room) > 0, "{say}");
+                trees.insert(room.tree());
+                (row.then)(c, room);
+                // And the group goes on.
+                let mut room = room.clone();
+                room.say(&c.carol, "so be it");
+                room.valid_since(by_the_rules_from).unwrap();
+            }
+        }
+        // Whoever merged first: files that only one side can have (two profiles) aside, the
+        // state is the same.
+        assert!(trees.len() <= 2, "{}: {} states", row.what, trees.len());
+    }
+    left_is_greater
+}
+
 #[test]
 fn every_pair_ends_in_one_state_for_everybody() {
-    let c = cast();
+    let c = &cast();
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     // Whose head is greater decides some of them; both must happen.
-    let mut left_is_greater = BTreeSet::new();
-    for row in ROWS {
-        let mut start = Room::group(&[&c.ann, &c.ben, &c.carol]);
-        (row.before)(&c, &mut start);
-        let by_the_rules_from = start.head;
-        for clock in [0, 3] {
-            let mut left = start.clone();
-            let mut right = start.clone();
-            left.now += clock;
-            right.now += 3 - clock;
-            (row.left)(&c, &mut left);
-            (row.right)(&c, &mut right);
-            left.valid_since(by_the_rules_from).unwrap();
-            right.valid_since(by_the_rules_from).unwrap();
-            left_is_greater.insert(left.head > right.head);
-            let mut trees = BTreeSet::new();
-            for turns in TURNS {
-                // All at once, it makes no difference who begins.
-                for crossed in [false, true]
-                    .into_iter()
-                    .take(1 + usize::from(turns == TURNS[0]))
-                {
-                    let mut bystander = start.clone();
-                    bystander.now += 1;
-                    bystander.say(&c.carol, "meanwhile");
-                    let mut rooms = [left.clone(), right.clone(), bystander];
-                    meet(&c, &mut rooms, turns, crossed);
-                    let say = format!("{} {turns:?} {crossed} {clock}", row.what);
-                    for room in &rooms {
-                        assert_eq!(room.head, rooms[0].head, "{say}");
+    let left_is_greater: BTreeSet<bool> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut seen = BTreeSet::new();
+                    while let Some(row) = ROWS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        seen.extend(ends_in_one_state(c, row));
                     }
-                    let room = &rooms[0];
-                    room.valid_since(by_the_rules_from)
-                        .unwrap_or_else(|e| panic!("{say}: {e}"));
-                    assert!(merges_are_plain(room) > 0, "{say}");
-                    trees.insert(room.tree());
-                    (row.then)(&c, room);
-                    // And the group goes on.
-                    let mut room = room.clone();
-                    room.say(&c.carol, "so be it");
-                    room.valid_since(by_the_rules_from).unwrap();
-                }
-            }
-            // Whoever merged first: files that only one side can have (two profiles) aside, the
-            // state is the same.
-            assert!(trees.len() <= 2, "{}: {} states", row.what, trees.len());
-        }
-    }
+                    seen
+                })
+            })
+            .collect();
+        let done = workers.into_iter().map(|w| w.join());
+        done.flat_map(|seen| seen.expect("a row that does not hold"))
+            .collect()
+    });
     assert_eq!(left_is_greater.len(), 2);
+}
+
+#[test]
+fn two_merges_of_the_same_are_alike_and_what_they_merge_is_not() {
+    let c = cast();
+    let start = Room::group(&[&c.ann, &c.ben]);
+    let (mut left, mut right) = (start.clone(), start);
+    left.say(&c.ann, "left");
+    right.now += 5;
+    right.say(&c.ben, "right");
+    let before = [left.clone(), right.clone()];
+    left.pull(&c.ann, &before[1]).unwrap();
+    right.pull(&c.ben, &before[0]).unwrap();
+    left.objects.take_in(&right.objects);
+    let relation = |ours: ObjectId, theirs: ObjectId| {
+        let there = starling_core::swarm::write::relation(&left.objects, ours, theirs);
+        let back = starling_core::swarm::write::relation(&left.objects, theirs, ours);
+        (there.unwrap(), back.unwrap())
+    };
+    let alike = (Relation::Alike, Relation::Alike);
+    assert_eq!(relation(left.head, right.head), alike);
+    let diverged = (Relation::Diverged, Relation::Diverged);
+    assert_eq!(relation(before[0].head, before[1].head), diverged);
+    let behind = (Relation::FastForward, Relation::UpToDate);
+    assert_eq!(relation(before[0].head, right.head), behind);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use fantoccini::elements::{Element, ElementRef};
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Mutex;
 
 /// The screen of a desktop, in pixels.
 pub const DESKTOP: (u32, u32) = (1280, 800);
@@ -16,6 +18,8 @@ pub const PHONE: (u32, u32) = (390, 844);
 /// One browser window.
 pub struct Browser {
     client: Client,
+    /// What audits found, and in which view first; see [`Browser::audit`].
+    pub(crate) findings: Mutex<BTreeMap<String, String>>,
     /// Where screenshots go.
     pub shots: PathBuf,
 }
@@ -111,6 +115,7 @@ impl Browser {
         };
         Self {
             client,
+            findings: Mutex::default(),
             shots: shots_dir(),
         }
     }
@@ -277,12 +282,20 @@ impl Browser {
         self.run(&script).await;
     }
 
-    /// Presses a key where the focus is, as `KeyboardEvent.key` calls it; `Ctrl+` and `Shift+` before it.
+    /// Presses a key where the focus is, as `KeyboardEvent.key` calls it; `Ctrl+`, `Shift+` and `Alt+` before it.
     pub async fn key(&self, key: &str) {
-        let modifiers =
-            if key.contains("Ctrl+") { 2 } else { 0 } + if key.contains("Shift+") { 8 } else { 0 };
-        let name = key.trim_start_matches("Ctrl+").trim_start_matches("Shift+");
+        let modifiers = if key.contains("Ctrl+") { 2 } else { 0 }
+            + if key.contains("Shift+") { 8 } else { 0 }
+            + if key.contains("Alt+") { 1 } else { 0 };
+        let name = key
+            .trim_start_matches("Ctrl+")
+            .trim_start_matches("Shift+")
+            .trim_start_matches("Alt+");
         let mut params = json!({"type": "keyDown", "key": name, "modifiers": modifiers});
+        if name == "Escape" {
+            // What the browser itself does with it goes by this number.
+            params["windowsVirtualKeyCode"] = json!(27);
+        }
         if name.chars().count() == 1 && modifiers & 2 == 0 {
             params["text"] = json!(name);
         }
@@ -399,22 +412,36 @@ impl Browser {
         .await;
     }
 
-    /// Keeps pictures of the page on a desktop and a phone, light and dark.
+    /// Waits until a bubble says exactly this.
+    pub async fn bubble(&self, text: &str) {
+        let script = format!(
+            "return [...document.querySelectorAll('[data-testid=message] [data-testid=bubble]')].some(e => e.innerText.trim() === {})",
+            json!(text)
+        );
+        self.until(&format!("the bubble {text:?}"), &script).await;
+    }
+
+    /// Keeps pictures of the page on a desktop and a phone, light and dark, and audits each.
     pub async fn shoot(&self, name: &str) {
         for (device, (width, height)) in [("desktop", DESKTOP), ("phone", PHONE)] {
             for look in ["light", "dark"] {
                 self.screen(width, height, &[("prefers-color-scheme", look)])
                     .await;
                 self.painted().await;
-                self.shot(&format!("{name}-{device}-{look}")).await;
+                let view = format!("{name}-{device}-{look}");
+                self.shot(&view).await;
+                // What axe-core looks at is the same in light and dark.
+                self.audit(&view, look == "light").await;
             }
         }
         self.screen(DESKTOP.0, DESKTOP.1, &[]).await;
     }
 
-    /// Ends the browser.
+    /// Ends the browser. Panics if an audit of what it showed found anything.
     pub async fn close(self) {
         let _ = self.client.close().await;
+        let found = self.findings.into_inner().expect("no audit panicked");
+        assert!(found.is_empty(), "the audit found: {found:#?}");
     }
 }
 

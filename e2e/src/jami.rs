@@ -15,7 +15,8 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A running daemon with at most one account.
 pub struct Jami {
-    host: Host,
+    /// The machine.
+    pub host: Host,
     child: Child,
     socket: UnixStream,
     inbox: Arc<(Mutex<Inbox>, Condvar)>,
@@ -212,19 +213,24 @@ impl Jami {
         })
     }
 
-    fn wait_event<T>(
+    fn wait_event<T>(&self, what: &str, since: usize, pick: impl FnMut(&Value) -> Option<T>) -> T {
+        self.try_event(since, wait::PATIENCE, pick)
+            .unwrap_or_else(|| panic!("{}: waited {:?} for {what}", self.host.name, wait::PATIENCE))
+    }
+
+    fn try_event<T>(
         &self,
-        what: &str,
         since: usize,
+        patience: Duration,
         mut pick: impl FnMut(&Value) -> Option<T>,
-    ) -> T {
-        let end = Instant::now() + wait::PATIENCE;
+    ) -> Option<T> {
+        let end = Instant::now() + patience;
         let mut seen = since;
         let mut inbox = self.inbox.0.lock().expect("not poisoned");
         loop {
             while let Some(e) = inbox.events.get(seen) {
                 if let Some(t) = pick(e) {
-                    return t;
+                    return Some(t);
                 }
                 seen += 1;
             }
@@ -233,12 +239,9 @@ impl Jami {
                 "{}: the daemon is gone, see its jami.log",
                 self.host.name
             );
-            assert!(
-                Instant::now() < end,
-                "{}: waited {:?} for {what}",
-                self.host.name,
-                wait::PATIENCE
-            );
+            if Instant::now() >= end {
+                return None;
+            }
             inbox = self
                 .inbox
                 .1
@@ -371,14 +374,27 @@ impl Jami {
 
     /// Accepts an invitation and waits until the conversation is there.
     pub fn accept(&mut self, conversation: &str) {
+        let ready = self.accept_within(conversation, wait::PATIENCE);
+        assert!(
+            ready,
+            "{}: waited {:?} for the conversation to be ready",
+            self.host.name,
+            wait::PATIENCE
+        );
+    }
+
+    /// Accepts an invitation; whether the conversation was there in time.
+    pub fn accept_within(&mut self, conversation: &str, patience: Duration) -> bool {
         let since = self.mark();
         self.call(
             "acceptConversationRequest",
             json!([self.account(), conversation]),
         );
-        self.wait("the conversation to be ready", since, |s, a| {
-            (s == "conversationReady" && a["conversation_id"] == conversation).then_some(())
-        });
+        let ready = |e: &Value| {
+            (e["signal"] == "conversationReady" && e["args"]["conversation_id"] == conversation)
+                .then_some(())
+        };
+        self.try_event(since, patience, ready).is_some()
     }
 
     /// Declines an invitation.
@@ -456,6 +472,12 @@ impl Jami {
         self.events("onConversationError")
     }
 
+    /// What the daemon has logged so far.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.host.dir.join("jami.log")).expect("the daemon writes a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Ends the daemon in order; its data stays.
     pub fn stop(&mut self) {
         self.end();
@@ -467,6 +489,9 @@ impl Jami {
     }
 
     fn end(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         // The child is `ip`, which became `unshare`, `sh` and then node: one process, which ends on SIGTERM.
         let _ = std::process::Command::new("kill")
             .arg(self.child.id().to_string())

@@ -3,7 +3,9 @@
 //!
 //! Everything a test starts belongs to its [`Lab`] and ends with it.
 
+pub mod audit;
 pub mod browser;
+pub mod client;
 pub mod jami;
 pub mod net;
 pub mod peer;
@@ -11,6 +13,7 @@ pub mod starling;
 pub mod wait;
 
 pub use browser::Browser;
+pub use client::Client;
 pub use jami::Jami;
 pub use net::{Host, Lab};
 pub use peer::Peer;

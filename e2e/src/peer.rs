@@ -1,6 +1,6 @@
 //! Anyone in a story of a group: a Starling or a daemon, asked in the same words.
 
-use crate::{Host, Jami, Lab, Starling, starling, wait};
+use crate::{Host, Jami, Lab, Starling, client, starling, wait};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -23,19 +23,19 @@ pub struct Peer {
     /// Their Jami ID.
     pub id: String,
     /// What runs there.
-    pub client: Client,
+    pub program: Program,
     boot: Host,
 }
 
 /// What somebody uses.
-pub enum Client {
+pub enum Program {
     /// Ours.
     Starling(Box<Starling>),
     /// The reference.
     Jami(Box<Jami>),
 }
 
-use Client::{Jami as Daemon, Starling as Ours};
+use Program::{Jami as Daemon, Starling as Ours};
 
 impl Peer {
     /// A person with a Starling.
@@ -46,7 +46,7 @@ impl Peer {
         Self {
             host,
             id,
-            client: Ours(Box::new(starling)),
+            program: Ours(Box::new(starling)),
             boot: boot.clone(),
         }
     }
@@ -59,14 +59,14 @@ impl Peer {
         Self {
             host,
             id,
-            client: Daemon(Box::new(jami)),
+            program: Daemon(Box::new(jami)),
             boot: boot.clone(),
         }
     }
 
     /// Another machine of the same person, who must have a Starling, from a backup.
     pub fn second_device(&self, lab: &mut Lab, name: &str) -> Self {
-        let Ours(first) = &self.client else {
+        let Ours(first) = &self.program else {
             panic!(
                 "{}: only a Starling's account is taken along here",
                 self.host.name
@@ -80,7 +80,7 @@ impl Peer {
         Self {
             host,
             id: self.id.clone(),
-            client: Ours(Box::new(starling)),
+            program: Ours(Box::new(starling)),
             boot: self.boot.clone(),
         }
     }
@@ -88,7 +88,7 @@ impl Peer {
     /// Asks somebody, who accepts; both are in the conversation then.
     pub fn befriend(&mut self, other: &mut Self) {
         let id = other.id.clone();
-        let conversation = match &mut self.client {
+        let conversation = match &mut self.program {
             Ours(s) => s.add_contact(&id),
             Daemon(j) => j.add_contact(&id),
         };
@@ -98,7 +98,7 @@ impl Peer {
 
     /// Makes a group.
     pub fn create(&mut self, title: &str) -> String {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 let c = s.rpc(
                     "conversation.create",
@@ -116,7 +116,7 @@ impl Peer {
 
     /// Invites somebody.
     pub fn invite(&mut self, group: &str, id: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.rpc(
                     "conversation.invite",
@@ -129,7 +129,7 @@ impl Peer {
 
     /// Waits for an invitation, accepts it, and waits until the conversation is there.
     pub fn accept(&mut self, group: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.wait_request_for(group);
                 s.accept(group);
@@ -141,9 +141,18 @@ impl Peer {
         }
     }
 
+    /// Brings people into a group: they are invited, and accept.
+    pub fn gather(&mut self, group: &str, others: &mut [&mut Self]) {
+        for other in others {
+            self.invite(group, &other.id);
+            other.accept(group);
+            self.wait_role(group, &other.id, "member");
+        }
+    }
+
     /// Leaves.
     pub fn leave(&mut self, group: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.rpc(
                     "conversation.leave",
@@ -159,7 +168,7 @@ impl Peer {
 
     /// Bans somebody, as an admin.
     pub fn ban(&mut self, group: &str, id: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.rpc(
                     "conversation.ban",
@@ -173,9 +182,22 @@ impl Peer {
         }
     }
 
+    /// Bans somebody who may have been banned in the meantime.
+    pub fn try_ban(&mut self, group: &str, id: &str) {
+        if let Ours(s) = &self.program {
+            let ban = json!({"account": s.account(), "conversation": group, "id": id});
+            match s.try_rpc("conversation.ban", ban) {
+                Ok(_) => {}
+                Err(why) => println!("{}: {why}", self.host.name),
+            }
+        } else {
+            self.ban(group, id);
+        }
+    }
+
     /// Takes a ban back, as an admin.
     pub fn unban(&mut self, group: &str, id: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.rpc(
                     "conversation.unban",
@@ -189,7 +211,7 @@ impl Peer {
 
     /// Gives a group another title, as an admin.
     pub fn rename(&mut self, group: &str, title: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => {
                 s.rpc(
                     "conversation.update",
@@ -208,15 +230,28 @@ impl Peer {
 
     /// Writes a text. It is committed when this returns.
     pub fn send(&mut self, group: &str, body: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => drop(s.send(group, body)),
             Daemon(j) => drop(j.send(group, body)),
         }
     }
 
+    /// Writes many texts, one after the other. All are committed when this returns.
+    pub fn send_all(&mut self, group: &str, bodies: impl IntoIterator<Item = String>) {
+        match &mut self.program {
+            Ours(s) => {
+                let mut client = client::Client::new(s);
+                for body in bodies {
+                    client.send(group, &body);
+                }
+            }
+            Daemon(j) => bodies.into_iter().for_each(|b| drop(j.send(group, &b))),
+        }
+    }
+
     /// Waits until a text is there.
     pub fn wait_text(&mut self, group: &str, body: &str) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => s.wait_text_or_history(group, body),
             Daemon(_) => {
                 let what = format!("{}: the text {body:?}", self.host.name);
@@ -229,7 +264,7 @@ impl Peer {
 
     /// Waits until a group is there that another device of the same person is in.
     pub fn wait_ready(&self, group: &str) {
-        match &self.client {
+        match &self.program {
             Ours(s) => s.wait_ready(group),
             Daemon(j) => {
                 let what = format!("{}: the group", self.host.name);
@@ -242,7 +277,7 @@ impl Peer {
     /// it sees a commit about members among those it fetched, and misses the ones that a merge of
     /// somebody else brings from the side.
     pub fn members(&self, group: &str) -> BTreeMap<String, String> {
-        match &self.client {
+        match &self.program {
             Ours(s) => {
                 let list = s.rpc(
                     "conversation.members",
@@ -257,8 +292,7 @@ impl Peer {
                     .collect()
             }
             Daemon(_) => {
-                let files = ["ls-tree", "-r", "--name-only", "refs/heads/main"];
-                let files = git(&self.repository(group), &files);
+                let files = self.files(group);
                 let role = |path: &str| match path {
                     "admins" => Some("admin"),
                     "members" => Some("member"),
@@ -266,7 +300,7 @@ impl Peer {
                     "banned/admins" | "banned/members" | "banned/invited" => Some("banned"),
                     _ => None,
                 };
-                let members = files.lines().filter_map(|file| {
+                let members = files.iter().filter_map(|file| {
                     let (path, name) = file.rsplit_once('/')?;
                     let id = name.strip_suffix(".crt").unwrap_or(name);
                     Some((id.to_owned(), role(path)?.to_owned()))
@@ -297,7 +331,7 @@ impl Peer {
     /// and is accepted in between, which only a test is fast enough for, its client goes on showing
     /// what the invitation said.
     pub fn title(&self, group: &str) -> String {
-        match &self.client {
+        match &self.program {
             Ours(s) => {
                 let shown = s.rpc(
                     "conversation.get",
@@ -307,8 +341,7 @@ impl Peer {
             }
             Daemon(_) => {
                 let repository = self.repository(group);
-                let files = git(&repository, &["ls-tree", "--name-only", "refs/heads/main"]);
-                if !files.lines().any(|f| f == "profile.vcf") {
+                if !self.files(group).iter().any(|f| f == "profile.vcf") {
                     return String::new();
                 }
                 let profile = git(&repository, &["show", "refs/heads/main:profile.vcf"]);
@@ -326,7 +359,7 @@ impl Peer {
 
     /// Where the repository is.
     pub fn repository(&self, group: &str) -> PathBuf {
-        match &self.client {
+        match &self.program {
             Ours(s) => s.repository(group),
             Daemon(j) => j.repository(group),
         }
@@ -337,8 +370,8 @@ impl Peer {
         git(&self.repository(group), &["rev-parse", "refs/heads/main"])
     }
 
-    /// The texts in the history, in an order of their commits that is the same for the same head.
-    pub fn texts(&self, group: &str) -> Vec<String> {
+    /// What the commits of the history say, but for merges, in an order that is the same for the same head.
+    pub fn messages(&self, group: &str) -> Vec<Value> {
         let log = git(
             &self.repository(group),
             &[
@@ -350,17 +383,31 @@ impl Peer {
                 "refs/heads/main",
             ],
         );
-        let texts = log.split('\0').filter_map(|message| {
-            let message: Value = serde_json::from_str(message.trim()).ok()?;
-            let body = (message["type"] == "text/plain").then(|| message["body"].as_str())??;
-            Some(body.to_owned())
-        });
-        texts.collect()
+        let messages = log.split('\0').map(str::trim);
+        messages
+            .filter_map(|m| serde_json::from_str(m).ok())
+            .collect()
+    }
+
+    /// The texts in the history, in that order.
+    pub fn texts(&self, group: &str) -> Vec<String> {
+        let messages = self.messages(group).into_iter();
+        messages
+            .filter(|m| m["type"] == "text/plain")
+            .filter_map(|m| Some(m["body"].as_str()?.to_owned()))
+            .collect()
+    }
+
+    /// The files of the group's newest commit.
+    pub fn files(&self, group: &str) -> Vec<String> {
+        let list = ["ls-tree", "-r", "--name-only", "refs/heads/main"];
+        let files = git(&self.repository(group), &list);
+        files.lines().map(String::from).collect()
     }
 
     /// Ends the client in order.
     pub fn down(&mut self) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => s.down(),
             Daemon(j) => j.stop(),
         }
@@ -368,7 +415,7 @@ impl Peer {
 
     /// Starts it again with its data.
     pub fn up(&mut self) {
-        match &mut self.client {
+        match &mut self.program {
             Ours(s) => s.up(),
             Daemon(j) => {
                 j.start_again(&self.boot);
@@ -379,31 +426,40 @@ impl Peer {
 
     /// The repository is sound by git's rules and ours, and nothing of anybody's was refused.
     pub fn check(&self, group: &str) {
-        let (name, path) = (&self.host.name, self.repository(group));
-        git(&path, &["fsck", "--strict", "--full"]);
-        let verify = Command::new(starling::binary())
-            .arg("verify")
-            .arg(&path)
-            .output()
-            .expect("starling runs");
-        assert!(
-            verify.status.success(),
-            "{name}: {}{}",
-            String::from_utf8_lossy(&verify.stdout),
-            String::from_utf8_lossy(&verify.stderr)
-        );
-        match &self.client {
+        let name = &self.host.name;
+        sound(name, &self.repository(group));
+        match &self.program {
             Ours(s) => assert_eq!(s.rejections(), Vec::<Value>::new(), "{name}"),
-            Daemon(j) => {
-                assert_eq!(j.conversation_errors(), Vec::<Value>::new(), "{name}");
-                let log = std::fs::read_to_string(self.host.dir.join("jami.log")).expect("a log");
-                let complaint = log
-                    .lines()
-                    .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)));
-                assert_eq!(complaint, None, "{name} logged a validation failure");
-            }
+            Daemon(j) => silent(j),
         }
     }
+}
+
+/// A repository is sound by git's rules and ours.
+pub fn sound(name: &str, repository: &Path) {
+    git(repository, &["fsck", "--strict", "--full"]);
+    let verify = Command::new(starling::binary())
+        .arg("verify")
+        .arg(repository)
+        .output()
+        .expect("starling runs");
+    assert!(
+        verify.status.success(),
+        "{name}: {}{}",
+        String::from_utf8_lossy(&verify.stdout),
+        String::from_utf8_lossy(&verify.stderr)
+    );
+}
+
+/// A daemon found nothing wrong with what it was given.
+pub fn silent(daemon: &Jami) {
+    let name = &daemon.host.name;
+    assert_eq!(daemon.conversation_errors(), Vec::<Value>::new(), "{name}");
+    let log = daemon.log();
+    let complaint = log
+        .lines()
+        .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)));
+    assert_eq!(complaint, None, "{name} logged a validation failure");
 }
 
 fn bootstrap(boot: &Host) -> String {
@@ -465,5 +521,28 @@ pub fn wait_same(people: &[&mut Peer], group: &str) {
             wait::PATIENCE
         );
         std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// Each of some people writes, and all of them read it.
+pub fn say(people: &mut [&mut Peer], group: &str, what: &str) {
+    let mut said = Vec::new();
+    for who in people.iter_mut() {
+        let text = format!("{what}: {}", who.host.name);
+        who.send(group, &text);
+        said.push(text);
+    }
+    for who in people.iter_mut() {
+        for text in &said {
+            who.wait_text(group, text);
+        }
+    }
+}
+
+/// All have the same, and it is sound.
+pub fn agree(people: &mut [&mut Peer], group: &str) {
+    wait_same(people, group);
+    for who in people.iter() {
+        who.check(group);
     }
 }

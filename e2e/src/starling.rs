@@ -163,8 +163,17 @@ impl Starling {
     }
 
     /// Waits for an event, or one that already came.
-    pub fn wait<T>(&self, what: &str, mut pick: impl FnMut(&str, &Value) -> Option<T>) -> T {
-        let end = Instant::now() + wait::PATIENCE;
+    pub fn wait<T>(&self, what: &str, pick: impl FnMut(&str, &Value) -> Option<T>) -> T {
+        self.wait_within(wait::PATIENCE, what, pick)
+    }
+
+    fn wait_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut pick: impl FnMut(&str, &Value) -> Option<T>,
+    ) -> T {
+        let end = Instant::now() + patience;
         let mut seen = 0;
         let mut events = self.events.0.lock().expect("not poisoned");
         loop {
@@ -176,9 +185,8 @@ impl Starling {
             }
             assert!(
                 Instant::now() < end,
-                "{}: waited {:?} for {what}",
-                self.host.name,
-                wait::PATIENCE
+                "{}: waited {patience:?} for {what}",
+                self.host.name
             );
             events = self
                 .events
@@ -312,7 +320,12 @@ impl Starling {
 
     /// Waits until a conversation is cloned and valid.
     pub fn wait_ready(&self, conversation: &str) {
-        self.wait("the conversation to be ready", |t, e| {
+        self.wait_ready_within(conversation, wait::PATIENCE);
+    }
+
+    /// The same, for one that takes its time.
+    pub fn wait_ready_within(&self, conversation: &str, patience: Duration) {
+        self.wait_within(patience, "the conversation to be ready", |t, e| {
             (t == "conversation.ready" && e["conversation"] == conversation).then_some(())
         });
     }

@@ -1,7 +1,7 @@
 //! Groups of Starlings and the Jami daemons of today, unmodified: every kind of change made by
 //! every kind of peer, halves that meet again, and people who were away.
 
-use starling_e2e::peer::wait_same;
+use starling_e2e::peer::{agree, say, wait_same};
 use starling_e2e::{Host, Lab, Peer, jami, needs};
 
 /// Five people in one place. Alice knows everybody; of the others nobody knows anybody.
@@ -29,13 +29,8 @@ fn five() -> Story {
         boot,
         lab,
     };
-    let alice = &mut story.alice;
-    for other in [
-        &mut story.bob,
-        &mut story.carol,
-        &mut story.dave,
-        &mut story.erin,
-    ] {
+    let [alice, others @ ..] = &mut story.all();
+    for other in others {
         alice.befriend(other);
     }
     story
@@ -54,16 +49,9 @@ impl Story {
 
     /// Alice's group with everybody in it.
     fn group_of_all(&mut self) -> String {
-        let group = self.alice.create("All");
-        for other in [
-            &mut self.bob,
-            &mut self.carol,
-            &mut self.dave,
-            &mut self.erin,
-        ] {
-            self.alice.invite(&group, &other.id);
-            other.accept(&group);
-        }
+        let [alice, others @ ..] = &mut self.all();
+        let group = alice.create("All");
+        alice.gather(&group, others);
         wait_same(&self.all(), &group);
         group
     }
@@ -71,29 +59,6 @@ impl Story {
     /// Everyone writes, and everyone reads it.
     fn round(&mut self, group: &str, what: &str) {
         say(&mut self.all(), group, what);
-    }
-}
-
-/// Each of some people writes, and all of them read it.
-fn say(people: &mut [&mut Peer], group: &str, what: &str) {
-    let mut said = Vec::new();
-    for who in people.iter_mut() {
-        let text = format!("{what}: {}", who.host.name);
-        who.send(group, &text);
-        said.push(text);
-    }
-    for who in people.iter_mut() {
-        for text in &said {
-            who.wait_text(group, text);
-        }
-    }
-}
-
-/// All have the same, and it is sound.
-fn agree(people: &mut [&mut Peer], group: &str) {
-    wait_same(people, group);
-    for who in people.iter() {
-        who.check(group);
     }
 }
 
@@ -123,20 +88,12 @@ fn a_starling_made_the_group_and_each_does_everything() {
     } = &mut story;
     let group = alice.create("Before");
     // Invited by the Starling that made it, by a daemon and by another Starling.
-    for other in [&mut *bob, &mut *carol] {
-        alice.invite(&group, &other.id);
-        other.accept(&group);
-        alice.wait_role(&group, &other.id, "member");
-    }
+    alice.gather(&group, &mut [bob, carol]);
     bob.befriend(dave);
-    bob.invite(&group, &dave.id);
-    dave.accept(&group);
+    bob.gather(&group, &mut [dave]);
     carol.befriend(erin);
-    carol.invite(&group, &erin.id);
-    erin.accept(&group);
-    for id in [&bob.id, &carol.id, &dave.id, &erin.id] {
-        alice.wait_role(&group, id, "member");
-    }
+    carol.gather(&group, &mut [erin]);
+    wait_same(&[alice, bob, carol, dave, erin], &group);
     say(&mut [alice, bob, carol, dave, erin], &group, "all are here");
     alice.rename(&group, "After");
     for who in [&mut *bob, &mut *carol, &mut *dave, &mut *erin] {
@@ -189,11 +146,7 @@ fn a_daemon_made_the_group_and_bans_a_starling_and_a_daemon() {
     bob.befriend(carol);
     bob.befriend(dave);
     let group = bob.create("Bob's");
-    for other in [&mut *alice, &mut *carol, &mut *dave] {
-        bob.invite(&group, &other.id);
-        other.accept(&group);
-        bob.wait_role(&group, &other.id, "member");
-    }
+    bob.gather(&group, &mut [alice, carol, dave]);
     say(&mut [bob, alice, carol, dave], &group, "all are here");
     bob.rename(&group, "Bob's birds");
     for who in [&mut *alice, &mut *carol, &mut *dave] {
@@ -295,9 +248,7 @@ fn who_was_away_throughout_catches_up_with_a_thousand_messages() {
     story.carol.down();
     story.dave.down();
     let alice = &mut story.alice;
-    for i in 0..1000 {
-        alice.send(&group, &format!("message {i}"));
-    }
+    alice.send_all(&group, (0..1000).map(|i| format!("message {i}")));
     alice.rename(&group, "A thousand");
     for who in [alice, &mut story.bob, &mut story.erin] {
         who.wait_title(&group, "A thousand");

@@ -1,8 +1,8 @@
 //! Starling and the Jami daemon of today, unmodified, on a private network.
 
 use serde_json::{Value, json};
+use starling_e2e::peer::{silent, sound};
 use starling_e2e::{Jami, Lab, Starling, jami, needs, wait};
-use std::process::Command;
 
 /// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
 struct Story {
@@ -11,9 +11,8 @@ struct Story {
     bob: Jami,
     bob_id: String,
     boot: starling_e2e::Host,
-    bob_host: starling_e2e::Host,
     // Last: everything above runs in it.
-    _lab: Lab,
+    lab: Lab,
 }
 
 fn meet() -> Story {
@@ -31,8 +30,7 @@ fn meet() -> Story {
         bob,
         bob_id,
         boot,
-        bob_host,
-        _lab: lab,
+        lab,
     }
 }
 
@@ -62,59 +60,15 @@ impl Story {
 
     /// Nobody complained.
     fn check_silence(&self) {
-        assert_eq!(self.bob.conversation_errors(), Vec::<Value>::new());
+        silent(&self.bob);
         assert_eq!(self.alice.rejections(), Vec::<Value>::new());
     }
 
     /// The repository is sound by git's rules and ours, and neither side complained.
     fn check(&mut self, conversation: &str) {
-        let path = self.alice.repository(conversation);
-        let fsck = Command::new("git")
-            .args(["-c", "safe.directory=*", "-C"])
-            .arg(&path)
-            .args(["fsck", "--strict", "--full"])
-            .output()
-            .expect("git runs");
-        assert!(
-            fsck.status.success(),
-            "git fsck: {}",
-            String::from_utf8_lossy(&fsck.stderr)
-        );
-        let verify = Command::new(starling_e2e::starling::binary())
-            .arg("verify")
-            .arg(&path)
-            .output()
-            .expect("starling runs");
-        assert!(
-            verify.status.success(),
-            "{}{}",
-            String::from_utf8_lossy(&verify.stdout),
-            String::from_utf8_lossy(&verify.stderr)
-        );
-        let theirs = Command::new(starling_e2e::starling::binary())
-            .arg("verify")
-            .arg(self.bob.repository(conversation))
-            .output()
-            .expect("starling runs");
-        assert!(
-            theirs.status.success(),
-            "{}",
-            String::from_utf8_lossy(&theirs.stdout)
-        );
+        sound("alice", &self.alice.repository(conversation));
+        sound("bob", &self.bob.repository(conversation));
         self.check_silence();
-        for complaint in [
-            "Malformed commit",
-            "Unable to validate",
-            "Invalid commit",
-            "Could not validate",
-            "Verification failed",
-            "validation failed",
-        ] {
-            let log =
-                std::fs::read_to_string(self.bob_host.dir.join("jami.log")).unwrap_or_default();
-            let line = log.lines().find(|l| l.contains(complaint));
-            assert_eq!(line, None, "the daemon logged a validation failure");
-        }
     }
 }
 
@@ -291,7 +245,7 @@ fn three_in_one_group_and_one_catches_up() {
     let mut story = meet();
     story.befriend();
     // Carol is on a second Starling. Alice knows both; Bob and Carol meet in the group.
-    let carol_host = story._lab.host("carol");
+    let carol_host = story.lab.host("carol");
     let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
     let carol_id = carol.create_account("Carol");
     let with_carol = story.alice.add_contact(&carol_id);

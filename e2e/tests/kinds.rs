@@ -2,14 +2,14 @@
 //! members: it goes on as if nothing were new to it.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{Client, wait_same};
+use starling_e2e::peer::{Program, agree, say};
 use starling_e2e::{Lab, Peer, Starling, jami, needs};
 
 /// The Starling of somebody who has one.
 fn starling(who: &Peer) -> &Starling {
-    match &who.client {
-        Client::Starling(s) => s,
-        Client::Jami(_) => panic!("{} has a daemon", who.host.name),
+    match &who.program {
+        Program::Starling(s) => s,
+        Program::Jami(_) => panic!("{} has a daemon", who.host.name),
     }
 }
 
@@ -26,23 +26,8 @@ fn create(who: &Peer, mode: &str) -> (String, Value) {
 
 /// Each writes, all read it, and everybody has the same sound history.
 fn talk(people: &mut [&mut Peer], group: &str, what: &str) {
-    let said: Vec<String> = people
-        .iter_mut()
-        .map(|who| {
-            let text = format!("{what}: {}", who.host.name);
-            who.send(group, &text);
-            text
-        })
-        .collect();
-    for who in people.iter_mut() {
-        for text in &said {
-            who.wait_text(group, text);
-        }
-    }
-    wait_same(people, group);
-    for who in people.iter() {
-        who.check(group);
-    }
+    say(people, group, what);
+    agree(people, group);
 }
 
 /// Alice and Carol have a Starling, Bob a daemon. Carol is nobody's contact, and has the group's
@@ -57,9 +42,7 @@ fn a_stranger_comes_into_a_public_group_that_a_daemon_is_in() {
     let mut carol = Peer::starling(&mut lab, "carol", &boot);
     alice.befriend(&mut bob);
     let (group, address) = create(&alice, "public");
-    alice.invite(&group, &bob.id);
-    bob.accept(&group);
-    alice.wait_role(&group, &bob.id, "member");
+    alice.gather(&group, &mut [&mut bob]);
     talk(&mut [&mut alice, &mut bob], &group, "before");
 
     let s = starling(&carol);
@@ -88,11 +71,7 @@ fn a_daemon_follows_where_only_admins_invite_and_what_is_banned_is_a_device_or_a
     alice.befriend(&mut bob);
     alice.befriend(&mut carol);
     let (group, _) = create(&alice, "adminInvitesOnly");
-    for other in [&mut bob, &mut carol] {
-        alice.invite(&group, &other.id);
-        other.accept(&group);
-        alice.wait_role(&group, &other.id, "member");
-    }
+    alice.gather(&group, &mut [&mut bob, &mut carol]);
     let mut laptop = carol.second_device(&mut lab, "laptop");
     laptop.wait_ready(&group);
     let s = starling(&carol);

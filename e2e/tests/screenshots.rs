@@ -340,8 +340,7 @@ async fn screenshots_of_every_view() {
         .await;
     page.shoot("19-edit-group").await;
     page.press("button", "Save").await;
-    page.wait_text("You changed the title, description or picture")
-        .await;
+    page.wait_text("You changed the description").await;
 
     // One of them is banned.
     page.until(
@@ -373,10 +372,9 @@ async fn screenshots_of_every_view() {
     theirs.named("heading", "Conversations").await;
     theirs.run(&format!("location.hash = '#/c/{group}'")).await;
     theirs
-        .wait_text("The admins have banned you from this group")
+        .wait_text("the admins have banned you from this group")
         .await;
     theirs.shoot("40-banned-me").await;
-    theirs.close().await;
 
     // A public group, and its address.
     page.press("button", "New group").await;
@@ -501,4 +499,5 @@ async fn screenshots_of_every_view() {
     page.find("[data-testid=pending]").await;
     page.shoot("27-bridge-gone").await;
     page.close().await;
+    theirs.close().await;
 }

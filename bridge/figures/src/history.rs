@@ -1,6 +1,7 @@
 //! Measures long histories: time, memory and room on the disk against the number of commits.
 //!
-//!     history [COMMITS...]        1000 10000 100000 without
+//!     history [COMMITS...]                1000 10000 100000 without
+//!     history grow ACCOUNT_DIR ID COMMITS puts that many texts into a conversation of an account that does not run
 //!
 //! A history is written once and kept in `target/history`: each of its commits takes a signature.
 //! Every measurement is a process of its own, so that the largest memory it held is its own.
@@ -17,8 +18,8 @@ use starling_core::git::object::Kind;
 use starling_core::git::pack::{Limits, PackWriter};
 use starling_core::git::reach;
 use starling_core::id::{ConversationId, ObjectId};
-use starling_core::identity::{AccountKeys, create_account};
-use starling_core::swarm::commit::Draft;
+use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::write::{self, Writer};
 use std::fs;
@@ -81,7 +82,59 @@ fn write_all(store: &ObjectStore, objects: &[starling_core::swarm::object::NewOb
     store.write_objects(&objects).unwrap();
 }
 
-/// A history of texts of about fifty letters, with a fork and a merge every hundred, as one pack.
+/// Texts of about fifty letters on top of a commit with its tree, with a fork and a merge every hundred: so many
+/// commits, from a time on. Gives the last one.
+fn texts(
+    store: &ObjectStore,
+    identity: &Identity,
+    (from, tree): (ObjectId, ObjectId),
+    start: u64,
+    count: usize,
+) -> ObjectId {
+    let sign = |parents: Vec<ObjectId>, time: u64, message: &Message| {
+        let draft = Draft {
+            tree,
+            parents,
+            name: "Ann",
+            device: identity.device_id(),
+            time,
+            message: &message.to_text(),
+        };
+        draft.sign(&*identity.device_key).unwrap()
+    };
+    let text = |n: usize| {
+        Message::text(
+            format!("message {n:>9} with about fifty letters in it"),
+            None,
+        )
+    };
+    let (mut head, mut made, mut waiting) = (from, 0, Vec::new());
+    while made < count {
+        let time = start + made as u64;
+        if made % 100 == 98 && made + 3 <= count {
+            let left = sign(vec![head], time, &text(made));
+            let right = sign(vec![head], time, &text(made + 1));
+            let parents = vec![left.id, right.id];
+            let merge = sign(parents, time + 1, &Message::merge(right.id));
+            head = merge.id;
+            waiting.extend([left, right, merge]);
+            made += 3;
+        } else {
+            let commit = sign(vec![head], time, &text(made));
+            head = commit.id;
+            waiting.push(commit);
+            made += 1;
+        }
+        if waiting.len() > 2000 || made >= count {
+            write_all(store, &waiting);
+            waiting.clear();
+        }
+    }
+    store.set_head(Some(from), head).unwrap();
+    head
+}
+
+/// A history of texts as one pack.
 fn make(dir: &Path, count: usize) {
     fs::create_dir_all(dir).unwrap();
     // The keys of real devices: the signature is the most of a commit.
@@ -101,46 +154,13 @@ fn make(dir: &Path, count: usize) {
     let store = ObjectStore::create(&source).unwrap();
     write_all(&store, &first.objects);
     store.set_head(None, first.commit).unwrap();
-    let sign = |parents: Vec<ObjectId>, time: u64, message: &Message| {
-        let draft = Draft {
-            tree: first.tree,
-            parents,
-            name: "Ann",
-            device: identity.device_id(),
-            time,
-            message: &message.to_text(),
-        };
-        draft.sign(&*identity.device_key).unwrap()
-    };
-    let text = |n: usize| {
-        Message::text(
-            format!("message {n:>9} with about fifty letters in it"),
-            None,
-        )
-    };
-    let (mut head, mut made, mut waiting) = (first.commit, 1, Vec::new());
-    while made < count {
-        let time = START + made as u64;
-        if made % 100 == 99 && made + 3 <= count {
-            let left = sign(vec![head], time, &text(made));
-            let right = sign(vec![head], time, &text(made + 1));
-            let parents = vec![left.id, right.id];
-            let merge = sign(parents, time + 1, &Message::merge(right.id));
-            head = merge.id;
-            waiting.extend([left, right, merge]);
-            made += 3;
-        } else {
-            let commit = sign(vec![head], time, &text(made));
-            head = commit.id;
-            waiting.push(commit);
-            made += 1;
-        }
-        if waiting.len() > 2000 || made >= count {
-            write_all(&store, &waiting);
-            waiting.clear();
-        }
-    }
-    store.set_head(Some(first.commit), head).unwrap();
+    let head = texts(
+        &store,
+        &identity,
+        (first.commit, first.tree),
+        START,
+        count - 1,
+    );
     // As it comes from a peer.
     let objects = reach::missing(&store, head, &Default::default()).unwrap();
     let mut pack = BufWriter::new(fs::File::create(dir.join("pack")).unwrap());
@@ -194,6 +214,18 @@ fn clone(dir: &Path) {
     conversation::settle(&staging, &target).unwrap();
     say("clone_ms", millis(begun));
     say("clone_peak_kib", memory("VmHWM:"));
+}
+
+/// Makes a conversation of an account that is not running this long, and packs it.
+fn grow(account: &Path, id: &str, count: usize) {
+    let identity = keep::read_identity(account, now()).unwrap();
+    let store = ObjectStore::open(&conversation::path(account, &id.parse().unwrap())).unwrap();
+    let head = store.head().unwrap();
+    let commit = Commit::parse(&store.read(&head).unwrap().1).unwrap();
+    // Nothing of it is from the future when it is looked at.
+    let start = u64::try_from(commit.time).unwrap() - count as u64;
+    texts(&store, &identity, (head, commit.tree), start, count);
+    store.repack().unwrap();
 }
 
 fn open(dir: &Path) -> Conversation {
@@ -285,6 +317,9 @@ fn main() {
         ["clone", dir] => return clone(Path::new(dir)),
         ["index", dir] => return run(index(dir.into())),
         ["look", dir] => return run(look(dir.into())),
+        ["grow", account, id, count] => {
+            return grow(Path::new(account), id, count.parse().unwrap());
+        }
         _ => {}
     }
     let sizes: Vec<usize> = match args.len() {

@@ -1,8 +1,8 @@
 //! What becomes of messages that were sent: other words, none, and reactions.
 
 use super::talk::MAX_BODY;
-use super::{Account, AccountError};
-use starling_core::api::{self, ApiError, ErrorCode, MessageType};
+use super::{Account, AccountError, now_unix};
+use starling_core::api::{self, ApiError, ErrorCode, Event, MessageType};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::Message as Swarm;
 use std::sync::Arc;
@@ -93,6 +93,35 @@ impl Account {
         self.write(id, move |repo, writer, now| repo.message(writer, edit, now))
             .await?;
         Ok(())
+    }
+
+    /// Sends a message again that the others go on without. Whatever happens, at most once: it is
+    /// not kept any more then.
+    pub async fn resend(
+        self: &Arc<Self>,
+        id: ConversationId,
+        message: ObjectId,
+    ) -> Result<ObjectId, AccountError> {
+        let conversation = self.need_conversation(&id)?;
+        self.may_write(&conversation)?;
+        let sent = conversation
+            .ask(move |r| r.resend(message, now_unix()))
+            .await?
+            .inspect_err(|e| self.say_if_full(e))?;
+        let Some(sent) = sent else {
+            let text = "There is no such message to send again: the others have it.";
+            return Err(ApiError::not_found(text).into());
+        };
+        self.show_changes(&conversation, sent.changes, true).await;
+        // What was kept does not stand where it stood any more.
+        self.emit(Event::ConversationReordered {
+            account: self.id.clone(),
+            conversation: id,
+            after: Some(sent.after),
+        });
+        self.tell_all(&conversation, None).await;
+        self.mark_read(id, sent.id, false).await?;
+        Ok(sent.id)
     }
 
     /// Reacts to a message. The same reaction twice is one.

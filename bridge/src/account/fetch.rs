@@ -144,7 +144,7 @@ impl Account {
     ) -> bool {
         match kept {
             Ok(Some((newest, Relation::FastForward))) => self.follow(conversation, newest).await,
-            Ok(Some((_, Relation::Diverged))) => true,
+            Ok(Some((_, Relation::Diverged | Relation::Alike))) => true,
             Ok(Some((_, Relation::UpToDate)) | None) => false,
             Err(e) => {
                 // What it sent was going to be refused, or the disk is full.

@@ -12,6 +12,7 @@ mod guests;
 mod inbox;
 pub mod keep;
 pub mod links;
+mod met;
 pub mod net;
 mod offers;
 pub mod people;
@@ -132,6 +133,8 @@ struct Shared {
     typing: typing::Typing,
     /// Devices that got our profile since the start.
     shown: BTreeSet<DeviceId>,
+    /// Devices of which the book was asked since the start, or a while ago; see [`met`].
+    met: BTreeSet<DeviceId>,
     /// What the owner was told of the disk, and when.
     said: BTreeMap<&'static str, std::time::Instant>,
     /// Public conversations that we wait to be let into.

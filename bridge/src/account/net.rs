@@ -156,6 +156,9 @@ impl Account {
                 if news {
                     account.seen(id, device, there);
                 }
+                if news && there {
+                    account.meet_device(id, device).await;
+                }
             }
             account.refresh_presence(id);
             account.wake.notify_one();
@@ -250,10 +253,13 @@ impl Account {
     /// Looks at what should be and is not: links, contact requests, clones.
     pub(super) async fn reconcile(self: &Arc<Self>) -> Result<(), AccountError> {
         let everyone = self.everyone().await?;
-        for id in &everyone {
+        // And oneself: other devices of this account are noticed, not asked for anything.
+        let mut watched = everyone.clone();
+        watched.insert(self.jami_id());
+        for id in &watched {
             self.watch(*id);
         }
-        self.watch_only(&everyone);
+        self.watch_only(&watched);
         self.resend_requests().await?;
         if let Err(e) = self.move_words().await {
             tracing::warn!(%e, "what was written could not be moved to the conversation that counts");
@@ -462,7 +468,10 @@ impl Account {
             }
         }
         let account = self.clone();
-        self.spawn(async move { account.show_profile(id, device).await });
+        self.spawn(async move {
+            account.meet_device(id, device).await;
+            account.show_profile(id, device).await;
+        });
     }
 
     /// Gives an invitation of ours to a device of who was invited. They may have been away when it

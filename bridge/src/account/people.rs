@@ -63,7 +63,7 @@ pub(super) fn card_arguments(card: &[u8]) -> Arguments {
 }
 
 /// A name as it may be shown: without control characters and line ends, at most 200 characters.
-fn clean(name: &str) -> String {
+pub(super) fn clean(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_control())
         .take(200)

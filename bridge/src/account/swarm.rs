@@ -112,7 +112,7 @@ impl Account {
         invited.retain(|id| !self.is_blocked(id));
         let banned = now.banned_devices.clone();
         c.engines.drt(Input::Members {
-            accounts,
+            accounts: Arc::new(accounts),
             invited,
             banned,
         });

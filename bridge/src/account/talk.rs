@@ -28,6 +28,12 @@ const LISTED_MEMBERS: usize = 32;
 /// that of a fetch; a commit this long is still read by everyone.
 pub(super) const MAX_BODY: usize = 1 << 20;
 
+/// How many people are in a conversation now.
+fn member_count(snapshot: &Snapshot) -> u32 {
+    let here = |m: &&starling_core::swarm::members::Member| snapshot.takes_part(&m.id);
+    u32::try_from(snapshot.members.iter().filter(here).count()).unwrap_or(u32::MAX)
+}
+
 /// Whether a conversation that is opened is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Indexed {
@@ -290,6 +296,7 @@ impl Account {
         let (mut votes, mut bans) = (false, false);
         let mut news = Batches::new(conversation, shown);
         while let Some(message) = news.next().await {
+            self.meet_device(message.author, message.device).await;
             votes |= message.kind == MessageType::Vote;
             if let Some(change) = message
                 .member
@@ -298,7 +305,7 @@ impl Account {
             {
                 votes |= matches!(change.action, MemberAction::Ban | MemberAction::Unban);
                 bans |= change.action == MemberAction::Ban;
-                let member = self.member_view(&conversation.snapshot(), change.id).await;
+                let member = self.member_view(conversation, change.id).await;
                 if let Ok(Some(member)) = member {
                     self.emit(Event::ConversationMember {
                         account: self.id.clone(),
@@ -397,11 +404,16 @@ impl Account {
         id: AccountId,
         role: Role,
         profile: Profile,
-        read_up_to: Option<ObjectId>,
+        (written_name, read_up_to): (Option<String>, Option<ObjectId>),
     ) -> api::Member {
         api::Member {
             id,
             role: api_role(role),
+            // A card says it better, and is proved to come from them.
+            written_name: written_name
+                .filter(|_| profile.display_name.is_empty())
+                .map(|name| super::people::clean(&name))
+                .filter(|name| !name.is_empty()),
             display_name: profile.display_name,
             avatar: profile.avatar,
             read_up_to,
@@ -411,18 +423,21 @@ impl Account {
 
     async fn member_view(
         &self,
-        snapshot: &Snapshot,
+        conversation: &Conversation,
         id: AccountId,
     ) -> Result<Option<api::Member>, AccountError> {
-        let Some(role) = snapshot.role(&id) else {
+        let Some(role) = conversation.snapshot().role(&id) else {
             return Ok(None);
         };
+        let said = conversation
+            .ask(move |r| (r.written_name(&id), r.read_up_to(&id)))
+            .await?;
         let profile = self
             .profiles(vec![id])
             .await?
             .remove(&id)
             .unwrap_or_default();
-        Ok(Some(self.view_member(id, role, profile, None)))
+        Ok(Some(self.view_member(id, role, profile, said)))
     }
 
     /// All members of a conversation.
@@ -444,27 +459,27 @@ impl Account {
             .copied()
             .collect();
         let ids: Vec<AccountId> = members.iter().map(|m| m.id).collect();
-        let read = {
-            let ids = ids.clone();
-            conversation
-                .ask(move |r| {
-                    ids.into_iter()
-                        .map(|id| r.read_up_to(&id))
-                        .collect::<Vec<_>>()
-                })
-                .await?
+        let mut profiles = self.profiles(ids.clone()).await?;
+        let unnamed = |id: &AccountId| {
+            let known = profiles.get(id);
+            known.is_none_or(|p| p.display_name.is_empty())
         };
-        let mut profiles = self.profiles(ids).await?;
+        let asked: Vec<(AccountId, bool)> = ids.iter().map(|id| (*id, unnamed(id))).collect();
+        let said = conversation
+            .ask(move |r| {
+                let said = |(id, unnamed): (AccountId, bool)| {
+                    let name = unnamed.then(|| r.written_name(&id)).flatten();
+                    (name, r.read_up_to(&id))
+                };
+                asked.into_iter().map(said).collect::<Vec<_>>()
+            })
+            .await?;
         Ok(members
             .into_iter()
-            .zip(read)
-            .map(|(m, read)| {
-                self.view_member(
-                    m.id,
-                    m.role,
-                    profiles.remove(&m.id).unwrap_or_default(),
-                    read,
-                )
+            .zip(said)
+            .map(|(m, said)| {
+                let profile = profiles.remove(&m.id).unwrap_or_default();
+                self.view_member(m.id, m.role, profile, said)
             })
             .collect())
     }
@@ -494,7 +509,7 @@ impl Account {
             let profiles = self.profiles(ids).await?;
             let members = profiles
                 .into_iter()
-                .map(|(id, p)| self.view_member(id, Role::Member, p, None))
+                .map(|(id, p)| self.view_member(id, Role::Member, p, (None, None)))
                 .collect();
             let field = |key: &str| local.metadata.get(key).filter(|v| !v.is_empty()).cloned();
             let group = info.mode != MODE_ONE_TO_ONE;
@@ -536,7 +551,7 @@ impl Account {
             avatar: text(&snapshot.profile.avatar).map(|a| data_url(&a)),
             created: snapshot.created,
             members: self.members_of(&conversation, LISTED_MEMBERS).await?,
-            member_count: u32::try_from(snapshot.members.len()).unwrap_or(u32::MAX),
+            member_count: member_count(&snapshot),
             last_message: last_message.map(Box::new),
             unread,
             read_up_to,
@@ -698,13 +713,14 @@ impl Account {
         Ok(commit)
     }
 
-    async fn mark_read(
+    pub(super) async fn mark_read(
         self: &Arc<Self>,
         id: ConversationId,
         message: ObjectId,
         say: bool,
     ) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
+        let message = conversation.ask(move |r| r.read_place(message)).await?;
         let before = self
             .book
             .ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed))

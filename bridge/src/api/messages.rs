@@ -4,7 +4,7 @@ use super::account::account;
 use super::{Ctx, Router};
 use starling_core::api::method::{
     GetMessageStatus, MessageDelete, MessageEdit, MessageGet, MessageMarkDisplayed, MessageReact,
-    MessageSearch, MessageSend, MessageSetTyping, MessageUnreact,
+    MessageResend, MessageSearch, MessageSend, MessageSetTyping, MessageUnreact,
 };
 use starling_core::api::{
     ApiError, Message, MessageEditParams, MessageFound, MessageParams, MessageReactParams,
@@ -14,6 +14,7 @@ use starling_core::api::{
 
 pub(super) fn register(r: &mut Router) {
     r.on(MessageSend, send);
+    r.on(MessageResend, resend);
     r.on(MessageEdit, edit);
     r.on(MessageDelete, delete);
     r.on(MessageReact, react);
@@ -28,6 +29,13 @@ pub(super) fn register(r: &mut Router) {
 async fn send(ctx: Ctx, p: MessageSendParams) -> Result<MessageSent, ApiError> {
     let id = account(&ctx, &p.account)?
         .send(p.conversation, p.body, p.reply_to)
+        .await?;
+    Ok(MessageSent { id })
+}
+
+async fn resend(ctx: Ctx, p: MessageParams) -> Result<MessageSent, ApiError> {
+    let id = account(&ctx, &p.account)?
+        .resend(p.conversation, p.id)
         .await?;
     Ok(MessageSent { id })
 }

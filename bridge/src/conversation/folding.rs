@@ -31,9 +31,10 @@ const READ: u64 = 16 << 20;
 /// What the earlier versions of a message may weigh; see [`text_weight`].
 const VERSIONS: usize = 2 << 20;
 
-/// What a piece of history may weigh: with more, it ends early. Reading counts a sixteenth.
-pub const PAGE: usize = 4 << 20;
-const READING: u64 = 16;
+/// What a piece of history may weigh: with more, it ends early. It is held several times on its way
+/// to the page. Reading counts a 64th.
+pub const PAGE: usize = 2 << 20;
+const READING: u64 = 64;
 
 /// How much is read of a message.
 #[derive(Debug, Clone, Copy)]

@@ -328,7 +328,7 @@ impl Conversation {
             return Ok(None);
         }
         let relation = self.judge(Some(quarantine), newest, go_on).await?;
-        if relation == Relation::Diverged {
+        if matches!(relation, Relation::Diverged | Relation::Alike) {
             self.ask(move |r| r.note_part(newest, bytes)).await??;
         }
         Ok(Some((newest, relation)))
@@ -464,7 +464,7 @@ impl Repo {
         }
         match write::relation(&*self.store, self.head, step)? {
             Relation::FastForward => self.enter(Vec::new(), step, now_unix).map(Some),
-            Relation::UpToDate | Relation::Diverged => Ok(None),
+            Relation::UpToDate | Relation::Diverged | Relation::Alike => Ok(None),
         }
     }
 

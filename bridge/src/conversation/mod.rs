@@ -10,6 +10,7 @@ pub mod engines;
 pub mod folding;
 pub mod judging;
 pub mod keep_up;
+mod names;
 pub mod repo;
 mod showing;
 pub mod timeline;

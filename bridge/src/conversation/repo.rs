@@ -622,7 +622,7 @@ impl Repo {
                 self.merged_lately()
             }
             // What cannot be compared is looked at.
-            Some(Ok(Relation::Diverged) | Err(_)) => {
+            Some(Ok(Relation::Diverged | Relation::Alike) | Err(_)) => {
                 self.heads.insert(device, commit);
                 true
             }

@@ -659,6 +659,12 @@ impl Timeline {
         other.and_then(|o| self.place(o)).is_none_or(|o| place > o)
     }
 
+    /// The newest message of somebody.
+    pub fn newest_by(&self, who: &AccountId) -> Option<ObjectId> {
+        let found = self.look(|rows| rows.messages_of(who, 0..self.len, 1));
+        found.first().map(|p| p.id)
+    }
+
     /// Whether somebody wrote something after a message.
     pub fn wrote_after(&self, who: &AccountId, id: &ObjectId) -> bool {
         let known = self.memory().newest_of.get(who).copied();

@@ -4,10 +4,12 @@
 //! in the history any more; it stays visible for them, marked, right after the ban.
 
 use super::repo::{Repo, RepoError};
+use super::timeline::Changes;
 use serde::{Deserialize, Serialize};
 use starling_core::api::{self, MessageStatus, MessageType};
 use starling_core::id::ObjectId;
 use starling_core::swarm::ancestry::Walker;
+use starling_core::swarm::message::Message as Swarm;
 use starling_core::swarm::validate::MAX_COMMITS;
 
 /// Most messages that are kept so, the newest: who writes more than that without hearing from
@@ -22,6 +24,20 @@ pub(super) struct Unaccepted {
     after: ObjectId,
     /// As it was last shown.
     message: api::Message,
+    /// It was about to be written again: if that was interrupted, it may have been.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    sending: bool,
+}
+
+/// What came of sending a kept message again.
+#[derive(Debug)]
+pub struct Resent {
+    /// The message that takes its place.
+    pub id: ObjectId,
+    /// What that changed for a reader.
+    pub changes: Changes,
+    /// The message after which the kept one stood.
+    pub after: ObjectId,
 }
 
 impl Repo {
@@ -60,6 +76,7 @@ impl Repo {
             kept.push(Unaccepted {
                 after: theirs,
                 message,
+                sending: false,
             });
         }
         let excess = kept.len().saturating_sub(MAX_KEPT);
@@ -114,6 +131,72 @@ impl Repo {
         Some(message)
     }
 
+    /// Writes the words of a kept message again; it is kept no longer then. `None`: there is no
+    /// such message, or no more.
+    pub fn resend(&mut self, id: ObjectId, now_unix: u64) -> Result<Option<Resent>, RepoError> {
+        let (Some(message), Some(after)) = (self.unaccepted(&id), self.place_of(&id)) else {
+            return Ok(None);
+        };
+        let Some(body) = message.body.filter(|_| message.kind == MessageType::Text) else {
+            return Ok(None);
+        };
+        // What it answered may be lost as well.
+        let reply_to = message
+            .reply_to
+            .filter(|to| self.timeline.entry(to).is_some());
+        let mut interrupted = false;
+        for kept in &mut self.progress.unaccepted {
+            if kept.message.id == id {
+                interrupted = std::mem::replace(&mut kept.sending, true);
+            }
+        }
+        let written = match interrupted {
+            true => self.written_since(&after, &body, reply_to),
+            false => None,
+        };
+        let (new, changes) = match written {
+            Some(new) => (new, Changes::default()),
+            None => {
+                // On the disk before it is written: an interruption in between never makes two.
+                self.state
+                    .put("progress", &self.id.to_hex(), &self.progress)?;
+                self.write(now_unix, |repo, writer, now| {
+                    repo.message(writer, Swarm::text(body, reply_to), now)
+                })?
+            }
+        };
+        self.progress.unaccepted.retain(|u| u.message.id != id);
+        if let Err(e) = self
+            .state
+            .put("progress", &self.id.to_hex(), &self.progress)
+        {
+            // It is written. At the next start it is still marked as being sent, and found.
+            tracing::warn!(conversation = %self.id, %e, "a message that was sent again is still kept");
+        }
+        Ok(Some(Resent {
+            id: new,
+            changes,
+            after,
+        }))
+    }
+
+    /// A message of one's own after another one that says exactly this.
+    fn written_since(
+        &self,
+        after: &ObjectId,
+        body: &str,
+        reply_to: Option<ObjectId>,
+    ) -> Option<ObjectId> {
+        let own = self.own();
+        let since = self
+            .timeline
+            .between(Some(after), &self.head, &own, MAX_KEPT);
+        since.into_iter().find(|id| {
+            let entry = self.timeline.entry(id).map(|e| e.to_api());
+            entry.is_some_and(|m| m.body.as_deref() == Some(body) && m.reply_to == reply_to)
+        })
+    }
+
     /// What stands before a kept message: the one kept before it at the same place, if any.
     fn before(&self, at: usize, after: ObjectId) -> ObjectId {
         let earlier = self.progress.unaccepted.get(..at).unwrap_or_default();
@@ -159,6 +242,11 @@ impl Repo {
             .find(|u| u.message.id == *id)
             .filter(|_| self.timeline.entry(id).is_none())
             .map(|u| u.after)
+    }
+
+    /// Up to where the history was read by whoever has read this: what is in no history stands after something that is.
+    pub fn read_place(&self, id: ObjectId) -> ObjectId {
+        self.place_of(&id).unwrap_or(id)
     }
 
     /// Commits for a page to validate: see `Timeline::window`. A message that is in no history

@@ -125,9 +125,13 @@ impl Repo {
         unaware.map(|m| m.id).collect()
     }
 
-    /// Completes what the commit's message alone does not tell: what a vote is for, and whose a
-    /// banned device is.
+    /// Completes what the commit's message alone does not tell: what a vote is for, whose a
+    /// banned device is, and what of a profile changed.
     pub(super) fn say_what_about(&self, message: &mut api::Message) {
+        if message.kind == MessageType::Profile {
+            message.profile = self.profile_change(message.id);
+            return;
+        }
         if message.member.is_some()
             || !matches!(message.kind, MessageType::Vote | MessageType::Member)
         {

@@ -47,15 +47,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         avatar: Option<String>,
     },
-    /// An account has a new device.
+    /// A device of an account was seen for the first time: it announced itself, connected, or
+    /// wrote. Each comes once, restarts of the bridge included.
     #[serde(rename = "device.added")]
     DeviceAdded {
         /// One's own account.
         account: LocalAccountId,
-        /// Whose device: one's own Jami ID or a contact's.
+        /// Whose device: one's own Jami ID, a contact's, or a fellow member's.
         id: AccountId,
         /// The device.
         device: DeviceId,
+        /// How many other devices of theirs were known before; one's own device here counts.
+        #[serde(default)]
+        others: u32,
     },
     /// A device was revoked.
     #[serde(rename = "device.revoked")]

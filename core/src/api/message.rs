@@ -104,6 +104,10 @@ pub struct Message {
     /// Earlier versions, newest first; of many, the newest, and the first.
     #[serde(default)]
     pub edits: Vec<Edit>,
+    /// The commit that the words are from now, where an edit changed them: whoever checks the
+    /// message has to check that one, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited_by: Option<ObjectId>,
     /// Live reactions by emoji.
     #[serde(default)]
     pub reactions: BTreeMap<String, Vec<Reaction>>,
@@ -116,6 +120,9 @@ pub struct Message {
     /// For a change of members, or a vote: then the action is what was voted for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberChange>,
+    /// For a change of title, description or picture: what of them changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<ProfileChange>,
     /// How far it got. Kept for one's own messages; empty for those of others.
     #[serde(default)]
     pub status: MessageStatus,
@@ -126,6 +133,23 @@ pub struct Message {
     /// this account and before this bridge knew. Only its author sees it.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub unaccepted: bool,
+}
+
+/// What a commit changed of how a conversation presents itself. Nothing is set where the commit
+/// wrote again what was there already.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileChange {
+    /// The new title; empty: it was taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The new description; empty: it was taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The picture is another one, or gone.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub avatar: bool,
 }
 
 /// An earlier version of a message.
@@ -334,10 +358,12 @@ mod tests {
             reply_to: None,
             cut: false,
             edits: vec![],
+            edited_by: None,
             reactions: BTreeMap::new(),
             file: None,
             call: None,
             member: None,
+            profile: None,
             status,
             verified: true,
             unaccepted: false,

@@ -137,6 +137,7 @@ methods! {
     ExportConversation "conversation.export" Owner (ConversationParams) -> ConversationExport, "The repository as a git bundle.";
 
     MessageSend "message.send" ScopedWrite (MessageSendParams) -> MessageSent, "Commits a message; answers once it is on the disk.";
+    MessageResend "message.resend" ScopedWrite (MessageParams) -> MessageSent, "Sends again what the others go on without, once; it takes the place of what was kept.";
     MessageEdit "message.edit" ScopedWrite (MessageEditParams) -> MessageSent, "Other words for a message of one's own.";
     MessageDelete "message.delete" ScopedWrite (MessageParams) -> (), "Takes the words of a message of one's own away, or its file.";
     MessageReact "message.react" ScopedWrite (MessageReactParams) -> MessageSent, "Reacts to a message.";

@@ -20,7 +20,7 @@ pub use error::{ApiError, ErrorCode};
 pub use event::{Event, SequencedEvent};
 pub use message::{
     Delivery, DeviceStatus, Edit, FileInfo, MemberAction, MemberChange, Message, MessageStatus,
-    MessageType, PersonStatus, Reaction,
+    MessageType, PersonStatus, ProfileChange, Reaction,
 };
 pub use method::{Access, Method, MethodInfo};
 pub use params::*;

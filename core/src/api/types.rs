@@ -321,7 +321,7 @@ pub struct Conversation {
     /// The first members, oneself included, admins first: at most 32.
     #[serde(default)]
     pub members: Vec<Member>,
-    /// How many members and invited there are in all.
+    /// How many members there are in all, admins among them. Who was only invited is not in it yet.
     #[serde(default)]
     pub member_count: u32,
     /// What is shown last: of a long text its beginning, of changes the first words, no reactions.
@@ -470,6 +470,10 @@ pub struct Member {
     /// What they call themselves; empty while unknown.
     #[serde(default)]
     pub display_name: String,
+    /// While that is unknown: the name beside the last thing they signed here. They chose it, and
+    /// nobody checked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_name: Option<String>,
     /// A `data:` URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,

@@ -1,18 +1,19 @@
 //! The engine: one device's place in one conversation.
 
+use super::io::{DrtConfig, Input, Now, Output, Verdict};
 use super::lease::Lease;
 use super::message::{Found, Message, MobileInfo};
 use super::mobiles::Mobiles;
-use super::table::{NodeState, Table, distance};
+use super::table::{NodeState, Part, Table, distance};
 use super::watch::{Aim, Watch};
 use super::{
     BUCKET, LEGACY_MOBILE_UNTIL, MAX_CERTIFICATE_IDS, MAX_INFOS, MAX_NODES, VERSION, WAKERS,
 };
-use crate::id::{AccountId, ConversationId, DeviceId};
-use crate::identity::CertificateChain;
+use crate::id::{AccountId, DeviceId};
 use crate::rng::Rng;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Up to so many members everybody is connected with everybody: a message then arrives at once.
 const SMALL: usize = 8;
@@ -48,174 +49,12 @@ const PROBE: Duration = Duration::from_secs(60);
 /// The pause before a neighbour that went is looked for again: at least, and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
 
-/// The time, for the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    /// Since any fixed moment; never goes back.
-    pub clock: Duration,
-    /// The wall clock, unix seconds: leases carry it.
-    pub unix: u64,
-}
+/// A channel that ends sooner was not wanted on the other side: it counts as a failed attempt, and
+/// the pause grows each time. So who is no member any more and does not know it asks ever less.
+const LASTS: Duration = Duration::from_secs(5);
 
-/// Whose engine it is.
-#[derive(Debug, Clone, Copy)]
-pub struct DrtConfig {
-    /// This device.
-    pub device: DeviceId,
-    /// Its account.
-    pub account: AccountId,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// Randomness: the same seed and inputs give the same outputs.
-    pub seed: [u8; 32],
-}
-
-/// What happens.
-#[derive(Debug, Clone)]
-pub enum Input {
-    /// Who is in the conversation now: first of all, and whenever that changes.
-    Members {
-        /// Members and admins; ourselves too.
-        accounts: BTreeSet<AccountId>,
-        /// Those who were asked in: they are let in, since they may have joined without our knowing
-        /// it yet, and are not looked for.
-        invited: BTreeSet<AccountId>,
-        /// Devices that were shut out although their account was not.
-        banned: BTreeSet<DeviceId>,
-    },
-    /// A device of somebody watched announced itself, or its announcement ended.
-    Presence {
-        /// Whose.
-        account: AccountId,
-        /// Which.
-        device: DeviceId,
-        /// Whether it is there.
-        online: bool,
-    },
-    /// There is a connection to a device, for whatever reason: a channel costs nothing.
-    Linked {
-        /// Which.
-        device: DeviceId,
-        /// Whose, verified.
-        account: AccountId,
-    },
-    /// That connection ended.
-    Unlinked {
-        /// Which.
-        device: DeviceId,
-    },
-    /// A swarm channel is open, whoever opened it. One for each device: if there are several, the
-    /// first one counts.
-    Connected {
-        /// With whom.
-        device: DeviceId,
-        /// Whose, verified.
-        account: AccountId,
-    },
-    /// The last swarm channel with a device ended.
-    Disconnected {
-        /// With whom.
-        device: DeviceId,
-    },
-    /// A device that was to be connected to ([`Output::Connect`]) could not be.
-    Failed {
-        /// Which.
-        device: DeviceId,
-        /// No attempt before then: whoever connects owns the pauses.
-        not_before: Duration,
-    },
-    /// A device that was to be connected to belongs to nobody in the conversation, or does not exist.
-    Refused {
-        /// Which.
-        device: DeviceId,
-    },
-    /// A message on a swarm channel.
-    Message {
-        /// Of whom.
-        from: DeviceId,
-        /// What.
-        message: Box<Message>,
-    },
-    /// There is news to tell: a few members without a connection are looked for.
-    Reach,
-    /// The answer to [`Output::CheckLease`].
-    LeaseChecked {
-        /// The lease's device.
-        device: DeviceId,
-        /// What came of it.
-        verdict: Verdict,
-    },
-    /// The answer to [`Output::GiveCertificates`]: packed chains.
-    Certificates {
-        /// For whom.
-        to: DeviceId,
-        /// Those that there are.
-        certificates: Vec<Vec<u8>>,
-    },
-    /// Mobile devices as they were known before: [`Drt::mobile_infos`], kept over a restart.
-    Restored(Vec<MobileInfo>),
-    /// The time of [`Drt::poll_timeout`] has come.
-    Timeout,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Open a swarm channel, and a connection for it if there is none. Answered by
-    /// [`Input::Connected`], [`Input::Failed`] or [`Input::Refused`].
-    Connect(DeviceId),
-    /// Close the swarm channels with a device.
-    Close(DeviceId),
-    /// Send a message to a connected device.
-    Send {
-        /// To whom.
-        to: DeviceId,
-        /// What.
-        message: Box<Message>,
-    },
-    /// Watch the announcements of exactly these accounts from now on.
-    Watch(BTreeSet<AccountId>),
-    /// Verify a lease with the certificate of its device: [`Lease::checks`] lists the signatures.
-    CheckLease {
-        /// The lease.
-        lease: Box<Lease>,
-        /// Where to take the certificate from.
-        source: CertificateSource,
-    },
-    /// A neighbour asks for the certificates of these devices: those that are at hand.
-    GiveCertificates {
-        /// Who.
-        to: DeviceId,
-        /// Whose.
-        devices: Vec<DeviceId>,
-    },
-    /// There is a neighbour now, or none any more.
-    Online(bool),
-    /// The known mobile devices changed: keep [`Drt::mobile_infos`].
-    MobilesChanged,
-}
-
-/// Where a certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CertificateSource {
-    /// What this device has met before.
-    Store,
-    /// A neighbour gave it, unverified.
-    Given(Box<CertificateChain>),
-    /// To be looked for on the DHT.
-    Network,
-}
-
-/// What came of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Certificate and lease hold.
-    Good,
-    /// They do not.
-    Bad,
-    /// There is no certificate there.
-    NoCertificate,
-}
+/// The longest such pause.
+const AGAIN_LONGEST: Duration = Duration::from_secs(600);
 
 /// One device's place in one conversation.
 #[derive(Debug, Clone)]
@@ -224,7 +63,7 @@ pub struct Drt {
     now: Now,
     rng: Rng,
     table: Table,
-    members: BTreeSet<AccountId>,
+    members: Arc<BTreeSet<AccountId>>,
     invited: BTreeSet<AccountId>,
     banned: BTreeSet<DeviceId>,
     linked: BTreeMap<DeviceId, AccountId>,
@@ -247,7 +86,7 @@ impl Drt {
             now: Now::default(),
             rng: Rng::new(config.seed),
             table: Table::new(config.device),
-            members: BTreeSet::new(),
+            members: Arc::default(),
             invited: BTreeSet::new(),
             banned: BTreeSet::new(),
             linked: BTreeMap::new(),
@@ -337,9 +176,12 @@ impl Drt {
             NodeState::Connected { probe_until } => probe_until,
             _ => None,
         });
-        let parts = (0..=self.table.own_part())
-            .filter(|part| self.missing(*part) > 0)
-            .filter_map(|part| self.table.next_in(part, self.now));
+        let parts = self.table.census(self.now);
+        let parts = parts
+            .iter()
+            .enumerate()
+            .filter(|(at, part)| self.missing(*at, part) > 0)
+            .filter_map(|(_, part)| part.next);
         let explore = self.online.then_some(self.explore_at);
         probes
             .chain(parts)
@@ -503,7 +345,7 @@ impl Drt {
             }
             return;
         }
-        self.table.connect(device, account);
+        self.table.connect(device, account, self.now.clock);
         if before == Some(NodeState::Connecting { probe: true })
             && !self.small()
             && let Some(node) = self.table.nodes.get_mut(&device)
@@ -540,7 +382,7 @@ impl Drt {
     fn disconnected(&mut self, device: DeviceId) {
         self.asked.remove(&device);
         self.mobiles.gone(&device, &mut self.outputs);
-        let again = self.now.clock + self.rng.between(AGAIN.0, AGAIN.1);
+        let again = self.rng.between(AGAIN.0, AGAIN.1);
         let Some(node) = self.table.nodes.get_mut(&device).filter(|n| n.connected()) else {
             return;
         };
@@ -548,8 +390,13 @@ impl Drt {
             self.table.nodes.remove(&device);
         } else {
             node.state = NodeState::Known;
-            node.failures = 0;
-            node.not_before = again;
+            node.failures = if self.now.clock.saturating_sub(node.since) < LASTS {
+                node.failures.saturating_add(1)
+            } else {
+                0
+            };
+            let pause = again.saturating_mul(1 << node.failures.min(10));
+            node.not_before = self.now.clock + pause.min(AGAIN_LONGEST);
         }
         self.explore_soon();
     }
@@ -591,8 +438,10 @@ impl Drt {
             .filter_map(|(_, n)| n.account)
             .chain([self.config.account])
             .collect();
-        let apart: Vec<AccountId> = self.members.difference(&met).copied().collect();
-        self.watch.reach(self.now.clock, apart, &mut self.rng);
+        if self.watch.may_reach(self.now.clock) {
+            let apart: Vec<AccountId> = self.members.difference(&met).copied().collect();
+            self.watch.reach(self.now.clock, apart, &mut self.rng);
+        }
         // Those who were watched already will not announce themselves again.
         for account in self.watch.accounts() {
             for device in self.watch.devices(&account) {
@@ -747,17 +596,16 @@ impl Drt {
     // --- keeping the table in shape ---
 
     /// How many attempts a part lacks.
-    fn missing(&self, part: usize) -> usize {
-        let connecting = self.table.connecting_in(part);
-        if part == self.table.own_part() || self.small() {
+    fn missing(&self, at: usize, part: &Part) -> usize {
+        if at == self.table.own_part() || self.small() {
             // All of it is wanted, a few at a time.
-            return PARALLEL.saturating_sub(connecting);
+            return PARALLEL.saturating_sub(part.connecting);
         }
         // One at a time: the other side of the ids looks for us as well.
-        if connecting > 0 {
+        if part.connecting > 0 {
             return 0;
         }
-        BUCKET.saturating_sub(self.table.neighbours_in(part)).min(1)
+        BUCKET.saturating_sub(part.neighbours).min(1)
     }
 
     /// After each input: whatever should be and is not is asked for.
@@ -817,10 +665,13 @@ impl Drt {
     fn fill(&mut self) {
         let connecting = self.table.nodes.values().filter(|n| n.connecting()).count();
         let mut room = PARALLEL.saturating_sub(connecting);
+        if room == 0 {
+            return;
+        }
         // The nearest first: they know whom we do not.
-        for part in (0..=self.table.own_part()).rev() {
-            let count = self.missing(part).min(room);
-            if count == 0 {
+        for (part, there) in self.table.census(self.now).iter().enumerate().rev() {
+            let count = self.missing(part, there).min(room);
+            if count == 0 || !there.ready {
                 continue;
             }
             let linked = &self.linked;
@@ -849,8 +700,12 @@ impl Drt {
         self.explore_at = self.now.clock + self.explore_pause;
         self.explore_pause = self.explore_pause.saturating_mul(2).min(EXPLORE_LONGEST);
         let own = self.table.own_part();
-        let thin: Vec<usize> = (0..own)
-            .filter(|part| self.table.neighbours_in(*part) < BUCKET)
+        let parts = self.table.census(self.now);
+        let thin: Vec<usize> = parts
+            .iter()
+            .enumerate()
+            .filter(|(at, part)| *at < own && part.neighbours < BUCKET)
+            .map(|(at, _)| at)
             .collect();
         let part = thin.get(self.rng.below(thin.len())).copied().unwrap_or(own);
         let near = if part == own {
@@ -883,10 +738,9 @@ impl Drt {
             enough,
             &mut self.rng,
         );
-        let accounts = self.watch.accounts();
-        if accounts != self.watched {
-            self.watched.clone_from(&accounts);
-            self.outputs.push_back(Output::Watch(accounts));
+        if !self.watch.is_of(&self.watched) {
+            self.watched = self.watch.accounts();
+            self.outputs.push_back(Output::Watch(self.watched.clone()));
         }
     }
 }

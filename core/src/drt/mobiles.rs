@@ -1,7 +1,7 @@
 //! Mobile devices: they sleep, hold no connection that counts, and are woken by the connected
 //! devices that are nearest to them. Their leases are kept here, verified.
 
-use super::engine::{CertificateSource, Output, Verdict};
+use super::io::{CertificateSource, Output, Verdict};
 use super::lease::{Lease, LeaseFault, unpack_chain};
 use super::message::MobileInfo;
 use super::{

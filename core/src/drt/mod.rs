@@ -13,6 +13,7 @@
 //! all. That makes about `2 · log2(n)` connections of one's own choice.
 
 mod engine;
+mod io;
 mod lease;
 mod message;
 mod mobiles;
@@ -21,7 +22,8 @@ mod table;
 pub mod testkit;
 mod watch;
 
-pub use engine::{CertificateSource, Drt, DrtConfig, Input, Now, Output, Verdict};
+pub use engine::Drt;
+pub use io::{CertificateSource, DrtConfig, Input, Now, Output, Verdict};
 pub use lease::{Lease, LeaseFault, pack_chain, unpack_chain};
 pub use message::{Found, Message, MobileInfo};
 pub use table::NodeState;

@@ -42,8 +42,10 @@ pub(super) struct Node {
     pub(super) account: Option<AccountId>,
     /// It says that it is mobile.
     pub(super) mobile: bool,
-    /// Attempts in a row that failed.
+    /// Attempts in a row that failed, or whose channel did not last.
     pub(super) failures: u32,
+    /// When its channel opened.
+    pub(super) since: Duration,
     /// No attempt before then.
     pub(super) not_before: Duration,
     /// How many leading bits its id shares with ours.
@@ -57,6 +59,7 @@ impl Node {
             account,
             mobile: false,
             failures: 0,
+            since: Duration::ZERO,
             not_before: Duration::ZERO,
             bits,
         }
@@ -74,6 +77,19 @@ impl Node {
     fn counts(&self) -> bool {
         matches!(self.state, NodeState::Connected { probe_until: None }) && !self.mobile
     }
+}
+
+/// What there is in a part of the ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    /// Neighbours that count.
+    pub(super) neighbours: usize,
+    /// Devices that are being connected to, for their own sake.
+    pub(super) connecting: usize,
+    /// There is a device that may be tried now.
+    pub(super) ready: bool,
+    /// When the next of those that have to wait may be tried.
+    pub(super) next: Option<Duration>,
 }
 
 /// The table of one device in one conversation.
@@ -141,15 +157,35 @@ impl Table {
         self.nodes.iter().filter(|(_, n)| n.connected())
     }
 
+    /// What there is in every part, from the farthest to the own one.
+    pub(super) fn census(&self, now: Now) -> Vec<Part> {
+        let mut parts = vec![Part::default(); self.depth.saturating_add(1)];
+        for node in self.nodes.values() {
+            let Some(part) = parts.get_mut(node.bits.min(self.depth)) else {
+                continue;
+            };
+            match node.state {
+                NodeState::Known if !node.mobile => {
+                    if node.not_before <= now.clock {
+                        part.ready = true;
+                    } else {
+                        let next = part
+                            .next
+                            .map_or(node.not_before, |n| n.min(node.not_before));
+                        part.next = Some(next);
+                    }
+                }
+                NodeState::Connecting { probe: false } => part.connecting += 1,
+                _ if node.counts() => part.neighbours += 1,
+                _ => {}
+            }
+        }
+        parts
+    }
+
     /// Neighbours that count, in a part.
     pub(super) fn neighbours_in(&self, part: usize) -> usize {
         self.in_part(part).filter(|(_, n)| n.counts()).count()
-    }
-
-    pub(super) fn connecting_in(&self, part: usize) -> usize {
-        self.in_part(part)
-            .filter(|(_, n)| n.state == NodeState::Connecting { probe: false })
-            .count()
     }
 
     /// Remembers a device. `sure`: it was seen in the network, rather than named by a neighbour.
@@ -192,13 +228,17 @@ impl Table {
             .filter(|n| !n.mobile)
             .map(|n| n.bits)
             .collect();
-        near.sort_unstable_by(|a, b| b.cmp(a));
         // The nearest that is one too many lies outside.
-        self.depth = near.get(OWN_PART).map_or(0, |bits| bits + 1);
+        self.depth = if near.len() > OWN_PART {
+            let (_, bits, _) = near.select_nth_unstable_by(OWN_PART, |a, b| b.cmp(a));
+            bits.saturating_add(1)
+        } else {
+            0
+        };
     }
 
     /// A channel to a device is open.
-    pub(super) fn connect(&mut self, id: DeviceId, account: AccountId) {
+    pub(super) fn connect(&mut self, id: DeviceId, account: AccountId, now: Duration) {
         if id == self.own {
             return;
         }
@@ -208,8 +248,8 @@ impl Table {
             .entry(id)
             .or_insert_with(|| Node::new(None, bits));
         node.account = Some(account);
-        node.failures = 0;
         if !node.connected() {
+            node.since = now;
             node.state = NodeState::Connected { probe_until: None };
         }
         self.divide();
@@ -251,15 +291,6 @@ impl Table {
         }
         may.sort_unstable();
         may.into_iter().take(count).map(|(_, _, id)| id).collect()
-    }
-
-    /// When the next device of a part that has to wait may be tried again.
-    pub(super) fn next_in(&self, part: usize, now: Now) -> Option<Duration> {
-        self.in_part(part)
-            .filter(|(_, n)| n.state == NodeState::Known && !n.mobile)
-            .map(|(_, n)| n.not_before)
-            .filter(|at| *at > now.clock)
-            .min()
     }
 
     /// The connected devices nearest to an id, that id and another one left out.
@@ -318,21 +349,21 @@ mod tests {
     fn the_own_part_is_halved_until_it_is_small() {
         let mut t = Table::new(OWN);
         for bits in [0, 1, 3, 9] {
-            t.connect(at(bits, 1), ALICE);
+            t.connect(at(bits, 1), ALICE, Duration::ZERO);
         }
         assert_eq!(t.own_part(), 0);
         t.learn(at(9, 2), None, false);
         assert_eq!(t.own_part(), 1);
         for tail in 2..10 {
-            t.connect(at(0, tail), ALICE);
+            t.connect(at(0, tail), ALICE, Duration::ZERO);
         }
         assert_eq!((t.own_part(), t.neighbours_in(0)), (1, 9));
-        t.connect(at(9, 3), ALICE);
-        t.connect(at(9, 4), ALICE);
+        t.connect(at(9, 3), ALICE, Duration::ZERO);
+        t.connect(at(9, 4), ALICE, Duration::ZERO);
         assert_eq!((t.own_part(), t.neighbours_in(4)), (4, 3));
         // The own id and what is connected already change nothing.
-        t.connect(OWN, ALICE);
-        t.connect(at(9, 3), ALICE);
+        t.connect(OWN, ALICE, Duration::ZERO);
+        t.connect(at(9, 3), ALICE, Duration::ZERO);
         assert_eq!((t.own_part(), t.nodes.len()), (4, 15));
         // Whoever goes makes room.
         t.nodes.retain(|id, _| shared_bits(&OWN, id) < 9);

@@ -73,6 +73,11 @@ impl Watch {
         self.watched.keys().copied().collect()
     }
 
+    /// Whether these are the accounts.
+    pub(super) fn is_of(&self, accounts: &BTreeSet<AccountId>) -> bool {
+        self.watched.len() == accounts.len() && self.watched.keys().eq(accounts)
+    }
+
     /// When [`Self::update`] has something to do.
     pub(super) fn timeout(&self) -> Option<Duration> {
         let rotate = (self.aim != Aim::Everybody).then_some(self.rotate_at);
@@ -140,6 +145,9 @@ impl Watch {
                 count -= 1;
             }
         }
+        if count >= target {
+            return;
+        }
         let mut others: Vec<AccountId> = members
             .iter()
             .filter(|id| !self.watched.contains_key(id))
@@ -187,9 +195,14 @@ impl Watch {
         }
     }
 
+    /// Whether [`Self::reach`] would do anything.
+    pub(super) fn may_reach(&self, now: Duration) -> bool {
+        now >= self.reach_after && self.aim == Aim::Others
+    }
+
     /// There is news: looks for a few of `apart`, members without a connection.
     pub(super) fn reach(&mut self, now: Duration, mut apart: Vec<AccountId>, rng: &mut Rng) {
-        if now < self.reach_after || self.aim != Aim::Others {
+        if !self.may_reach(now) {
             return;
         }
         self.reach_after = now + REACH_TIME;

@@ -49,7 +49,60 @@ impl World {
             return;
         };
         let wish = self.draw(n);
+        if let Wish::Vote(direction, who) = wish
+            && self.config.admins > 1
+        {
+            self.vote_together(n, direction, who);
+        }
         self.wish(n, wish);
+    }
+
+    /// A vote is seldom alone: other admins, and other devices of the same one, vote for the same
+    /// at the same moment, or for the opposite; and whom it is about leaves, or does something.
+    fn vote_together(&mut self, n: usize, direction: Direction, who: AccountId) {
+        for other in 0..self.devs.len() {
+            let dev = &self.devs[other];
+            let (id, admin) = (dev.id(), dev.replica.role(&dev.id()) == Some(Role::Admin));
+            if other == n || !dev.honest() || !dev.up || dev.life != Life::In || dev.wants.is_some()
+            {
+                continue;
+            }
+            if id == who {
+                match self.rng.below(10) {
+                    0..2 => self.wish(other, Wish::Leave),
+                    2..4 => {
+                        let text = format!("{} is still there {}", self.name(other), self.left);
+                        self.wish(other, Wish::Text(text));
+                    }
+                    _ => {}
+                }
+            } else if admin && self.rng.permille(400) {
+                let opposite = match direction {
+                    Direction::Ban => Direction::Unban,
+                    Direction::Unban => Direction::Ban,
+                };
+                let direction = if self.rng.permille(100) {
+                    opposite
+                } else {
+                    direction
+                };
+                self.wish(other, Wish::Vote(direction, who));
+            }
+        }
+    }
+
+    /// A vote that others have begun.
+    fn begun(&mut self, n: usize) -> Option<Wish> {
+        let own = self.devs[n].id();
+        let mut open: Vec<_> = self.devs[n]
+            .replica
+            .ballots(&self.pool)
+            .into_iter()
+            .filter_map(|b| Some((b.direction, b.account?)))
+            .collect();
+        open.retain(|(_, who)| *who != own);
+        let (direction, who) = self.rng.pick(&open).copied()?;
+        Some(Wish::Vote(direction, who))
     }
 
     fn draw(&mut self, n: usize) -> Wish {
@@ -59,6 +112,16 @@ impl World {
         }
         let own = self.devs[n].id();
         let admin = self.devs[n].replica.role(&own) == Some(Role::Admin);
+        // What one begins, others carry on.
+        if admin
+            && self.config.admins > 1
+            && self.rng.permille(500)
+            && let Some(wish) = self.begun(n)
+        {
+            return wish;
+        }
+        // The one that made the group stays to the end.
+        let maker = self.devs[0].id();
         match self.rng.below(100) {
             0..12 => {
                 let account = self.rng.below(self.config.accounts);
@@ -69,7 +132,7 @@ impl World {
                 let roles = self.devs[n].replica.roles.clone();
                 let able: Vec<AccountId> = roles
                     .iter()
-                    .filter(|(id, role)| **id != own && **role != Role::Banned)
+                    .filter(|(id, role)| **id != own && **id != maker && **role != Role::Banned)
                     .map(|(id, _)| *id)
                     .collect();
                 let bad: Vec<AccountId> = able
@@ -222,7 +285,7 @@ impl World {
                     self.left_by(n);
                 }
                 if let (Wish::Invite(account), WriteError::AlreadyInvited) = (&wish, &e) {
-                    self.send_invitation(*account);
+                    self.send_invitation(n, *account);
                 }
                 if let (Wish::Vote(direction, who), WriteError::AlreadyVoted) = (&wish, &e) {
                     self.wish(n, Wish::Resolve(*direction, *who));
@@ -231,15 +294,19 @@ impl World {
             }
             Ok(_) => {}
         }
+        if matches!(wish, Wish::Resolve(..)) && self.config.admins > 1 {
+            self.counts.decided += 1;
+        }
         self.devs[n].wants = None;
         self.counts.changed_at = self.now;
         let now = self.now;
         if let (Some(spread), Some(head)) = (&mut self.devs[n].spread, head) {
             spread.wrote(head, now);
         }
+        self.reach_out(n);
         match &wish {
             Wish::Leave => self.left_by(n),
-            Wish::Invite(account) => self.send_invitation(*account),
+            Wish::Invite(account) => self.send_invitation(n, *account),
             Wish::Join => {
                 self.devs[n].life = Life::In;
                 self.tell_own_devices(n);
@@ -268,7 +335,7 @@ impl World {
     }
 
     /// The invitation travels by itself, to one device or to all that the person has.
-    fn send_invitation(&mut self, account: usize) {
+    fn send_invitation(&mut self, by: usize, account: usize) {
         let devices: Vec<usize> = (0..self.devs.len())
             .filter(|n| self.devs[*n].account == account)
             .collect();
@@ -276,6 +343,7 @@ impl World {
         let one = self.rng.pick(&devices).copied();
         for n in devices {
             if all || Some(n) == one {
+                self.acquaint(by, n);
                 let wait = self.rng.ms(500, 20_000);
                 self.after(wait, Event::Invite(n));
             }
@@ -301,6 +369,7 @@ impl World {
             Life::In | Life::Invited => return,
             Life::Left => {
                 // What was left is gone.
+                self.vanish(n);
                 self.devs[n].replica.erase();
                 self.devs[n].forget_fetches();
                 self.ledger.retain(|e| e.dev != n);

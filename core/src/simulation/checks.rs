@@ -135,7 +135,7 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
     // Effort.
     let counts = &world.counts;
     let devices = world.devs.len();
-    let links: usize = world.graph.iter().map(BTreeSet::len).sum();
+    let links = world.most_links();
     let commits = world.ledger.len() + world.hostile_commits + 1;
     let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
     if counts.notices > allowed {

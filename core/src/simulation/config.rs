@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) founders: usize,
     /// Most devices an account has.
     pub(crate) devices: usize,
+    /// How many of the founders are admins.
+    pub(crate) admins: usize,
     /// How many accounts are hostile.
     pub(crate) hostile: usize,
     /// What people do, all together.
@@ -83,13 +85,22 @@ impl Config {
         } else {
             0
         };
+        let hostile = hostile.min(accounts - 2);
+        let founders = (accounts * 2 / 3).max(2);
+        let mut apart = Rng::new(seed ^ 0xad31);
+        let admins = if apart.permille(400) {
+            (2 + apart.below(3)).min(founders).min(accounts - hostile)
+        } else {
+            1
+        };
         let crowd = accounts * devices > 16;
         Self {
             seed,
             accounts,
-            founders: (accounts * 2 / 3).max(2),
+            founders,
             devices,
-            hostile: hostile.min(accounts - 2),
+            admins,
+            hostile,
             actions: 12 + rng.below(10) + accounts,
             gap: Duration::from_millis(*rng.pick(&[300, 2_000, 15_000]).unwrap_or(&300)),
             links: match (crowd, rng.below(3)) {

@@ -12,11 +12,13 @@
 //!
 //! * [`config`]: what a run is made of; [`world`]: time, links, crashes; [`replica`]: one device's
 //!   copy; [`acts`]: what people do; [`hostile`]: what some of them do;
+//! * [`crowd`]: groups of thousands, with the engines alone;
 //! * [`checks`]: what must hold; [`tests`]: that it does, and that each check can fail.
 
 mod acts;
 mod checks;
 mod config;
+mod crowd;
 mod hostile;
 mod people;
 mod pool;

@@ -24,12 +24,42 @@ impl Set {
         self.0[at] |= 1 << (n % 64);
     }
 
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (word, more) in self.0.iter_mut().zip(&other.0) {
+            *word |= more;
+        }
+    }
+
+    /// Those that another set has not.
+    pub(crate) fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        let words = self.0.iter().enumerate().map(|(at, word)| {
+            let theirs = other.0.get(at).copied().unwrap_or(0);
+            (at as u32 * 64, word & !theirs)
+        });
+        words.filter(|(_, word)| *word != 0).flat_map(|(at, word)| {
+            (0..64)
+                .filter(move |n| word & (1 << n) != 0)
+                .map(move |n| at + n)
+        })
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(|w| w.count_ones() as usize).sum()
+    }
+}
+
+impl FromIterator<u32> for Set {
+    fn from_iter<I: IntoIterator<Item = u32>>(all: I) -> Self {
+        let mut set = Self::default();
+        all.into_iter().for_each(|n| set.add(n));
+        set
     }
 }
 

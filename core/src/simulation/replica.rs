@@ -6,16 +6,20 @@ use super::people::{Device, SimCrypto};
 use super::pool::{Pool, Set, View};
 use crate::crypto::Crypto as _;
 use crate::id::{AccountId, ConversationId, ObjectId};
+use crate::swarm::ballot::Ballot;
 use crate::swarm::commit::{Commit, Draft};
 use crate::swarm::members::Role;
 use crate::swarm::merge::Relation;
 use crate::swarm::message::Message;
 use crate::swarm::misbehaviour::{Fault, Misbehaviour};
-use crate::swarm::object::{Kind, Objects as _};
+use crate::swarm::object::{Kind, NewObject, Objects as _};
 use crate::swarm::order::{LinearOrder, Node};
+use crate::swarm::path::{Standing, Target, TreePath};
+use crate::swarm::tree::Trees;
 use crate::swarm::validate::{BATCH, Validation};
 use crate::swarm::write::{self, Merged, Repository, WriteError, Writer, Written};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Asked at every write: whether the power goes now.
 pub(crate) type Power<'a> = &'a mut dyn FnMut() -> bool;
@@ -51,6 +55,10 @@ pub(crate) struct Replica {
     /// On the disk.
     pub(crate) head: Option<ObjectId>,
     pub(crate) conversation: Option<ConversationId>,
+    /// What is taken as given, and the last of it: a history in which members became admins, for
+    /// which there is no commit that everybody accepts.
+    pub(crate) given: Arc<BTreeSet<ObjectId>>,
+    pub(crate) given_head: Option<ObjectId>,
     /// All valid commits that were seen, merges left aside too.
     pub(crate) known: BTreeMap<ObjectId, Node>,
     pub(crate) order: LinearOrder,
@@ -66,6 +74,8 @@ impl Replica {
             have: Set::default(),
             head: None,
             conversation: None,
+            given: Arc::default(),
+            given_head: None,
             known: BTreeMap::new(),
             order: LinearOrder::new(),
             roles: BTreeMap::new(),
@@ -77,6 +87,8 @@ impl Replica {
     pub(crate) fn erase(&mut self) {
         *self = Self {
             conversation: self.conversation,
+            given: self.given.clone(),
+            given_head: self.given_head,
             broken: self.broken,
             ..Self::new(self.device)
         };
@@ -290,7 +302,7 @@ impl Replica {
             ..self.view(pool)
         };
         let judged: Result<(), Fault> = (|| {
-            let known = |id: &ObjectId| self.known.contains_key(id);
+            let known = |id: &ObjectId| self.known.contains_key(id) || self.given.contains(id);
             let mut validation = Validation::with_known(&view, conversation, &known, head)?;
             while let Some(batch) = validation.next_batch(BATCH)? {
                 batch.verdict(&SimCrypto.verify_batch(&batch.checks))?;
@@ -406,6 +418,47 @@ impl Replica {
         Ok(made)
     }
 
+    /// A member is an admin from now on: a commit that only those take who take it as given.
+    pub(crate) fn promote(&mut self, pool: &mut Pool, who: &Device, now: u64) {
+        let head = self.head.expect("there is a group");
+        let path = |standing| TreePath::Live(Target::Account(standing, who.account));
+        let chain = NewObject::new(Kind::Blob, who.writer().account_pem);
+        let edits = BTreeMap::from([
+            (path(Standing::Member), None),
+            (path(Standing::Admin), Some(chain.id)),
+        ]);
+        let parent = self.commit(pool, &head).tree;
+        let (tree, new) = Trees::new(&self.view(pool))
+            .change(Some(parent), &edits)
+            .expect("its own tree");
+        let draft = Draft {
+            tree,
+            parents: vec![head],
+            name: &self.device.name,
+            device: self.device.id,
+            time: now,
+            message: r#"{"type":"application/x-promotion"}"#,
+        };
+        let commit = draft.sign(self.device.key()).expect("these keys sign");
+        self.head = Some(commit.id);
+        for object in new.into_iter().chain([chain, commit]) {
+            let n = pool.add(object);
+            self.have.add(n);
+        }
+        self.restart(pool);
+    }
+
+    /// Votes that admins have begun, as they are here.
+    pub(crate) fn ballots(&self, pool: &Pool) -> Vec<Ballot> {
+        let (Some(head), Some(conversation)) = (self.head, self.conversation) else {
+            return Vec::new();
+        };
+        let view = self.view(pool);
+        Repository::new(&view, conversation, head)
+            .and_then(|mut r| r.ballots())
+            .expect("a repository that was validated")
+    }
+
     fn merge_again(
         &self,
         pool: &Pool,
@@ -432,13 +485,13 @@ impl Replica {
         })
     }
 
-    /// Everything is checked again, from the first commit on.
+    /// Everything is checked again, from the first commit or from what is given on.
     pub(crate) fn verify(&self, pool: &Pool) -> Result<(), Box<Fault>> {
         let (Some(head), Some(conversation)) = (self.head, self.conversation) else {
             return Ok(());
         };
         let view = self.view(pool);
-        crate::swarm::validate::validate(&SimCrypto, &view, conversation, None, head)
+        crate::swarm::validate::validate(&SimCrypto, &view, conversation, self.given_head, head)
             .map(drop)
             .map_err(fault_box)
     }

@@ -1,21 +1,23 @@
 //! Time, links, transfers and crashes.
 
+mod links;
 mod transfer;
 
-use super::config::{Broken, Config, Links};
+use super::config::{Broken, Config};
 use super::hostile::Hostile;
 use super::people::{self, DAY};
 use super::pool::{Pool, Set};
 use super::replica::{Replica, Trouble};
 use super::rng::Rng;
 use crate::drt::testkit::Mesh;
-use crate::id::{AccountId, ObjectId};
+use crate::id::{AccountId, DeviceId, ObjectId};
 use crate::swarm::members::Role;
 use crate::swarm::message::ConversationMode;
-use crate::swarm::spread::{Action, Ended, Spread, Standing};
+use crate::swarm::spread::{Action, Ended, Spread};
 use crate::swarm::write::initial;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// After how long a fetch that brings nothing is given up: what the host of a git channel does.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -97,6 +99,8 @@ pub(crate) enum Event {
     Silence(usize, usize, u64),
     /// Both could connect.
     Connect(usize, usize),
+    /// A device begins to look for the others.
+    Come(usize),
     Restart(usize),
     Invite(usize),
     /// The network parts, or is whole again.
@@ -121,6 +125,8 @@ pub(crate) struct Counts {
     pub(crate) notices: usize,
     pub(crate) fetches: usize,
     pub(crate) merges: usize,
+    /// Bans and their ends that were carried out where there are several admins.
+    pub(crate) decided: usize,
     pub(crate) bytes: u64,
     pub(crate) crashes: usize,
     pub(crate) breaks: usize,
@@ -148,8 +154,16 @@ pub(crate) struct World {
     pub(crate) devs: Vec<Dev>,
     events: BTreeMap<(Duration, u64), Event>,
     count: u64,
-    /// Whom each could connect with.
+    numbers: BTreeMap<DeviceId, usize>,
+    /// Whom each connects with whenever it can.
     pub(crate) graph: Vec<BTreeSet<usize>>,
+    /// The routing tables, where they decide who connects besides.
+    mesh: Option<Mesh>,
+    /// The channels they have open.
+    channels: BTreeSet<(usize, usize)>,
+    /// With whom each is linked, and the most there were at a time.
+    near: Vec<BTreeSet<usize>>,
+    most: Vec<usize>,
     /// The links there are, each with its number.
     links: BTreeMap<(usize, usize), u64>,
     latency: BTreeMap<(usize, usize), u64>,
@@ -201,13 +215,23 @@ impl World {
                 });
             }
         }
-        let graph = graph(&mut rng, devs.len(), &config);
+        let accounts: Vec<usize> = devs.iter().map(|d: &Dev| d.account).collect();
+        let graph = links::graph(&mut rng, &accounts, &config);
         let actions = config.actions;
         let mut world = Self {
             config,
             rng,
             now: Duration::ZERO,
             pool: Pool::default(),
+            numbers: devs
+                .iter()
+                .enumerate()
+                .map(|(n, d)| (d.replica.device.id, n))
+                .collect(),
+            mesh: None,
+            channels: BTreeSet::new(),
+            near: vec![BTreeSet::new(); devs.len()],
+            most: vec![0; devs.len()],
             devs,
             events: BTreeMap::new(),
             count: 0,
@@ -224,6 +248,7 @@ impl World {
             fetch: 0,
             calm: true,
         };
+        world.mesh = world.tables();
         world.found();
         world
     }
@@ -254,6 +279,21 @@ impl World {
                 .expect("an invitation");
             room.write(pool, &mut calm, now, |r, _, t| r.join(&device.writer(), t))
                 .expect("a join");
+        }
+        for account in 1..self.config.admins {
+            let who = self.devs.iter().find(|d| d.account == account);
+            let who = who.expect("a founder").replica.device;
+            now += 1;
+            self.devs[0].replica.promote(&mut self.pool, who, now);
+        }
+        if self.config.admins > 1 {
+            let first = &self.devs[0].replica;
+            let (all, head) = (first.known.keys().copied().collect(), first.head);
+            let all = Arc::new(all);
+            for dev in &mut self.devs {
+                dev.replica.given = Arc::clone(&all);
+                dev.replica.given_head = head;
+            }
         }
         let (have, head) = (self.devs[0].replica.have.clone(), self.devs[0].replica.head);
         for n in 0..self.devs.len() {
@@ -309,9 +349,16 @@ impl World {
 
     // --- the run ---
 
-    /// Links come up, and nothing else happens.
+    /// Everybody looks for the others within a minute, and nothing else happens.
+    pub(crate) fn come(&mut self) {
+        for n in 0..self.devs.len() {
+            let wait = self.rng.ms(0, 60_000);
+            self.after(wait, Event::Come(n));
+        }
+    }
+
+    /// Lets time pass.
     pub(crate) fn rest(&mut self, time: Duration) {
-        self.connect_all();
         let end = self.now + time;
         while self.step(end) {}
         self.now = end;
@@ -326,6 +373,10 @@ impl World {
                     let wait = self.rng.ms(0, 2_000);
                     self.after(wait, Event::Connect(a, b));
                 }
+            }
+            if self.mesh.is_some() {
+                let wait = self.rng.ms(0, 2_000);
+                self.after(wait, Event::Come(a));
             }
             if !self.devs[a].honest() {
                 let wait = self.rng.ms(1_000, 20_000);
@@ -344,9 +395,7 @@ impl World {
         }
         while self.left > 0 && self.step(Duration::MAX) {}
         self.heal();
-        let end = self.now + self.config.settle;
-        while self.step(end) {}
-        self.now = end;
+        self.rest(self.config.settle);
     }
 
     /// From now on nothing breaks any more.
@@ -356,6 +405,9 @@ impl World {
         self.config.loss = 0;
         self.config.crashes = 0;
         self.parted = None;
+        if let Some(mesh) = &mut self.mesh {
+            mesh.heal();
+        }
         self.counts.changed_at = self.now;
         for n in 0..self.devs.len() {
             if !self.devs[n].up {
@@ -364,35 +416,6 @@ impl World {
         }
         self.tie();
         self.connect_all();
-    }
-
-    /// Where not everybody is connected with everybody, a ring of all holds the group together
-    /// whoever has gone.
-    fn tie(&mut self) {
-        if self.config.links == Links::Mesh {
-            return;
-        }
-        let all: Vec<usize> = (0..self.devs.len())
-            .filter(|n| self.devs[*n].honest() && self.devs[*n].life != Life::Stranger)
-            .collect();
-        for (n, a) in all.iter().enumerate() {
-            let b = all[(n + 1) % all.len()];
-            if *a != b {
-                self.graph[*a].insert(b);
-                self.graph[b].insert(*a);
-            }
-        }
-    }
-
-    fn connect_all(&mut self) {
-        for a in 0..self.devs.len() {
-            for b in self.graph[a].clone() {
-                if a < b && !self.links.contains_key(&(a, b)) {
-                    let wait = self.rng.ms(500, 5_000);
-                    self.after(wait, Event::Connect(a, b));
-                }
-            }
-        }
     }
 
     /// A run that does not come to rest is not waited for.
@@ -409,16 +432,21 @@ impl World {
         if self.runs_away() {
             return false;
         }
-        let Some(first) = self.events.first_entry() else {
+        let own = self.events.first_key_value().map(|((at, _), _)| *at);
+        let tables = self.mesh.as_ref().and_then(Mesh::next_at);
+        let Some(at) = own.into_iter().chain(tables).min().filter(|at| *at <= end) else {
             return false;
         };
-        if first.key().0 > end {
-            return false;
-        }
-        let ((at, _), event) = first.remove_entry();
         self.now = self.now.max(at);
-        self.counts.events += 1;
-        self.take(event);
+        if tables == Some(at)
+            && let Some(mesh) = &mut self.mesh
+        {
+            mesh.step();
+        } else if let Some((_, event)) = self.events.pop_first() {
+            self.counts.events += 1;
+            self.take(event);
+        }
+        self.follow_tables();
         true
     }
 
@@ -440,6 +468,7 @@ impl World {
                 }
             }
             Event::Connect(a, b) => self.connect(a, b),
+            Event::Come(n) => self.follow_members(n),
             Event::Restart(n) => self.restart(n),
             Event::Invite(n) => self.invited(n),
             Event::Part => {
@@ -450,144 +479,22 @@ impl World {
                         self.cut(a, b);
                     }
                 }
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.advance(self.now);
+                    mesh.part(|n| sides[n]);
+                }
                 self.parted = Some(sides);
             }
             Event::Whole => {
                 self.log(|| "the network is whole".into());
                 self.parted = None;
+                if let Some(mesh) = &mut self.mesh {
+                    mesh.heal();
+                }
                 self.connect_all();
             }
             Event::Hostile(n) => self.hostile(n),
         }
-    }
-
-    // --- links ---
-
-    fn latency(&mut self, a: usize, b: usize) -> Duration {
-        let (low, high) = self.config.latency;
-        let rng = &mut self.rng;
-        let latency = self
-            .latency
-            .entry(pair(a, b))
-            .or_insert_with(|| rng.between(low, high));
-        Duration::from_micros(*latency * 1_000 + rng.between(0, *latency * 100))
-    }
-
-    pub(crate) fn linked(&self, a: usize) -> Vec<usize> {
-        let graph = self.graph[a].iter();
-        graph
-            .filter(|b| self.links.contains_key(&pair(a, **b)))
-            .copied()
-            .collect()
-    }
-
-    /// How many steps the farthest device is from the first.
-    pub(crate) fn farthest(&self) -> usize {
-        let (mut seen, mut layer, mut steps) = (BTreeSet::from([0]), vec![0], 0);
-        loop {
-            let next: Vec<usize> = layer
-                .iter()
-                .flat_map(|n: &usize| self.graph[*n].iter().copied())
-                .filter(|n| seen.insert(*n))
-                .collect();
-            if next.is_empty() {
-                return steps;
-            }
-            (layer, steps) = (next, steps + 1);
-        }
-    }
-
-    pub(crate) fn link(&self, a: usize, b: usize) -> Option<u64> {
-        self.links.get(&pair(a, b)).copied()
-    }
-
-    fn connect(&mut self, a: usize, b: usize) {
-        let apart = self.parted.as_ref().is_some_and(|side| side[a] != side[b]);
-        let key = pair(a, b);
-        if !self.devs[a].up || !self.devs[b].up || apart || self.links.contains_key(&key) {
-            return;
-        }
-        self.count += 1;
-        self.links.insert(key, self.count);
-        *self.counts.connects.entry(key).or_default() += 1;
-        self.counts.connected += 1;
-        for (n, other) in [(a, b), (b, a)] {
-            self.greet(n, other);
-            self.drain(n);
-        }
-    }
-
-    /// Tells the engine of a device what a linked one is.
-    fn greet(&mut self, n: usize, other: usize) {
-        let standing = self.standing(n, other);
-        let now = self.now;
-        let id = self.devs[other].replica.device.id;
-        if let Some(spread) = &mut self.devs[n].spread {
-            spread.linked(id, standing, now);
-        }
-    }
-
-    fn standing(&self, n: usize, other: usize) -> Standing {
-        let (dev, account) = (&self.devs[n], self.devs[other].id());
-        match (dev.life, dev.replica.role(&account)) {
-            // Who copies takes it from whoever has it.
-            (Life::Invited, _) if dev.replica.head.is_none() => Standing::Member,
-            (_, Some(Role::Admin | Role::Member)) => Standing::Member,
-            (_, Some(Role::Invited)) => Standing::Invited,
-            _ => Standing::Outside,
-        }
-    }
-
-    /// A link breaks; both sides notice, and connect again after a while.
-    fn cut(&mut self, a: usize, b: usize) {
-        if self.links.remove(&pair(a, b)).is_none() {
-            return;
-        }
-        self.counts.breaks += 1;
-        for (n, other) in [(a, b), (b, a)] {
-            let id = self.devs[other].replica.device.id;
-            if let Some(fetching) = self.devs[n].fetching.remove(&other) {
-                let progressed = self.keep_part(n, fetching);
-                self.count_end(n, other, false);
-                let now = self.now;
-                if let Some(spread) = &mut self.devs[n].spread {
-                    spread.fetched(id, Ended::Failed { progressed }, now);
-                }
-            }
-            if let Some(spread) = &mut self.devs[n].spread {
-                spread.unlinked(&id);
-            }
-            self.drain(n);
-        }
-        let wait = self.rng.ms(1_000, 30_000);
-        self.after(wait, Event::Connect(a, b));
-    }
-
-    /// What had arrived of a fetch that broke stays, so that the next has less to do.
-    fn keep_part(&mut self, n: usize, fetching: Fetching) -> bool {
-        let Some((coming, since, takes)) = fetching.coming else {
-            return false;
-        };
-        let passed = self.now.saturating_sub(since).as_millis();
-        let part = coming.len() as u128 * passed / takes.as_millis().max(1);
-        let part = usize::try_from(part).unwrap_or(0).min(coming.len());
-        for object in &coming[..part] {
-            self.devs[n].staged.add(*object);
-        }
-        self.counts.staged = self.counts.staged.max(self.devs[n].staged.len());
-        part > 0
-    }
-
-    fn send(&mut self, from: usize, to: usize, event: impl FnOnce(u64) -> Event) {
-        let Some(link) = self.links.get(&pair(from, to)).copied() else {
-            return;
-        };
-        if self.config.loss > 0 && self.rng.permille(self.config.loss) {
-            // A stream that loses something for good is a stream that broke.
-            return self.cut(from, to);
-        }
-        let wait = self.latency(from, to);
-        self.after(wait, event(link));
     }
 
     // --- what engines want ---
@@ -618,7 +525,7 @@ impl World {
         while let Some(action) = self.devs[n].spread.as_mut().and_then(|s| s.poll(now)) {
             match action {
                 Action::Tell(device, head) => {
-                    let to = self.number(n, device);
+                    let to = self.numbers[&device];
                     if self.devs[n].honest() {
                         self.counts.notices += 1;
                     }
@@ -626,7 +533,7 @@ impl World {
                     self.send(n, to, |link| Event::Notice(n, to, link, head));
                 }
                 Action::Fetch(device) => {
-                    let of = self.number(n, device);
+                    let of = self.numbers[&device];
                     self.begin_fetch(n, of);
                 }
                 Action::Merge(head) => self.merge(n, head),
@@ -647,13 +554,6 @@ impl World {
             let event = Event::Timer(n, dev.run);
             self.at(at, event);
         }
-    }
-
-    fn number(&self, n: usize, device: crate::id::DeviceId) -> usize {
-        let near = self.graph[n].iter().copied();
-        near.into_iter()
-            .find(|other| self.devs[*other].replica.device.id == device)
-            .expect("engines speak of linked devices only")
     }
 
     fn hear(&mut self, from: usize, to: usize, link: u64, head: ObjectId) {
@@ -695,6 +595,7 @@ impl World {
             }
         }
         self.settle(n, theirs);
+        self.reach_out(n);
         self.follow_roles(n, &before);
         self.came_in(n);
     }
@@ -716,6 +617,7 @@ impl World {
         for other in self.linked(n) {
             self.greet(n, other);
         }
+        self.follow_members(n);
     }
 
     // --- crashes ---
@@ -739,11 +641,20 @@ impl World {
                 dev.replica.head = Some(*parent);
             }
         }
+        self.vanish(n);
         for other in self.linked(n) {
             self.cut(n, other);
         }
         let wait = self.rng.ms(1_000, 60_000);
         self.after(wait, Event::Restart(n));
+    }
+
+    /// The routing table of a device is gone.
+    pub(crate) fn vanish(&mut self, n: usize) {
+        if let Some(mesh) = &mut self.mesh {
+            mesh.advance(self.now);
+            mesh.kill(n);
+        }
     }
 
     fn restart(&mut self, n: usize) {
@@ -760,43 +671,8 @@ impl World {
             let wait = self.rng.ms(100, 3_000);
             self.after(wait, Event::Connect(n, other));
         }
+        self.follow_members(n);
         self.came_in(n);
         self.resume(n);
     }
-}
-
-fn graph(rng: &mut Rng, devices: usize, config: &Config) -> Vec<BTreeSet<usize>> {
-    let mut graph = vec![BTreeSet::new(); devices];
-    let mut tie = |a: usize, b: usize| {
-        if a != b {
-            graph[a].insert(b);
-            graph[b].insert(a);
-        }
-    };
-    match config.links {
-        Links::Mesh => (0..devices).for_each(|a| (0..a).for_each(|b| tie(a, b))),
-        Links::Random(degree) => {
-            for a in 0..devices {
-                tie(a, (a + 1) % devices);
-                // Each end draws half of them.
-                for _ in 1..degree / 2 {
-                    tie(a, rng.below(devices));
-                }
-            }
-        }
-        Links::Drt => {
-            let mut mesh = Mesh::new(config.seed, devices);
-            mesh.start_all(Duration::from_secs(30));
-            mesh.run_until_whole(Duration::from_secs(1_200));
-            let ids = mesh.devices();
-            for (a, id) in ids.iter().enumerate() {
-                for near in mesh.drt(id).neighbours() {
-                    if let Ok(b) = ids.binary_search(&near) {
-                        tie(a, b);
-                    }
-                }
-            }
-        }
-    }
-    graph
 }

@@ -118,6 +118,9 @@ pub struct Entry {
     pub reactions: Vec<Body>,
     /// Earlier versions, newest first.
     pub editions: Vec<Body>,
+    /// The commit that the words are from now, where it is another one.
+    #[serde(skip)]
+    pub edited_by: Option<ObjectId>,
 }
 
 #[derive(Debug, Clone)]
@@ -379,7 +382,9 @@ impl History {
             })
             .collect();
         versions.reverse();
+        let edited_by = shown.edits.last().map(|_| newest.id);
         Some(Entry {
+            edited_by,
             now,
             previous: self
                 .places
@@ -454,6 +459,7 @@ impl Entry {
             previous: self.previous,
             body: field("body"),
             reply_to: self.now.id_field("reply-to"),
+            edited_by: self.edited_by,
             edits: self
                 .editions
                 .iter()
@@ -492,6 +498,7 @@ impl Entry {
                     action,
                 })
             }),
+            profile: None,
             kind,
             status: api::MessageStatus::default(),
             verified: true,

@@ -38,6 +38,23 @@ pub enum Relation {
     FastForward,
     /// Both have something the other has not.
     Diverged,
+    /// The same, but that of one of them is merges only, and no new commit comes of it: see [`Union`].
+    Alike,
+}
+
+/// What becomes of two heads that both have something the other has not.
+///
+/// Everyone who meets two heads merges them, each with a commit of their own. Were those merged
+/// again, it would never end: a side that has nothing but merges follows the other, and of two
+/// such sides that with the smaller id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Union {
+    /// Theirs holds all of ours, but for merges: it is the head from now on.
+    Theirs,
+    /// Ours holds all of theirs, but for merges.
+    Ours,
+    /// A merge with this tree and these new objects.
+    Commit(ObjectId, Vec<NewObject>),
 }
 
 /// Whether an account is banned in a tree.
@@ -57,7 +74,7 @@ pub fn is_banned(
     Ok(false)
 }
 
-/// Compares two heads.
+/// Compares two heads; never says [`Relation::Alike`], for which trees are to be read.
 pub fn relation(
     walker: &mut Walker<'_>,
     ours: ObjectId,
@@ -75,6 +92,29 @@ pub fn relation(
         return Err(MergeFault::Unrelated);
     } else {
         Relation::Diverged
+    })
+}
+
+/// Says what becomes of two heads of which neither contains the other.
+pub fn unite(
+    walker: &mut Walker<'_>,
+    trees: &mut Trees<'_>,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Union, MergeFault> {
+    let (tree, objects) = merge_trees(walker, trees, ours, theirs)?;
+    let (our_tree, their_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
+    let mut only_merges = |head, have| -> Result<bool, WalkError> {
+        let own = walker.new_commits(head, have, super::validate::MAX_COMMITS)?;
+        Ok(own.values().all(|node| node.parents.len() > 1))
+    };
+    let (we, they) = (only_merges(ours, theirs)?, only_merges(theirs, ours)?);
+    Ok(if we && tree == their_tree && (!they || theirs > ours) {
+        Union::Theirs
+    } else if they && tree == our_tree {
+        Union::Ours
+    } else {
+        Union::Commit(tree, objects)
     })
 }
 

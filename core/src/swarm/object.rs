@@ -71,6 +71,15 @@ impl MemoryObjects {
         }
     }
 
+    /// Takes over what others hold, which was hashed when they took it in.
+    pub fn take_in(&mut self, others: &Self) {
+        for (id, object) in &others.objects {
+            if !self.objects.contains_key(id) {
+                self.objects.insert(*id, object.clone());
+            }
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.objects.len()

@@ -38,7 +38,7 @@ pub const BATCH: usize = 2_048;
 
 /// Bytes of commits after which a batch is full, however few they are: a commit may have megabytes,
 /// and is held four times while it is checked. Our choice: more than a full batch of what people write.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 2 << 20;
 
 /// A commit whose structure is in order.
 #[derive(Debug, Clone)]

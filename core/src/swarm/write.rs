@@ -6,12 +6,12 @@ use super::ancestry::{WalkError, Walker};
 use super::commit::{Commit, Draft};
 use super::judge::{Judge, Root};
 use super::members::{self, Profile};
-use super::merge::{self, MergeFault, Relation};
+use super::merge::{self, MergeFault, Relation, Union};
 use super::message::{Action, ConversationMode, Message};
 use super::misbehaviour::Misbehaviour;
 use super::object::{EMPTY_BLOB, Kind, NewObject, Objects};
 use super::path::{Direction, Standing, Target, TreePath};
-use super::tree::TreeFault;
+use super::tree::{TreeFault, Trees};
 use crate::crypto::{CryptoError, PrivateKey};
 use crate::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use crate::identity::CertificateChain;
@@ -611,24 +611,14 @@ impl<'a> Repository<'a> {
         match merge::relation(&mut self.judge.walker, ours, theirs)? {
             Relation::UpToDate => return Ok(Merged::UpToDate),
             Relation::FastForward => return Ok(Merged::FastForward(theirs)),
-            Relation::Diverged => {}
+            Relation::Diverged | Relation::Alike => {}
         }
         let Judge { walker, trees, .. } = &mut self.judge;
-        let (tree, objects) = merge::merge_trees(walker, trees, ours, theirs)?;
-        // Everyone who meets two heads merges them, each with a commit of their own. Were those
-        // merged again, it would never end: a side that has nothing but merges follows the other.
-        let (our_tree, their_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
-        let mut only_merges = |head, have| -> Result<bool, WalkError> {
-            let own = walker.new_commits(head, have, super::validate::MAX_COMMITS)?;
-            Ok(own.values().all(|node| node.parents.len() > 1))
+        let (tree, objects) = match merge::unite(walker, trees, ours, theirs)? {
+            Union::Theirs => return Ok(Merged::Adopt(theirs)),
+            Union::Ours => return Ok(Merged::UpToDate),
+            Union::Commit(tree, objects) => (tree, objects),
         };
-        let (we, they) = (only_merges(ours, theirs)?, only_merges(theirs, ours)?);
-        if we && tree == their_tree && (!they || theirs > ours) {
-            return Ok(Merged::Adopt(theirs));
-        }
-        if they && tree == our_tree {
-            return Ok(Merged::UpToDate);
-        }
         let message = Message::merge(theirs);
         let draft = Draft {
             tree,
@@ -672,13 +662,23 @@ impl Objects for NewObjects<'_> {
     }
 }
 
-/// The relation of two heads, and the walker to ask further.
+/// How two heads stand to each other, and whether a merge would be a commit.
 pub fn relation(
     objects: &dyn Objects,
     ours: ObjectId,
     theirs: ObjectId,
 ) -> Result<Relation, WriteError> {
-    Ok(merge::relation(&mut Walker::new(objects), ours, theirs)?)
+    let mut walker = Walker::new(objects);
+    let relation = merge::relation(&mut walker, ours, theirs)?;
+    if relation != Relation::Diverged {
+        return Ok(relation);
+    }
+    // What cannot be merged is found out when it is to be.
+    let union = merge::unite(&mut walker, &mut Trees::new(objects), ours, theirs);
+    Ok(match union {
+        Ok(Union::Theirs | Union::Ours) => Relation::Alike,
+        Ok(Union::Commit(..)) | Err(_) => Relation::Diverged,
+    })
 }
 
 #[cfg(test)]

@@ -211,9 +211,7 @@ impl Room {
 
     /// Takes what another one has: validates it, then fast-forwards or merges.
     pub fn pull(&mut self, me: &Device, other: &Room) -> Result<Verdict, Fault> {
-        for (_, kind, data) in other.objects.iter() {
-            self.objects.insert(kind, data);
-        }
+        self.objects.take_in(&other.objects);
         let verdict = validate(
             &AwsLc,
             &self.objects,

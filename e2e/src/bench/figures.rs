@@ -138,13 +138,13 @@ pub(crate) fn history(figures: &Path) -> (Vec<Row>, f64) {
 }
 
 /// Long histories, cloned and validated: a program beside `figures` that prints a table of its own, where it is built.
-pub(crate) fn clones(figures: &Path) -> Option<String> {
+pub(crate) fn clones(figures: &Path, sizes: &[usize]) -> Option<String> {
     let program = figures.with_file_name("history");
     if !program.is_file() {
         return None;
     }
     let out = Command::new(&program)
-        .args(["1000", "10000", "100000"])
+        .args(sizes.iter().map(usize::to_string))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

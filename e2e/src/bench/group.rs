@@ -1,10 +1,9 @@
 //! One message in a group of twenty: how long until the others show it.
 
-use crate::client::Client;
 use crate::process;
 use crate::table::{Aim, Row, p50_p95};
 use serde_json::{Value, json};
-use starling_e2e::{Jami, Lab, Starling, jami, wait};
+use starling_e2e::{Client, Jami, Lab, Starling, jami, wait};
 use std::time::{Duration, Instant};
 
 const PEOPLE: usize = 20;

@@ -1,11 +1,12 @@
 //! `just bench`: what Starling takes for what people notice, beside the reference on the same machine in the same run.
 //!
 //!     bench [SECTION...]     crypto history dht messages group page clones; all without a name
+//!     bench clones SIZE...   histories of so many commits only
 //!
 //! Nothing here gates anything. The machine is to be idle otherwise: the load at the start is in the result. The
 //! table goes to standard output, and as JSON to target/bench.json.
 
-mod client;
+mod clones;
 mod dht;
 mod figures;
 mod group;
@@ -34,12 +35,20 @@ fn section(name: &str, run: impl FnOnce() -> Vec<Row>) -> Vec<Row> {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let (sizes, wanted): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .partition(|a| a.parse::<usize>().is_ok());
+    let mut sizes: Vec<usize> = sizes.iter().filter_map(|s| s.parse().ok()).collect();
+    if sizes.is_empty() {
+        sizes.extend([1_000, 10_000, 100_000]);
+    }
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    let begun = load();
     let program = starling::binary().with_file_name("figures");
     assert!(program.is_file(), "{} is not built", program.display());
+    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from);
     let mut rows = Vec::new();
     let mut per_second = None;
     if wants("crypto") {
@@ -78,31 +87,39 @@ fn main() {
     let mut clones = None;
     if wants("clones") {
         rows.extend(section("clones", || {
-            clones = figures::clones(&program);
-            Vec::new()
+            clones = figures::clones(&program, &sizes);
+            let history = program.with_file_name("history");
+            match jami::missing() {
+                None => clones::run(&history, &target.join("history"), &sizes),
+                Some(why) => vec![Row::missing("clones beside a daemon", why)],
+            }
         }));
     }
-    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let machine = machine();
+    let (machine, ended) = (machine(), load());
     println!(
-        "On {machine}; load at the start {load}; {}",
+        "On {machine}; load {begun} at the start, {ended} at the end; {}",
         starling::binary().display()
     );
     table::print(&rows);
     if let Some(clones) = &clones {
         println!("\nLong histories:\n{clones}");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace.join("target"), PathBuf::from);
     let file = target.join("bench.json");
     let all = json!({
         "unixTime": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         "machine": machine,
-        "load": load,
+        "load": begun,
+        "loadAtTheEnd": ended,
         "figures": table::json(&rows),
         "longHistories": clones,
     });
     std::fs::write(&file, format!("{all:#}\n")).expect("the result can be kept");
+}
+
+/// Programs that ran or waited to run, over the last minute.
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Processor and memory.

@@ -1,10 +1,9 @@
 //! Two Starlings and two daemons on a private network: from sending to being shown, and what they use at rest.
 
-use crate::client::Client;
 use crate::process;
 use crate::table::{Aim, Row, p50_p95};
 use serde_json::json;
-use starling_e2e::{Jami, Lab, Starling, jami};
+use starling_e2e::{Client, Jami, Lab, Starling, jami};
 use std::time::{Duration, Instant};
 
 const MESSAGES: usize = 100;
@@ -53,7 +52,8 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
     let mut a = Client::new(&ann);
     let b = Client::new(&ben);
     let (mut ss, mut sj, mut js, mut jj) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut disk, mut own) = (Vec::new(), Vec::new());
+    let (mut disk, mut own, mut own_sending, mut fetched) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     // The first ones find the way.
     for i in 0..MESSAGES + 5 {
         let millis = |since: Instant, then: Instant| {
@@ -73,17 +73,22 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
         std::thread::sleep(PAUSE);
 
         let (body, mark, start) = (text("to the daemon"), joe.mark(), Instant::now());
-        a.send(&mixed, &body);
+        let id = a.send(&mixed, &body);
         let sent = Instant::now();
         let shown = joe.shown(&mixed, &body, mark);
         keep(&mut sj, millis(start, shown));
         keep(&mut own, millis(sent, shown));
+        keep(&mut fetched, millis(start, a.fetched(&id)));
         std::thread::sleep(PAUSE);
 
-        let (body, start) = (text("from the daemon"), Instant::now());
+        let (body, mark, start) = (text("from the daemon"), joe.mark(), Instant::now());
         let account = joe.account();
         joe.call("sendMessage", json!([account, mixed, body, "", 0]));
         keep(&mut js, millis(start, a.shown(&body)));
+        keep(
+            &mut own_sending,
+            millis(start, joe.shown(&mixed, &body, mark)),
+        );
         std::thread::sleep(PAUSE);
 
         let (body, mark, start) = (text("between daemons"), kim.mark(), Instant::now());
@@ -108,11 +113,22 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
             );
         }
     }
-    rows.push(Row::new(
-        "of it the daemon's own, from our notice to its showing, p50",
-        p50_p95(own).0,
-        "ms",
-    ));
+    for (what, times) in [
+        (
+            "Starling to daemon: until the daemon has fetched it from us, p50",
+            fetched,
+        ),
+        (
+            "Starling to daemon: the daemon's part of it, from our notice to its showing, p50",
+            own,
+        ),
+        (
+            "daemon to Starling: until the daemon itself shows what it sends, p50",
+            own_sending,
+        ),
+    ] {
+        rows.push(Row::new(what, p50_p95(times).0, "ms"));
+    }
     rows.push(Row::new(
         "sent to on the disk, by the API, p50",
         disk50,

@@ -8,11 +8,25 @@ use std::time::{Duration, Instant};
 
 /// Resident memory in megabytes (10^6 bytes).
 pub(crate) fn memory(pid: u32) -> f64 {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory since [`forget_peak`], in megabytes.
+pub(crate) fn peak(pid: u32) -> f64 {
+    status(pid, "VmHWM:")
+}
+
+/// From now on the peak is counted anew.
+pub(crate) fn forget_peak(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of ours");
+}
+
+fn status(pid: u32, line: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib: f64 = status
         .lines()
         .find_map(|l| {
-            l.strip_prefix("VmRSS:")?
+            l.strip_prefix(line)?
                 .split_whitespace()
                 .next()?
                 .parse()
@@ -20,6 +34,20 @@ pub(crate) fn memory(pid: u32) -> f64 {
         })
         .unwrap_or(f64::NAN);
     kib * 1024.0 / 1e6
+}
+
+/// Seconds that a process has been on a processor, threads that have ended included.
+pub(crate) fn spent(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything: state, ten more, utime, stime.
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let mut ticks = after.split_whitespace().skip(11);
+    let mut next = || ticks.next().and_then(|t| t.parse().ok());
+    let (Some(user), Some(system)): (Option<f64>, Option<f64>) = (next(), next()) else {
+        return f64::NAN;
+    };
+    // USER_HZ, which is 100 wherever Linux runs on what we run on.
+    (user + system) / 100.0
 }
 
 /// Seconds that each thread has been on a processor.

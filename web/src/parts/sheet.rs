@@ -25,17 +25,22 @@ pub(crate) fn Sheet(
             let _ = dialog.show_modal();
         }
     });
+    // Closed by the browser, so that the focus goes back to where it was.
+    let close = move || match dialog.get_untracked() {
+        Some(dialog) => dialog.close(),
+        None => on_close.run(()),
+    };
     // A click on the dialog itself, not on what is in it, is a click on the backdrop.
     let outside = move |event: web_sys::MouseEvent| {
         if event.target() == event.current_target() {
-            on_close.run(());
+            close();
         }
     };
     view! {
         <dialog node_ref=dialog class=class aria-label=title.clone() on:close=move |_| on_close.run(()) on:click=outside>
             <div class="sheet-head">
                 <h2>{title.clone()}</h2>
-                <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| on_close.run(())>
+                <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| close()>
                     {icon(Icon::Close)}
                 </button>
             </div>

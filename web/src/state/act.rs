@@ -5,7 +5,7 @@ use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
     ContactBlock, ContactUnblock, ConversationBan, ConversationUnban, ConversationVotes,
-    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageUnreact,
+    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend, MessageUnreact,
 };
 use starling_core::api::{
     AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
@@ -91,6 +91,22 @@ impl State {
             }
             this.keep_message(&id);
         });
+    }
+
+    /// Sends again what the others go on without. It takes the place of what was kept.
+    pub(crate) async fn resend(&self, conversation: ConversationId, id: ObjectId) {
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
+        let params = MessageParams {
+            account,
+            conversation,
+            id,
+        };
+        match self.bridge().call::<MessageResend>(params).await {
+            Ok(_) => self.said.set(crate::say::t("message/resent")),
+            Err(error) => self.report(&error),
+        }
     }
 
     /// Reacts with an emoji, or takes that reaction back.

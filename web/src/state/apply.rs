@@ -251,7 +251,25 @@ impl State {
             Event::LinkState { link, .. } => {
                 self.links.update(|all| drop(all.insert(link.peer, link)))
             }
-            // Devices have no view yet; events of a newer bridge say nothing to this page.
+            Event::DeviceAdded { id, others, .. } if others > 0 => {
+                let (level, text) = match Some(id) == untrack(|| self.me()) {
+                    true => (
+                        starling_core::api::NoticeLevel::Warning,
+                        crate::say::t("notice/own-device"),
+                    ),
+                    false => {
+                        let name = untrack(|| self.name_of(&id));
+                        let text = crate::say::tf("notice/new-device", &[("name", &name)]);
+                        (starling_core::api::NoticeLevel::Info, text)
+                    }
+                };
+                self.notify(Notice {
+                    level,
+                    text,
+                    undo: None,
+                });
+            }
+            // Events of a newer bridge say nothing to this page.
             _ => {}
         }
     }

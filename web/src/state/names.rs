@@ -5,7 +5,9 @@ use crate::picture;
 use crate::say::{t, tf, tn};
 use crate::timeline::short_id;
 use leptos::prelude::*;
-use starling_core::api::{Conversation, ConversationMode, MemberRole, PresenceState, Request};
+use starling_core::api::{
+    Conversation, ConversationMode, Member, MemberRole, PresenceState, Request,
+};
 use starling_core::id::AccountId;
 
 impl State {
@@ -27,8 +29,40 @@ impl State {
                     .into_iter()
                     .find(|n| !n.is_empty())
             })
-            .or_else(|| self.name_in_conversations(id))
+            .or_else(|| self.name_in_conversations(id, |m| Some(m.display_name.clone())))
+            .or_else(|| {
+                // A name that somebody wrote beside a signature could be anybody's.
+                let name = self.written_name(id)?;
+                let short = short_id(&id.to_hex());
+                Some(tf("person/as-written", &[("name", &name), ("id", &short)]))
+            })
             .unwrap_or_else(|| short_id(&id.to_hex()))
+    }
+
+    /// The same without the marks of where it is from: for letters in a picture's place.
+    pub(crate) fn bare_name_of(&self, id: &AccountId) -> String {
+        let name = self.name_of(id);
+        match self.written_name(id) {
+            Some(written) if name.starts_with(&written) => written,
+            _ => name,
+        }
+    }
+
+    /// The name that somebody without a card signs with.
+    fn written_name(&self, id: &AccountId) -> Option<String> {
+        self.name_in_conversations(id, |m| m.written_name.clone())
+    }
+
+    /// What there is to know about a name: whose it is, and where it is from if that matters.
+    pub(crate) fn name_help(&self, id: &AccountId) -> String {
+        let whole = id.to_hex();
+        let plain = |name: &str| name.is_empty() || name == short_id(&whole);
+        match self.written_name(id) {
+            Some(name) if self.name_of(id).starts_with(&name) && !plain(&name) => {
+                tf("person/as-written-help", &[("id", &whole)])
+            }
+            _ => whole,
+        }
     }
 
     /// The picture of a person, if it is one that may be shown.
@@ -96,16 +130,15 @@ impl State {
     }
 
     /// Members of groups need not be contacts.
-    fn name_in_conversations(&self, id: &AccountId) -> Option<String> {
+    fn name_in_conversations(
+        &self,
+        id: &AccountId,
+        name: impl Fn(&Member) -> Option<String>,
+    ) -> Option<String> {
         self.conversations.with(|all| {
-            let member = |c: &Conversation| {
-                c.members
-                    .iter()
-                    .find(|m| m.id == *id)
-                    .map(|m| m.display_name.clone())
-            };
+            let member = |c: &Conversation| c.members.iter().find(|m| m.id == *id).and_then(&name);
             all.values()
-                .find_map(|c| c.with(member).filter(|n| !n.is_empty()))
+                .find_map(|c| c.with(&member).filter(|n| !n.is_empty()))
         })
     }
 

@@ -181,12 +181,12 @@ fn EditProfile(id: ConversationId, editing: RwSignal<bool>) -> impl IntoView {
             <Photo id=id.to_hex() name=name picture=picture group=true />
             <div class="field">
                 <label for="edit-title">{t("group/name")}</label>
-                <input id="edit-title" class="input" maxlength="100" dir="auto" autocomplete="off" prop:value=title
+                <input id="edit-title" class="input" maxlength="100" dir="auto" placeholder=" " autocomplete="off" prop:value=title
                     on:input=move |event| title.set(event_target_value(&event)) />
             </div>
             <div class="field">
                 <label for="edit-description">{t("details/description")}</label>
-                <textarea id="edit-description" class="input" rows="3" maxlength="500" dir="auto" prop:value=description
+                <textarea id="edit-description" class="input" rows="3" maxlength="500" dir="auto" placeholder=" " prop:value=description
                     on:input=move |event| description.set(event_target_value(&event))></textarea>
             </div>
             <Failure error=error />
@@ -420,7 +420,7 @@ fn Person(
             <button class="member" type="button" aria-expanded=move || open.get().to_string() on:click=move |_| open.update(|o| *o = !*o)>
                 <PersonFace id=person presence=!away />
                 <span class="who">
-                    <span class="name" dir="auto">{move || name.get()}</span>
+                    <span class="name" dir="auto" title=move || state.name_help(&person)>{move || name.get()}</span>
                     <span class="role">{under}</span>
                 </span>
                 {icon(Icon::Down)}

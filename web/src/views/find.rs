@@ -150,7 +150,7 @@ pub(crate) fn Find(id: ConversationId) -> impl IntoView {
                 <button class="icon-button wide-only" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
             </header>
             <div class="tools-row">
-                <div class="search" role="search">
+                <div class="search" role="search" aria-label=t("find/title")>
                     {icon(Icon::Search)}
                     <input id="find" class="input" type="search" aria-label=t("find/label") placeholder=t("find/label") autocomplete="off"
                         prop:value=query on:input=move |event| query.set(event_target_value(&event)) />

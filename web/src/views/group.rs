@@ -233,7 +233,7 @@ pub(crate) fn NewGroup() -> impl IntoView {
                 <Photo id="new group" name=name picture=picture group=true />
                 <div class="field grows">
                     <label for="group-title">{t("group/name")}</label>
-                    <input id="group-title" class="input" maxlength="100" dir="auto" autocomplete="off" prop:value=title
+                    <input id="group-title" class="input" maxlength="100" dir="auto" placeholder=" " autocomplete="off" prop:value=title
                         on:input=move |event| title.set(event_target_value(&event)) />
                     <span class="hint">{t("group/name-hint")}</span>
                 </div>

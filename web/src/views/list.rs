@@ -67,7 +67,7 @@ pub(crate) fn ListPane() -> impl IntoView {
             </header>
             {move || any().then(|| view! {
                 <div class="tools">
-                    <div class="search" role="search">
+                    <div class="search" role="search" aria-label=t("list/search-label")>
                         {icon(Icon::Search)}
                         <input id="search" class="input" type="search" aria-label=t("list/search") placeholder=t("list/search")
                             prop:value=query on:input=move |event| query.set(event_target_value(&event))

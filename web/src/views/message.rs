@@ -37,6 +37,23 @@ fn target_in_words(state: State, change: &MemberChange) -> (Option<String>, Stri
     }
 }
 
+/// What changed of title, description and picture; nothing if that is not known.
+fn profile_in_words(message: &Message) -> Vec<String> {
+    let Some(change) = &message.profile else {
+        return Vec::new();
+    };
+    let title = change.title.as_deref().map(|title| match title.trim() {
+        "" => t("event/title-gone"),
+        title => tf("event/title-to", &[("title", title)]),
+    });
+    let description = change.description.is_some().then(|| t("event/description"));
+    let picture = change.avatar.then(|| t("event/picture"));
+    [title, description, picture]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 /// What happened, as a sentence.
 pub(crate) fn event_in_words(state: State, message: &Message) -> String {
     let name = state.name_of(&message.author);
@@ -80,7 +97,17 @@ pub(crate) fn event_in_words(state: State, message: &Message) -> String {
             }
         }
         (MessageType::Vote, None) => say("event/you-voted", "event/voted", &[("name", &name)]),
-        (MessageType::Profile, _) => say("event/you-profile", "event/profile", &[("name", &name)]),
+        (MessageType::Profile, _) => {
+            let what = profile_in_words(message);
+            match what.is_empty() {
+                true => tf("event/profile-same", &[("name", &name)]),
+                false => say(
+                    "event/you-profile",
+                    "event/profile",
+                    &[("name", &name), ("what", &say::list(&what))],
+                ),
+            }
+        }
         (MessageType::Call, _) => match message.call.as_ref().and_then(|c| c.duration_ms) {
             Some(ms) if ms > 0 => tn(
                 "event/call",
@@ -105,7 +132,6 @@ fn happening(message: &Message) -> Happening {
         (MessageType::Member, Some(MemberAction::Add)) => Deed::Invited,
         (MessageType::Member, Some(MemberAction::Join)) => Deed::Joined,
         (MessageType::Member, Some(MemberAction::Remove)) => Deed::Left,
-        (MessageType::Profile, _) => Deed::Profile,
         _ => Deed::Alone,
     };
     Happening {
@@ -123,7 +149,9 @@ fn line_in_words(state: State, line: &Line, message: &Message) -> String {
         return event_in_words(state, message);
     }
     let me = state.me();
-    let names = people.iter().map(|id| match Some(*id) == me {
+    // Oneself last: no sentence begins with a small letter.
+    let (mine, others): (Vec<_>, Vec<_>) = people.iter().partition(|id| Some(**id) == me);
+    let names = others.iter().chain(&mine).map(|id| match Some(*id) == me {
         true => t("event/you"),
         false => state.name_of(id),
     });
@@ -135,7 +163,7 @@ fn line_in_words(state: State, line: &Line, message: &Message) -> String {
         Deed::Invited => tf("event/added", &values),
         Deed::Joined => tn("event/joined", people.len(), &values),
         Deed::Left => tn("event/left", people.len(), &values),
-        Deed::Profile | Deed::Alone => event_in_words(state, message),
+        Deed::Alone => event_in_words(state, message),
     }
 }
 
@@ -301,9 +329,17 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             .is_some_and(|c| c.with(|c| c.read_only.is_none()))
     });
     let name = Memo::new(move |_| state.name_of(&author));
-    let verdict = state
-        .checker
-        .with_value(|checker| checker.verdict(state, conversation, id));
+    let whole: RwSignal<Option<(Option<ObjectId>, String)>> = RwSignal::new(None);
+    // Of all that is shown, the rest of a long text as well.
+    let verdict = Memo::new(move |_| {
+        let mut shown = message.get();
+        let by = shown.edited_by;
+        if let Some((_, words)) = whole.get().filter(|(of, _)| shown.cut && *of == by) {
+            shown.body = Some(words);
+            shown.cut = false;
+        }
+        state.judge(conversation, &shown)
+    });
     let leaving = Memo::new(move |_| state.deleting.with(|all| all.contains_key(&id)));
 
     let quoted_history = history.clone();
@@ -327,34 +363,44 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             </button>
         })
     };
-    let whole: RwSignal<Option<String>> = RwSignal::new(None);
-    let content = move || {
+    // A very long text comes in part; the rest is read when somebody wants it, and forgotten when the words change.
+    let whole_now = move || {
+        let by = message.with(|m| m.edited_by);
+        whole
+            .get()
+            .filter(|(of, _)| *of == by)
+            .map(|(_, words)| words)
+    };
+    // Only what it says: words that stay are not put there again, and not read out again, when their state changes.
+    let says = Memo::new(move |_| {
         message.with(|m| {
-            if is_deleted(m) {
-                return t("message/deleted").into_any();
+            let words = match whole_now().filter(|_| m.cut) {
+                Some(words) => Some(words),
+                None => m.body.clone(),
+            };
+            (is_deleted(m), m.kind.clone(), m.file.clone(), words)
+        })
+    });
+    let content = move || {
+        says.with(|(deleted, kind, file, words)| match (kind, file) {
+            _ if *deleted => t("message/deleted").into_any(),
+            (MessageType::File, Some(file)) => {
+                tf("message/file-named", &[("name", &file.name)]).into_any()
             }
-            match (&m.kind, &m.file) {
-                (MessageType::File, Some(file)) => {
-                    tf("message/file-named", &[("name", &file.name)]).into_any()
-                }
-                (MessageType::File, None) => t("message/file").into_any(),
-                _ => match whole.get().filter(|_| m.cut) {
-                    Some(words) => body(&words),
-                    None => body(m.body.as_deref().unwrap_or_default()),
-                },
-            }
+            (MessageType::File, None) => t("message/file").into_any(),
+            _ => body(words.as_deref().unwrap_or_default()),
         })
     };
-    // A very long text comes in part; all of it is read when somebody wants it.
     let read_whole = move |_| {
         wasm_bindgen_futures::spawn_local(async move {
+            let by = message.with_untracked(|m| m.edited_by);
             if let Some(words) = state.whole_words(conversation, id).await {
-                whole.try_set(Some(words));
+                whole.try_set(Some((by, words)));
             }
         });
     };
     let rest = move || {
-        (message.with(|m| m.cut) && whole.with(Option::is_none)).then(|| view! {
+        (message.with(|m| m.cut) && whole_now().is_none()).then(|| view! {
             <button class="button plain small-button" type="button" data-testid="show-all" on:click=read_whole>{t("message/show-all")}</button>
         })
     };
@@ -368,7 +414,8 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let gone = Memo::new(move |_| message.with(is_deleted));
     let edited = move || {
         message.with(|m| {
-            let before = m.edits.first().filter(|_| !is_deleted(m))?;
+            // The first words: those are what the proof is of.
+            let before = m.edits.last().filter(|_| !is_deleted(m))?;
             let title = tf(
                 "message/edited-before",
                 &[("text", &before.body), ("time", &clock(before.sent_at))],
@@ -386,7 +433,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
         })
     };
     let proof = move || {
-        let (class, mark, words) = match message.with(|m| verdict.get().about(m)) {
+        let (class, mark, words) = match verdict.get() {
             Verdict::Pending => ("proof pending", Icon::ShieldOff, t("proof/pending")),
             Verdict::Valid(_) => ("proof verified", Icon::Shield, t("proof/valid")),
             Verdict::Invalid { .. } => ("proof bad", Icon::ShieldBad, t("proof/invalid")),
@@ -515,6 +562,21 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             (!shown.is_empty()).then(|| view! { <div class="reactions">{shown}</div> })
         })
     };
+    // What a ban had cut off can be sent again once one is back.
+    let sending = RwSignal::new(false);
+    let resend = move |_| {
+        sending.set(true);
+        wasm_bindgen_futures::spawn_local(async move {
+            state.resend(conversation, id).await;
+            sending.try_set(false);
+        });
+    };
+    let again = move || {
+        (own && open.get() && message.with(|m| m.unaccepted)).then(|| view! {
+            <div class="row end again"><span class="small quiet">{t("message/unaccepted")}</span>
+                <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{icon(Icon::Undo)}{t("message/resend")}</button></div>
+        })
+    };
     let label = move || {
         tf(
             "message/by-at",
@@ -538,7 +600,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             on:keydown=by_key>
             {(group && !own && last).then(|| view! { <PersonFace id=author size="small" /> })}
             <div class="column">
-                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue><bdi>{move || name.get()}</bdi></span> })}
+                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue title=move || state.name_help(&author)><bdi>{move || name.get()}</bdi></span> })}
                 {move || match leaving.get() {
                     true => view! {
                         <div class="line"><div class="bubble gone leaving" role="status">
@@ -561,6 +623,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
                     }.into_any(),
                 }}
                 {reactions}
+                {again}
             </div>
         </article>
     })

@@ -18,9 +18,10 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         .with_value(|checker| checker.verdict(state, id, message));
     let shown = Memo::new(move |_| history.message(&message).map(|m| m.get()));
     let about = Memo::new(move |_| match shown.get() {
-        Some(message) => verdict.get().about(&message),
+        Some(message) => state.judge(id, &message),
         None => verdict.get(),
     });
+    let edited = move || shown.with(|m| m.as_ref().is_some_and(|m| m.edited_by.is_some()));
     let again = move |_| {
         state
             .checker
@@ -45,6 +46,7 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
                         };
                         view! { <p class=class role="status" data-testid="verdict">{icon(mark)}<span>{text}</span></p> }
                     }}
+                    {move || (edited() && matches!(about.get(), Verdict::Valid(_))).then(|| view! { <p class="small quiet">{t("proof/edited")}</p> })}
                     {move || matches!(about.get(), Verdict::Unavailable(_)).then(|| view! {
                         <button class="button" type="button" on:click=again>{t("proof/again")}</button>
                     })}

@@ -6,7 +6,7 @@ use super::group::{Invite, JoinGroup, NewGroup};
 use super::list::matching;
 use super::votes::VoteQuestion;
 use crate::browser;
-use crate::parts::{ConversationFace, Sheet};
+use crate::parts::{ConversationFace, Icon, Sheet, icon};
 use crate::say::{t, tf};
 use crate::state::{Place, Question, State};
 use leptos::prelude::*;
@@ -141,7 +141,7 @@ fn AddPerson() -> impl IntoView {
             {move || wrong.get().map(|text| view! { <p class="note error" role="alert">{text}</p> })}
             <div class="field">
                 <label for="add-message">{t("add/message")}</label>
-                <textarea id="add-message" class="input" rows="2" maxlength="500" dir="auto" prop:value=message
+                <textarea id="add-message" class="input" rows="2" maxlength="500" dir="auto" placeholder=" " prop:value=message
                     on:input=move |event| message.set(event_target_value(&event))></textarea>
                 <span class="hint">{t("add/message-hint")}</span>
             </div>
@@ -328,6 +328,13 @@ fn Palette() -> impl IntoView {
             _ => return,
         }
         event.prevent_default();
+        // What is chosen is seen, however long the list is.
+        let chosen = document().get_element_by_id(&format!("goal-{}", at.get_untracked()));
+        if let Some(chosen) = chosen {
+            let nearest = web_sys::ScrollIntoViewOptions::new();
+            nearest.set_block(web_sys::ScrollLogicalPosition::Nearest);
+            chosen.scroll_into_view_with_scroll_into_view_options(&nearest);
+        }
     };
     browser::focus("palette");
     view! {
@@ -337,13 +344,22 @@ fn Palette() -> impl IntoView {
         <ul class="entries" id="palette-list" role="listbox" aria-label=t("palette/title")>
             {move || goals.get().into_iter().enumerate().map(|(index, (goal, name))| {
                 let face = match &goal {
-                    Goal::Conversation(id) => Some(*id),
-                    _ => None,
+                    Goal::Conversation(id) => view! { <ConversationFace id=*id size="small" /> }.into_any(),
+                    goal => {
+                        let mark = match goal {
+                            Goal::Question(Question::AddPerson) => Icon::AddPerson,
+                            Goal::Question(Question::NewGroup | Question::JoinGroup(_)) => Icon::AddGroup,
+                            Goal::Question(Question::Address) => Icon::Share,
+                            Goal::Place(Place::Settings) => Icon::Settings,
+                            _ => Icon::Help,
+                        };
+                        view! { <span class="mark">{icon(mark)}</span> }.into_any()
+                    }
                 };
                 view! {
                     <li class="entry" role="option" id=format!("goal-{index}") aria-selected=move || (at.get() == index).to_string()
                         on:click=move |_| go(goal.clone())>
-                        {face.map(|id| view! { <ConversationFace id=id size="small" /> })}
+                        {face}
                         <span class="name" dir="auto">{name}</span>
                     </li>
                 }

@@ -180,7 +180,7 @@ fn Profile() -> impl IntoView {
                 <Photo id=face name=name picture=picture />
                 <div class="field grows">
                     <label for="own-name">{t("first/name")}</label>
-                    <input id="own-name" class="input" dir="auto" maxlength="80" prop:value=name
+                    <input id="own-name" class="input" dir="auto" maxlength="80" placeholder=" " prop:value=name
                         on:input=move |event| { name.set(event_target_value(&event)); saved.set(false); } />
                 </div>
                 <button class="button at-end" type="submit" disabled=move || name.with(|n| n.trim().is_empty())>

@@ -3,6 +3,7 @@
 use super::{Answer, Order, Verdict};
 use crate::state::State;
 use leptos::prelude::*;
+use starling_core::api::Message;
 use starling_core::id::{ConversationId, ObjectId};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,6 +41,18 @@ fn program() -> Option<(String, String, String)> {
         absolute(attribute("link[rel=modulepreload]", "href")?)?,
         absolute(attribute("link[rel=preload][as=fetch]", "href")?)?,
     ))
+}
+
+impl State {
+    /// What the page found about a message as it is shown, now or later.
+    pub(crate) fn judge(&self, conversation: ConversationId, message: &Message) -> Verdict {
+        let of = |commit| {
+            let checker = |checker: &Checker| checker.verdict(*self, conversation, commit);
+            self.checker.with_value(checker).get()
+        };
+        let edit = message.edited_by.map(of);
+        of(message.id).about(message, edit.as_ref())
+    }
 }
 
 impl Checker {

@@ -1,12 +1,12 @@
 //! Inside the worker: objects from the bridge, rules by core, signatures by the browser.
 
-use super::{Answer, Order, Proof, Verdict};
+use super::{Answer, Change, Order, Proof, Subject, Verdict};
 use crate::session::KEY_HEADER;
 use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
 use starling_core::api::objects;
 use starling_core::crypto::{SignatureAlgorithm, SignatureCheck};
 use starling_core::id::{ConversationId, ObjectId};
-use starling_core::swarm::message::Message;
+use starling_core::swarm::history::{self, History};
 use starling_core::swarm::misbehaviour::Misbehaviour;
 use starling_core::swarm::object::{Kind, MemoryObjects, Objects as _};
 use starling_core::swarm::validate::{Batch, Validation};
@@ -80,7 +80,7 @@ async fn check(
     order: &Order,
     commit: ObjectId,
 ) -> Verdict {
-    let mut fetched = false;
+    let mut fetched = Vec::new();
     loop {
         let have = desk
             .borrow()
@@ -94,9 +94,14 @@ async fn check(
         };
         match judged {
             Ok(batch) => return signatures(scope, desk, batch).await,
-            Err(Misbehaviour::MissingObject(_)) if !fetched => {
-                fetched = true;
-                if let Err(why) = fetch(scope, desk, order, commit).await {
+            // What an edit changes may stand farther back than one fetch reaches.
+            Err(Misbehaviour::MissingObject(missing)) if fetched.len() < 2 => {
+                let from = if fetched.is_empty() { commit } else { missing };
+                if fetched.contains(&from) {
+                    return Verdict::Unavailable(format!("object {missing} is missing"));
+                }
+                fetched.push(from);
+                if let Err(why) = fetch(scope, desk, order, from).await {
                     return Verdict::Unavailable(why);
                 }
             }
@@ -153,6 +158,22 @@ async fn signatures(
         return Verdict::Unavailable("nothing was judged".to_owned());
     };
     let (commit, author) = (&accepted.commit, &accepted.author);
+    // What a reader would be shown of it, by the same code as in the bridge.
+    let said = history::body(accepted.id, commit, author.account);
+    let signed = History::fold([&accepted])
+        .entries()
+        .next()
+        .map(|entry| Box::new(entry.to_api()));
+    let change = said
+        .as_ref()
+        .filter(|said| said.fields.contains_key("edit"))
+        .and_then(|said| {
+            Some(Change {
+                of: said.target()?,
+                body: said.body().to_owned(),
+            })
+        });
+    let field = |key: &str| said.as_ref().and_then(|said| said.fields.get(key).cloned());
     Verdict::Valid(Box::new(Proof {
         account: author.account,
         device: commit.device,
@@ -173,9 +194,11 @@ async fn signatures(
         signatures: answers.len(),
         parents: commit.parents.clone(),
         time: commit.time,
-        body: match accepted.message {
-            Message::Text { body, .. } => Some(body),
-            _ => None,
+        signed,
+        change,
+        subject: Subject {
+            uri: field("uri"),
+            action: field("action"),
         },
     }))
 }

@@ -22,7 +22,7 @@ pub(crate) fn run(data: &[u8]) {
     drt.handle(
         now(clock),
         Input::Members {
-            accounts,
+            accounts: accounts.into(),
             invited: BTreeSet::new(),
             banned,
         },

@@ -615,6 +615,8 @@ impl Node {
 }
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod testkit;

@@ -74,6 +74,8 @@ pub(super) struct Peer {
     pub(super) addr: SocketAddr,
     pub(super) addr6: Option<SocketAddr>,
     pub(super) up: bool,
+    /// Datagrams it sent.
+    pub(super) sent: usize,
     pub(super) events: Vec<(Duration, NodeEvent)>,
 }
 
@@ -84,6 +86,8 @@ pub(super) struct World {
     pub(super) latency: (Duration, Duration),
     /// Lost datagrams of a thousand.
     pub(super) loss: usize,
+    /// The network is in two parts, and this says in which of them a node is.
+    pub(super) parted: Option<fn(usize) -> bool>,
     pub(super) datagrams: usize,
     /// Requests sent, by name.
     pub(super) requests: BTreeMap<&'static str, usize>,
@@ -99,6 +103,7 @@ impl World {
             peers: Vec::new(),
             latency: (ms(10), ms(60)),
             loss: 0,
+            parted: None,
             datagrams: 0,
             requests: BTreeMap::new(),
             rng: Rng::new([seed; 32]),
@@ -131,6 +136,7 @@ impl World {
             addr,
             addr6,
             up: true,
+            sent: 0,
             events: Vec::new(),
         });
         n
@@ -173,6 +179,7 @@ impl World {
     /// Sends what a node wants sent, and keeps what it reports.
     fn drain(&mut self, n: usize) {
         while let Some(transmit) = self.peers[n].node.poll_transmit() {
+            self.peers[n].sent += 1;
             let peer = &self.peers[n];
             let from = if transmit.to.is_ipv4() {
                 Some(peer.addr)
@@ -243,7 +250,13 @@ impl World {
                     break;
                 }
                 let (from, to, payload) = entry.remove();
-                if let Some(n) = at.get(&to) {
+                let sides = |parted: fn(usize) -> bool| {
+                    let sides = [from, to].map(|a| at.get(&a).map(|n| parted(*n)));
+                    sides[0] == sides[1]
+                };
+                if let Some(n) = at.get(&to)
+                    && self.parted.is_none_or(sides)
+                {
                     self.peers[*n].node.handle_datagram(now, from, &payload);
                     touched.insert(*n);
                 }

@@ -469,7 +469,7 @@ impl Spread {
                     arrived = Some((head, relation));
                 }
                 // Who is ahead of us need not hear of what we had.
-                if relation != Relation::FastForward {
+                if matches!(relation, Relation::UpToDate | Relation::Diverged) {
                     self.to_tell.insert(device);
                 }
             }
@@ -513,7 +513,8 @@ impl Spread {
         if let Some((head, relation)) = arrived {
             let at = match relation {
                 Relation::Diverged => now.saturating_add(self.defers_to(device)),
-                _ => now,
+                // No commit comes of it: nobody has to be waited for.
+                Relation::UpToDate | Relation::FastForward | Relation::Alike => now,
             };
             self.drop_wants(head);
             // What the device had before is below what it has now: one merge for both.

@@ -486,3 +486,20 @@ fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
     assert_eq!(work(&mut s, at(700)), []);
     assert_eq!(work(&mut s, at(1_100)), [Action::Merge(ObjectId([63; 20]))]);
 }
+
+#[test]
+fn what_makes_no_commit_waits_for_nobody() {
+    for (relation, at_once) in [(Relation::Alike, true), (Relation::Diverged, false)] {
+        let mut s = Spread::new(DAVE, Some(OLD));
+        for device in [ALICE, BOB, CAROL] {
+            s.linked(device, Standing::Member, at(0));
+        }
+        all(&mut s, at(0));
+        s.heard(CAROL, NEW, false, at(10));
+        assert!(all(&mut s, at(10)).contains(&Action::Fetch(CAROL)));
+        let head = NEW;
+        s.fetched(CAROL, Ended::Well { head, relation }, at(20));
+        let merges = all(&mut s, at(20)).contains(&Action::Merge(NEW));
+        assert_eq!(merges, at_once, "{relation:?}");
+    }
+}

@@ -1,18 +1,18 @@
 //! A page's connection to a bridge: calls and events over one WebSocket each, without a process for each call.
 
+use crate::{Starling, wait};
 use serde_json::{Value, json};
-use starling_e2e::{Starling, wait};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::{Message, WebSocket};
 
-/// Texts that were shown, and when.
+/// Texts that were shown and steps of messages on their way, and when.
 type Shown = Arc<(Mutex<Vec<(String, Instant)>>, Condvar)>;
 
 /// A connection to a bridge with one account.
-pub(crate) struct Client {
+pub struct Client {
     calls: WebSocket<TcpStream>,
     next: u64,
     account: String,
@@ -37,9 +37,13 @@ fn connect(starling: &Starling) -> WebSocket<TcpStream> {
     socket
 }
 
+fn step(state: &str, message: &str) -> String {
+    format!("{message} is {state}")
+}
+
 impl Client {
     /// Connects to a bridge that has an account.
-    pub(crate) fn new(starling: &Starling) -> Self {
+    pub fn new(starling: &Starling) -> Self {
         let shown = Shown::default();
         let (mut events, listener) = (connect(starling), shown.clone());
         std::thread::spawn(move || {
@@ -52,11 +56,17 @@ impl Client {
                     continue;
                 };
                 let event = &frame["params"];
-                if event["type"] == "message.received"
-                    && let Some(body) = event["message"]["body"].as_str()
-                {
+                let what = match event["type"].as_str() {
+                    Some("message.received") => event["message"]["body"].as_str().map(String::from),
+                    Some("message.status") => {
+                        let state = event["status"]["state"].as_str().unwrap_or_default();
+                        Some(step(state, event["id"].as_str().unwrap_or_default()))
+                    }
+                    _ => None,
+                };
+                if let Some(what) = what {
                     let mut all = listener.0.lock().expect("not poisoned");
-                    all.push((body.to_owned(), now));
+                    all.push((what, now));
                     listener.1.notify_all();
                 }
             }
@@ -70,7 +80,7 @@ impl Client {
     }
 
     /// One call.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.next += 1;
         let call = json!({"jsonrpc": "2.0", "id": self.next, "method": method, "params": params});
         self.calls
@@ -88,23 +98,29 @@ impl Client {
         }
     }
 
-    /// Sends a text. When this returns it is on the disk.
-    pub(crate) fn send(&mut self, conversation: &str, body: &str) {
+    /// Sends a text. When this returns it is on the disk. Gives its id.
+    pub fn send(&mut self, conversation: &str, body: &str) -> String {
         let account = self.account.clone();
-        self.call(
+        let sent = self.call(
             "message.send",
             json!({"account": account, "conversation": conversation, "body": body}),
         );
+        sent["id"].as_str().expect("a message id").to_owned()
+    }
+
+    /// Waits until every other member of the conversation has fetched a message; says when that was.
+    pub fn fetched(&self, message: &str) -> Instant {
+        self.shown(&step("fetched", message))
     }
 
     /// Waits until a text was shown; says when that was.
-    pub(crate) fn shown(&self, body: &str) -> Instant {
+    pub fn shown(&self, body: &str) -> Instant {
         self.try_shown(body, wait::PATIENCE)
             .unwrap_or_else(|| panic!("{body:?} was not shown"))
     }
 
     /// When a text was shown, if that happens in time.
-    pub(crate) fn try_shown(&self, body: &str, patience: Duration) -> Option<Instant> {
+    pub fn try_shown(&self, body: &str, patience: Duration) -> Option<Instant> {
         let end = Instant::now() + patience;
         let mut all = self.shown.0.lock().expect("not poisoned");
         loop {

@@ -1,0 +1,121 @@
+//! A group whose one admin has two Starlings: both act at the same moment, and daemons are there.
+
+use serde_json::{Value, json};
+use starling_e2e::peer::{Program, agree, say, wait_same};
+use starling_e2e::{Lab, Peer, jami, needs};
+use std::collections::BTreeSet;
+
+/// How many commits ban somebody.
+fn bans(peer: &Peer, group: &str, id: &str) -> usize {
+    let messages = peer.messages(group);
+    let of = |m: &&Value| m["type"] == "member" && m["action"] == "ban" && m["uri"] == id;
+    messages.iter().filter(of).count()
+}
+
+/// With which devices an account wrote the texts of a group, as a Starling shows it.
+fn devices(peer: &Peer, group: &str) -> BTreeSet<String> {
+    let Program::Starling(starling) = &peer.program else {
+        panic!("{} has no Starling", peer.host.name)
+    };
+    let history = starling.rpc(
+        "conversation.history",
+        json!({"account": starling.account(), "conversation": group, "limit": 200}),
+    );
+    let messages = history["messages"].as_array().expect("messages");
+    let texts = messages.iter().filter(|m| m["type"] == "text/plain");
+    texts
+        .filter(|m| m["author"] == peer.id.as_str())
+        .map(|m| m["device"].as_str().expect("a device").to_owned())
+        .collect()
+}
+
+/// Has a daemon write; whether it does is its own affair.
+fn try_to_write(peer: &mut Peer, group: &str, text: &str) {
+    let Program::Jami(daemon) = &mut peer.program else {
+        panic!("{} has no daemon", peer.host.name)
+    };
+    let account = daemon.account();
+    daemon.call("sendMessage", json!([account, group, text, "", 0]));
+}
+
+#[test]
+fn both_devices_of_the_admin_ban_a_daemon_at_the_same_moment() {
+    needs!(jami::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let mut alice = Peer::starling(&mut lab, "alice", &boot);
+    let mut bob = Peer::jami(&mut lab, "bob", &boot);
+    let mut dave = Peer::jami(&mut lab, "dave", &boot);
+    let mut erin = Peer::jami(&mut lab, "erin", &boot);
+    let group = alice.create("Two hands");
+    let mut others = [&mut bob, &mut dave, &mut erin];
+    others.iter_mut().for_each(|other| alice.befriend(other));
+    alice.gather(&group, &mut others);
+    let mut laptop = alice.second_device(&mut lab, "laptop");
+    laptop.wait_ready(&group);
+    let (alice, laptop, bob, dave, erin) =
+        (&mut alice, &mut laptop, &mut bob, &mut dave, &mut erin);
+    say(
+        &mut [alice, laptop, bob, dave, erin],
+        &group,
+        "all are here",
+    );
+    wait_same(&[alice, laptop, bob, dave, erin], &group);
+    // One member, two devices, for everybody.
+    for who in [&*alice, &*laptop] {
+        assert_eq!(devices(who, &group).len(), 2, "{}", who.host.name);
+    }
+    for who in [&*alice, &*laptop, &*bob, &*erin] {
+        let members = who.members(&group);
+        assert_eq!(members.len(), 4, "{}", who.host.name);
+        assert_eq!(members.get(&alice.id).map(String::as_str), Some("admin"));
+        let files = who.files(&group);
+        let devices = files.iter().filter(|f| f.starts_with("devices/"));
+        assert_eq!(devices.count(), 5, "{}", who.host.name);
+    }
+
+    // Each bans Bob before it can have heard of the other's ban, or just after.
+    std::thread::scope(|both| {
+        both.spawn(|| alice.try_ban(&group, &bob.id));
+        both.spawn(|| laptop.try_ban(&group, &bob.id));
+    });
+    for who in [&mut *alice, &mut *laptop, &mut *dave, &mut *erin] {
+        who.wait_role(&group, &bob.id, "banned");
+    }
+    println!("Bob was banned by {} commits", bans(alice, &group, &bob.id));
+    try_to_write(bob, &group, "am I still there?");
+    say(&mut [alice, laptop, dave, erin], &group, "without Bob");
+    agree(&mut [alice, laptop, dave, erin], &group);
+
+    // For certain before it can have heard: the two are apart, each with a daemon.
+    lab.split(&[&laptop.host, &erin.host]);
+    for (admin, daemon) in [(&mut *alice, None), (&mut *laptop, Some(&mut *erin))] {
+        admin.ban(&group, &dave.id);
+        if let Some(daemon) = daemon {
+            daemon.wait_role(&group, &dave.id, "banned");
+        }
+    }
+    lab.join();
+    wait_same(&[alice, laptop, erin], &group);
+    assert_eq!(bans(erin, &group, &dave.id), 2);
+    try_to_write(dave, &group, "and I?");
+    say(&mut [alice, laptop, erin], &group, "the rest");
+    agree(&mut [alice, laptop, erin], &group);
+    for who in [&*alice, &*laptop, &*erin] {
+        assert_eq!(who.texts(&group).len(), 5 + 4 + 3, "{}", who.host.name);
+        for banned in [&*bob, &*dave] {
+            let members = who.members(&group);
+            assert_eq!(members.get(&banned.id).map(String::as_str), Some("banned"));
+        }
+    }
+    // They heard of their ban, and of nothing after it.
+    for banned in [bob, dave] {
+        let id = banned.id.clone();
+        banned.wait_role(&group, &id, "banned");
+        let texts = banned.texts(&group);
+        assert!(
+            texts.iter().all(|t| !t.starts_with("the rest")),
+            "{texts:?}"
+        );
+    }
+}
