@@ -309,7 +309,12 @@ fn simulate() {
         ..Config::of(seed, accounts)
     });
     println!("{:?}", world.config);
-    println!("{:?}", world.counts);
+    let mut counts = world.counts.clone();
+    let in_vain = counts.in_vain.values().map(|(_, most)| *most).max();
+    // By pairs of devices: pages of it.
+    (counts.in_vain, counts.connects) = Default::default();
+    println!("{counts:?}");
+    println!("asked in vain in a row, at most: {}", in_vain.unwrap_or(0));
     println!(
         "{} devices, {} commits of honest ones, {:.2} s",
         world.devs.len(),
