@@ -18,7 +18,7 @@ use starling_core::git::object::Kind;
 use starling_core::git::pack::{Limits, PackWriter};
 use starling_core::git::reach;
 use starling_core::id::{ConversationId, ObjectId};
-use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::write::{self, Writer};
@@ -138,13 +138,7 @@ fn texts(
 fn make(dir: &Path, count: usize) {
     fs::create_dir_all(dir).unwrap();
     // The keys of real devices: the signature is the most of a commit.
-    let mut keys = AwsLc.generate_rsa_keys(4096, 3).unwrap().into_iter();
-    let mut next = || keys.next().unwrap();
-    let keys = AccountKeys {
-        ca: next(),
-        account: next(),
-        device: next(),
-    };
+    let keys = AwsLc.generate_account_keys().unwrap();
     let (_, identity) = create_account(&AwsLc, START, keys).unwrap();
     keep::write_identity(dir, &identity).unwrap();
     let writer = Writer::new("Ann", &identity.chain, &*identity.device_key);

@@ -245,12 +245,8 @@ impl Account {
     }
 
     async fn open_swarm(&self, c: &Conversation, device: DeviceId) -> Result<Channel, Missed> {
-        let linked = |d: &DeviceId| {
-            let connected = self.peers.connected();
-            connected.into_iter().find(|(l, _)| l == d).map(|(_, a)| a)
-        };
         let mut ours = false;
-        if linked(&device).is_none() {
+        if self.linked(&device).is_none() {
             match self.shared().attempts.ask(device, clock()) {
                 Attempt::Go => ours = true,
                 Attempt::Running => {}
@@ -265,7 +261,7 @@ impl Account {
                 clock() + ELSEWHERE
             })
         };
-        let account = match linked(&device) {
+        let account = match self.linked(&device) {
             Some(account) => account,
             // A neighbour may name any device: whose it is says its certificate.
             None => match self.peers.certificate(device, None).await {
