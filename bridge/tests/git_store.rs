@@ -9,7 +9,7 @@ use starling_core::git::reach::missing;
 use starling_core::id::ObjectId;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -632,14 +632,20 @@ fn whole_of(store: &Arc<ObjectStore>, pack: &[u8]) -> Option<ObjectId> {
     quarantine.newest_whole(&commits, &|id| store.contains(id))
 }
 
-#[test]
-fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let work = dir.path().join("w");
+/// An empty repository of git's own, in which commits can be made.
+fn work_tree(dir: &Path) -> PathBuf {
+    let work = dir.join("w");
     fs::create_dir(&work).unwrap();
     git(&work, &["init", "-q", "-b", "main"]);
     git(&work, &["config", "user.email", "a@b"]);
     git(&work, &["config", "user.name", "a"]);
+    work
+}
+
+#[test]
+fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let work = work_tree(dir.path());
     for i in 0..60 {
         if i % 10 == 0 {
             fs::write(work.join(format!("f{i}")), format!("{i}")).unwrap();
@@ -691,11 +697,7 @@ fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
 #[test]
 fn long_chains_of_deltas_by_id_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let work = dir.path().join("w");
-    fs::create_dir(&work).unwrap();
-    git(&work, &["init", "-q", "-b", "main"]);
-    git(&work, &["config", "user.email", "a@b"]);
-    git(&work, &["config", "user.name", "a"]);
+    let work = work_tree(dir.path());
     let mut text = String::new();
     for i in 0..120 {
         text.push_str(&format!(

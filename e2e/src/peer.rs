@@ -64,14 +64,25 @@ impl Peer {
         }
     }
 
+    /// The Starling of somebody who must have one.
+    pub fn as_starling(&self) -> &Starling {
+        match &self.program {
+            Ours(s) => s,
+            Daemon(_) => panic!("{} has a daemon", self.host.name),
+        }
+    }
+
+    /// The daemon of somebody who must have one.
+    pub fn as_jami(&mut self) -> &mut Jami {
+        match &mut self.program {
+            Daemon(j) => j,
+            Ours(_) => panic!("{} has a Starling", self.host.name),
+        }
+    }
+
     /// Another machine of the same person, who must have a Starling, from a backup.
     pub fn second_device(&self, lab: &mut Lab, name: &str) -> Self {
-        let Ours(first) = &self.program else {
-            panic!(
-                "{}: only a Starling's account is taken along here",
-                self.host.name
-            )
-        };
+        let first = self.as_starling();
         let backup = first.rpc("account.export", json!({"account": first.account()}));
         let host = lab.host(name);
         let mut starling = Starling::start(&host, &bootstrap(&self.boot));

@@ -1,7 +1,7 @@
 //! A group whose one admin has two Starlings: both act at the same moment, and daemons are there.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{Program, agree, say, wait_same};
+use starling_e2e::peer::{agree, say, wait_same};
 use starling_e2e::{Lab, Peer, jami, needs};
 use std::collections::BTreeSet;
 
@@ -14,9 +14,7 @@ fn bans(peer: &Peer, group: &str, id: &str) -> usize {
 
 /// With which devices an account wrote the texts of a group, as a Starling shows it.
 fn devices(peer: &Peer, group: &str) -> BTreeSet<String> {
-    let Program::Starling(starling) = &peer.program else {
-        panic!("{} has no Starling", peer.host.name)
-    };
+    let starling = peer.as_starling();
     let history = starling.rpc(
         "conversation.history",
         json!({"account": starling.account(), "conversation": group, "limit": 200}),
@@ -31,9 +29,7 @@ fn devices(peer: &Peer, group: &str) -> BTreeSet<String> {
 
 /// Has a daemon write; whether it does is its own affair.
 fn try_to_write(peer: &mut Peer, group: &str, text: &str) {
-    let Program::Jami(daemon) = &mut peer.program else {
-        panic!("{} has no daemon", peer.host.name)
-    };
+    let daemon = peer.as_jami();
     let account = daemon.account();
     daemon.call("sendMessage", json!([account, group, text, "", 0]));
 }

@@ -2,20 +2,12 @@
 //! members: it goes on as if nothing were new to it.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{Program, agree, say};
-use starling_e2e::{Lab, Peer, Starling, jami, needs};
-
-/// The Starling of somebody who has one.
-fn starling(who: &Peer) -> &Starling {
-    match &who.program {
-        Program::Starling(s) => s,
-        Program::Jami(_) => panic!("{} has a daemon", who.host.name),
-    }
-}
+use starling_e2e::peer::{agree, say};
+use starling_e2e::{Lab, Peer, jami, needs};
 
 /// A group of some kind, made by a Starling: its id, and its address if it is public.
 fn create(who: &Peer, mode: &str) -> (String, Value) {
-    let s = starling(who);
+    let s = who.as_starling();
     let made = s.rpc(
         "conversation.create",
         json!({"account": s.account(), "mode": mode, "title": mode}),
@@ -45,7 +37,7 @@ fn a_stranger_comes_into_a_public_group_that_a_daemon_is_in() {
     alice.gather(&group, &mut [&mut bob]);
     talk(&mut [&mut alice, &mut bob], &group, "before");
 
-    let s = starling(&carol);
+    let s = carol.as_starling();
     s.rpc(
         "conversation.join",
         json!({"account": s.account(), "address": address}),
@@ -74,7 +66,7 @@ fn a_daemon_follows_where_only_admins_invite_and_what_is_banned_is_a_device_or_a
     alice.gather(&group, &mut [&mut bob, &mut carol]);
     let mut laptop = carol.second_device(&mut lab, "laptop");
     laptop.wait_ready(&group);
-    let s = starling(&carol);
+    let s = carol.as_starling();
     let refused = s.try_rpc(
         "conversation.invite",
         json!({"account": s.account(), "conversation": group, "id": "1a".repeat(20)}),
@@ -93,12 +85,12 @@ fn a_daemon_follows_where_only_admins_invite_and_what_is_banned_is_a_device_or_a
     alice.ban(&group, &nobody);
     bob.wait_role(&group, &nobody, "banned");
 
-    let own = starling(&laptop).rpc(
+    let own = laptop.as_starling().rpc(
         "account.get",
-        json!({"account": starling(&laptop).account()}),
+        json!({"account": laptop.as_starling().account()}),
     );
     let device = own["deviceId"].as_str().expect("a device").to_owned();
-    let s = starling(&alice);
+    let s = alice.as_starling();
     s.rpc(
         "conversation.ban",
         json!({"account": s.account(), "conversation": group, "id": carol.id, "device": device}),
@@ -108,7 +100,7 @@ fn a_daemon_follows_where_only_admins_invite_and_what_is_banned_is_a_device_or_a
         &group,
         "without it",
     );
-    let s = starling(&laptop);
+    let s = laptop.as_starling();
     let refused = s.try_rpc(
         "message.send",
         json!({"account": s.account(), "conversation": group, "body": "from the laptop"}),
