@@ -4,9 +4,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 target := env("CARGO_TARGET_DIR", "target")
 
-# For each target in `test`. Where nobody waits for it, each target gets its minute (some 40 of them, three at a time, take
-# 13 minutes), once for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it here.
-fuzz_seconds := if env("CI", "") == "" { "15" } else { "minute" }
+# For each fuzz target in `test`: its minute once (some 40 targets, three at a time, take 13 minutes), seconds after a
+# change, nothing for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it anew.
+fuzz_seconds := "minute"
 
 [private]
 default:
@@ -120,7 +120,7 @@ lint: wasm
 
 # unit and integration tests of core, bridge and page
 unit:
-    cargo test --workspace --exclude starling-e2e
+    @e2e/run.sh --unit
 
 # repeats one run of the simulated group: `just simulate --seed 7 --members 12`; tells what happens
 simulate *args:
