@@ -135,7 +135,7 @@ struct Disk {
     writer: Mutex<Writer>,
     /// Held by the one who puts packs together.
     packing: Mutex<()>,
-    _lock: File,
+    lock: File,
 }
 
 struct Writer {
@@ -237,7 +237,7 @@ impl Disk {
                 loose,
             }),
             packing: Mutex::default(),
-            _lock: lock,
+            lock,
         };
         store.checkpoint()?;
         Ok(store)
@@ -514,9 +514,14 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // The next start has less to play; nothing is lost if it fails.
-        if let Err(e) = self.checkpoint() {
+        // Nor is there anything left to put in order of a conversation that was deleted.
+        if self.path.exists()
+            && let Err(e) = self.checkpoint()
+        {
             tracing::warn!(path = %self.path.display(), %e, "checkpoint at the end");
         }
+        // Closing it is not enough: a child process that is just being started has a copy until it is another program.
+        let _ = self.lock.unlock();
     }
 }
 
