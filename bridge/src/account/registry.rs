@@ -79,6 +79,10 @@ impl Accounts {
             path: dir.clone(),
             source,
         };
+        if dir.exists() && !dir.is_dir() {
+            let what = "a file is where the directory of the accounts has to be: move it away";
+            return Err(io(std::io::Error::other(what)));
+        }
         std::fs::create_dir_all(&dir).map_err(io)?;
         let accounts = Self {
             dir: dir.clone(),

@@ -541,6 +541,7 @@ impl Account {
             .ask(move |r| (r.last_message(), r.unread(read_up_to.as_ref())))
             .await?;
         let snapshot = conversation.snapshot();
+        let read_only = self.read_only(local.invalid.is_some(), &snapshot);
         let text = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
         Ok(api::Conversation {
             id,
@@ -557,9 +558,12 @@ impl Account {
             read_up_to,
             preferences,
             own_role: snapshot.role(&self.jami_id()).map(api_role),
-            read_only: self.read_only(&id, &snapshot),
+            read_only,
             refused: local.refusal.or(local.invalid),
-            address: self.address(id, &snapshot),
+            address: match read_only {
+                None => self.address(id, &snapshot),
+                Some(_) => None,
+            },
         })
     }
 
