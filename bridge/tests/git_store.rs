@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use starling_bridge::store::objects::{ObjectStore, QuarantineError, ReadOnly, StoreError};
-use starling_core::git::Repository as _;
+use starling_core::git::Repository;
 use starling_core::git::object::{Kind, Mode, TreeEntry, hash_object, write_tree};
 use starling_core::git::pack::{Limits, PackError, PackWriter};
 use starling_core::git::reach::missing;
@@ -320,6 +320,69 @@ fn a_conversation_passes_through_quarantine() {
     store.set_head(None, head).unwrap();
     assert_eq!(missing(&*store, head, &BTreeSet::new()).unwrap(), all);
     fsck(&path);
+}
+
+#[test]
+fn what_lies_whole_in_a_pack_is_sent_as_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ObjectStore::create(&dir.path().join("c")).unwrap();
+    for n in 0..80 {
+        commit(&store, &format!("packed {n}"));
+    }
+    store.repack().unwrap();
+    let packed: Vec<ObjectId> = missing(&store, store.head().unwrap(), &BTreeSet::new()).unwrap();
+    let loose = commit(&store, "loose");
+    assert_eq!(Repository::packed(&store, &loose), None);
+    assert_eq!(Repository::packed(&store, &ObjectId([9; 20])), None);
+    let (mut writer, mut pack) = PackWriter::new(u32::try_from(packed.len()).unwrap(), true);
+    for id in &packed {
+        let entry = Repository::packed(&store, id).unwrap();
+        let copied = writer.copy(*id, &entry).unwrap();
+        assert_eq!(copied, entry);
+        pack.extend(copied);
+    }
+    let (sum, entries) = writer.finish();
+    pack.extend(sum);
+    assert!(entries.iter().map(|e| &e.id).eq(&packed));
+    // Other bytes than one's own deflating gives are well, too; deltas are not whole.
+    let work = work_tree(dir.path());
+    let mut text = String::new();
+    for n in 0..40 {
+        text.push_str(&format!(
+            "{n}: {}\n",
+            hash_object(Kind::Blob, text.as_bytes())
+        ));
+        fs::write(work.join("f"), &text).unwrap();
+        git(&work, &["add", "f"]);
+        git(&work, &["commit", "-q", "-m", "m"]);
+    }
+    git(&work, &["repack", "-q", "-a", "-d", "-f"]);
+    let theirs = ObjectStore::open(&work.join(".git")).unwrap();
+    let all = missing(&theirs, theirs.head().unwrap(), &BTreeSet::new()).unwrap();
+    let (mut writer, mut second) = PackWriter::new(u32::try_from(all.len()).unwrap(), false);
+    let mut whole = 0;
+    for id in &all {
+        let entry = Repository::packed(&theirs, id).unwrap();
+        let copied = writer.copy(*id, &entry).inspect(|_| whole += 1);
+        second.extend(copied.unwrap_or_else(|| {
+            let (kind, data) = theirs.read(id).unwrap();
+            writer.object(kind, &data)
+        }));
+    }
+    second.extend(writer.finish().0);
+    assert!(
+        (40..all.len() - 20).contains(&whole),
+        "{whole} of {}",
+        all.len()
+    );
+    for (pack, ids) in [(pack, packed), (second, all)] {
+        let target = tempfile::tempdir().unwrap();
+        let path = target.path().join("c");
+        let target = Arc::new(ObjectStore::create(&path).unwrap());
+        receive(&target, &pack, 4000).unwrap().accept(&ids).unwrap();
+        assert!(ids.iter().all(|id| target.contains(id)));
+        fsck(&path);
+    }
 }
 
 /// What nobody asked for: files, and a tree that no repository may have.
