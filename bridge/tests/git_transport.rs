@@ -297,7 +297,7 @@ fn fetch_some(
     from: &ObjectStore,
     to: &Arc<ObjectStore>,
     limits: Limits,
-) -> Result<ObjectId, (Quarantine, Vec<ObjectId>)> {
+) -> Result<ObjectId, Box<(Quarantine, Vec<ObjectId>)>> {
     let conversation = ConversationId([0xc0; 20]);
     let mut server = UploadPack::new(conversation);
     let mut client = Fetch::new(conversation, DeviceId([2; 32]), 1 << 30);
@@ -310,7 +310,7 @@ fn fetch_some(
                 Output::Advertised(_) => client.want(&haves(&**to).unwrap()),
                 Output::Pack(bytes) => {
                     if receiving.write(&bytes).is_err() {
-                        return Err(receiving.rescue().unwrap());
+                        return Err(Box::new(receiving.rescue().unwrap()));
                     }
                 }
                 Output::Outcome(Outcome::Done { head, .. }) => {
@@ -354,10 +354,11 @@ fn a_history_larger_than_what_is_taken_at_once_comes_in_parts() {
         let target = Arc::new(ObjectStore::create(&path).unwrap());
         let mut parts = 0;
         let got = loop {
-            let (quarantine, commits) = match fetch_some(&source, &target, limits) {
+            let part = match fetch_some(&source, &target, limits) {
                 Ok(head) => break head,
                 Err(part) => part,
             };
+            let (quarantine, commits) = *part;
             let known = |id: &ObjectId| target.contains(id);
             let newest = quarantine.newest_whole(&commits, &known).unwrap();
             quarantine.accept(&commits).unwrap();

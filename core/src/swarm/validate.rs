@@ -37,8 +37,9 @@ const WALK_STEPS_PER_COMMIT: u64 = 200;
 pub const BATCH: usize = 2_048;
 
 /// Bytes of commits after which a batch is full, however few they are: a commit may have megabytes,
-/// and is held four times while it is checked. Our choice: more than a full batch of what people write.
-const BATCH_BYTES: usize = 2 << 20;
+/// and is held four times while it is checked, and a batch or two beside it. Our choice: about a full
+/// batch of what people write.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A commit whose structure is in order.
 #[derive(Debug, Clone)]

@@ -255,6 +255,21 @@ impl Quarantine {
         self.tip = Some(tip);
     }
 
+    /// A commit below those that came, which is neither here nor `known`: below the last of
+    /// `commits`, given in the order they came, that names one.
+    pub fn below(
+        &self,
+        commits: &[ObjectId],
+        known: &dyn Fn(&ObjectId) -> bool,
+    ) -> Option<ObjectId> {
+        let missing = |id: &ObjectId| {
+            let (_, data) = self.read(id).filter(|(kind, _)| *kind == Kind::Commit)?;
+            let mut parents = parse_commit(&data).ok()?.parents.into_iter();
+            parents.find(|p| !known(p) && self.ids.binary_search(p).is_err())
+        };
+        commits.iter().rev().find_map(missing)
+    }
+
     /// The last of `commits`, given in the order they came, that is here with everything it needs:
     /// its tree and files, and its parents likewise, if they are not `known` already. Nothing in a
     /// pack that puts children before their parents.
