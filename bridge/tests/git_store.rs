@@ -758,6 +758,41 @@ fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
 }
 
 #[test]
+fn of_a_large_pack_that_breaks_off_git_reads_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut parent, mut entries) = (None, Vec::new());
+    let (mut writer, mut pack) = PackWriter::new(2002, false);
+    for n in 0u32..2000 {
+        let noise = |i: u32| hash_object(Kind::Blob, &(n * 40 + i).to_be_bytes()).to_hex();
+        let (id, objects) = commit_objects(parent, &(0..40).map(noise).collect::<String>());
+        // All have the same tree and file.
+        for (kind, data) in objects.iter().skip(if n == 0 { 0 } else { 2 }) {
+            pack.extend(writer.object(*kind, data));
+        }
+        entries.push((pack.len(), id));
+        parent = Some(id);
+    }
+    let path = dir.path().join("c");
+    let store = Arc::new(ObjectStore::create(&path).unwrap());
+    // Right behind a commit, of which all before it is part; and amid something.
+    pack.extend(writer.finish().0);
+    for cut in [entries[1000].0, entries[1500].0 + 20] {
+        assert!(cut > 600_000, "{cut}");
+        let mut receiving = store.quarantine(Limits::default());
+        receiving.write(&pack[..cut]).unwrap();
+        let (quarantine, commits) = receiving.rescue().unwrap();
+        let known = |id: &ObjectId| store.contains(id);
+        let newest = quarantine.newest_whole(&commits, &known).unwrap();
+        quarantine.accept(&commits).unwrap();
+        store.set_head(store.head(), newest).unwrap();
+    }
+    assert_eq!(store.head(), Some(entries[1500].1));
+    drop(store);
+    fsck(&path);
+    assert_eq!(git(&path, &["rev-list", "--count", "main"]), "1501\n");
+}
+
+#[test]
 fn long_chains_of_deltas_by_id_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();
     let work = work_tree(dir.path());

@@ -58,7 +58,8 @@ enum Place {
     Disk {
         dir: TempDir,
         reader: Box<Mutex<Reader>>,
-        checksum: [u8; 20],
+        /// Of a pack that came to its end.
+        checksum: Option<[u8; 20]>,
     },
 }
 
@@ -178,7 +179,7 @@ impl Receiving {
             return Err(PackError::Truncated.into());
         };
         let file = PackFile(file);
-        let max = scanned.largest();
+        let (max, whole) = (scanned.largest(), scanned.is_whole());
         let resolved = scanned.resolve(&file)?;
         pack::write_idx(&dir.path().join(PACK), &resolved.index())?;
         let commits = match commits {
@@ -197,7 +198,7 @@ impl Receiving {
         let place = Place::Disk {
             dir,
             reader: Box::new(Mutex::new(reader)),
-            checksum: resolved.checksum,
+            checksum: whole.then_some(resolved.checksum),
         };
         let quarantine = Quarantine {
             store: self.store,
@@ -361,7 +362,11 @@ impl Quarantine {
                 .map(|(i, _)| i)
         };
         match &self.place {
-            Place::Disk { dir, checksum, .. } if count == ids.len() => {
+            Place::Disk {
+                dir,
+                checksum: Some(checksum),
+                ..
+            } if count == ids.len() => {
                 let path = dir.path().join(PACK);
                 super::sync_file(&path)?;
                 self.store.install(&path, checksum)

@@ -161,6 +161,11 @@ impl Scanned {
         self.limits.object
     }
 
+    /// Whether the pack came to its end: else it is no file that git would read.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Whether the pack is empty.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
