@@ -345,7 +345,7 @@ fn a_history_larger_than_what_is_taken_at_once_comes_in_parts() {
             ..Limits::default()
         },
         Limits {
-            received: 70_000,
+            received: 25_000,
             ..Limits::default()
         },
     ];

@@ -246,14 +246,18 @@ impl<'a> Validation<'a> {
     pub fn survey(&mut self, crypto: &dyn Crypto, max: usize) -> Vec<Fault> {
         let mut faults = Vec::new();
         while self.at < self.commits.len() && faults.len() < max {
-            let mut batch = Batch::default();
-            while batch.commits.len() < BATCH {
+            let (mut batch, mut bytes) = (Batch::default(), 0usize);
+            while batch.commits.len() < BATCH && bytes < BATCH_BYTES {
                 let Some(id) = self.commits.get(self.at).copied() else {
                     break;
                 };
                 self.at = self.at.saturating_add(1);
-                if let Err(fault) = self.judge_commit(id, &mut batch) {
-                    faults.push(fault);
+                match self.judge_commit(id, &mut batch) {
+                    Ok(()) => {
+                        let signed = batch.checks.last().map_or(0, |c| c.message.len());
+                        bytes = bytes.saturating_add(signed);
+                    }
+                    Err(fault) => faults.push(fault),
                 }
             }
             let results = crypto.verify_batch(&batch.checks);

@@ -108,9 +108,16 @@ impl ObjectStore {
 }
 
 impl Receiving {
-    /// Takes the next bytes of the pack. After an error there is nothing but to drop it.
+    /// Takes the next bytes of the pack. After an error there is nothing but to drop it, or to
+    /// [`rescue`](Self::rescue) what came before.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), QuarantineError> {
-        self.scanner.push(bytes)?;
+        let scanned = self.scanner.push(bytes);
+        // Of what is too large the beginning is read, up to somewhere in these.
+        self.keep(bytes)?;
+        Ok(scanned?)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         match &mut self.file {
             Some((dir, file)) => file.write_all(bytes).at(dir.path())?,
