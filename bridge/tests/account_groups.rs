@@ -847,7 +847,7 @@ fn a_document_is_no_conversation() {
         let mut objects = MemoryObjects::new();
         let head = first.commit;
         objects.extend(first.objects);
-        check_clone(head.into(), &objects, head, &own, &|| true).map(|(snapshot, _)| snapshot)
+        check_clone(head.into(), &objects, head, &own, &|| true, None).map(|(snapshot, _)| snapshot)
     };
     for mode in [
         Mode::OneToOne,

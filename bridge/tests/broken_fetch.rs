@@ -191,3 +191,77 @@ async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
         .await;
     }
 }
+
+/// Serves a room as a daemon does, any commit that is asked for, the newest first and all trees and
+/// files last; and breaks off after so many bytes. Notes what was asked for.
+fn newest_first(room: &Room, bytes: usize, asked: Arc<watch::Sender<Vec<ObjectId>>>) -> Play {
+    let (head, repo) = (room.head, Arc::new(Whole(room.objects.clone())));
+    play(move |mut lines| {
+        let (repo, asked) = (repo.clone(), asked.clone());
+        async move {
+            let Some((want, haves)) = lines.asked(head).await? else {
+                return Some(lines);
+            };
+            asked.send_modify(|a| a.push(want));
+            let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
+            let objects = missing(&*repo, want, &haves).unwrap();
+            let is_commit = |id: &ObjectId| repo.object(id).unwrap().0 == Kind::Commit;
+            let (mut commits, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_commit);
+            commits.reverse();
+            let count = u32::try_from(commits.len() + others.len()).unwrap();
+            let (mut writer, mut pack) = PackWriter::new(count, false);
+            for id in commits.iter().chain(&others) {
+                let (kind, data) = repo.object(id).unwrap();
+                pack.extend(writer.object(kind, &data));
+            }
+            pack.extend(writer.finish().0);
+            if pack.len() <= bytes {
+                lines.pack(&pack).await?;
+                lines.send(pktline::FLUSH).await?;
+                return Some(lines);
+            }
+            lines.pack(&pack[..bytes]).await?;
+            lines.channel.shutdown().await.ok()?;
+            None
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_copy_from_a_daemon_that_breaks_off_is_had_in_steps() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let vic = victim(&first, &eve).await;
+    let (ann, ben) = (Device::load("ann"), Device::load("ben"));
+    let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
+    let room = tokio::task::block_in_place(|| {
+        let mut room = Room::group_at(&[&ann, &ben, &own, &writer], DAY);
+        go_on(&mut room, &ben, 300);
+        room
+    });
+    let (id, head) = (room.conversation, room.head);
+    let asked = Arc::new(watch::Sender::new(Vec::new()));
+    eve.serve(id, newest_first(&room, 100_000, asked.clone()));
+    eve.invite(id);
+    vic.until("an invitation", |a| async move {
+        let requests = a.requests().await.unwrap();
+        requests.iter().any(|r| r.conversation == id).then_some(())
+    })
+    .await;
+    vic.account().accept_request(id).await.unwrap();
+    vic.until("all of it", |a| async move {
+        (a.conversation(&id)?.head() == head).then_some(())
+    })
+    .await;
+    assert!(vic.account().verify(id).await.unwrap().valid);
+    let path = vic.account().repository_path(&id);
+    verify(&path);
+    fsck(&path);
+    let asked = asked.borrow().clone();
+    let distinct: BTreeSet<_> = asked.iter().collect();
+    println!("{} fetches of {} commits", asked.len(), distinct.len());
+    assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
+    // Down, and up again.
+    assert!(distinct.len() > 2, "{asked:?}");
+    assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+}

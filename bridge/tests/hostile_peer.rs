@@ -851,9 +851,9 @@ async fn the_largest_lies_cost_no_more() {
 
     let room = stage.room().await;
     let (head, pack_of_many) =
-        tokio::task::block_in_place(|| unsigned(room.head, room.tree(), eve.id(), 250_000));
+        tokio::task::block_in_place(|| unsigned(room.head, room.tree(), eve.id(), 520_000));
     let attack = Attack {
-        what: "250,000 unsigned commits",
+        what: "520,000 unsigned commits",
         end: End::Rule("MissingSignature"),
         head,
         play: offers(head, pack_of_many),
@@ -864,9 +864,9 @@ async fn the_largest_lies_cost_no_more() {
     attacks.push((
         room,
         lies(
-            "250,000 deltas upon one object",
+            "520,000 deltas upon one object",
             "MissingObject",
-            fan(250_000),
+            fan(520_000),
         ),
     ));
     let room = stage.room().await;

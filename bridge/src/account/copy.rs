@@ -5,11 +5,12 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
-use super::fetch::{Arriving, Came, FetchTrouble, bring, refusal};
+use super::fetch::{Arriving, Came, FetchTrouble, Part, bring, refusal};
 use super::talk::Indexed;
 use super::{Account, AccountError, now, now_unix};
 use crate::conversation::engines::clock;
 use crate::conversation::judging::{check_clone, check_part};
+use crate::conversation::making::Making;
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::MAX_PACK;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, StoreError};
@@ -21,7 +22,9 @@ use starling_core::api::RefusedHistory;
 use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::merge::Relation;
+use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
+use starling_core::swarm::validate::RULES;
 use starling_core::swarm::write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,9 +36,17 @@ use tokio::sync::Notify;
 /// or not any more.
 const NOT_FOR_US: &str = "NotForUs";
 
-/// Bytes of packs of which something is kept for one copy: four times what one fetch may bring. Who
-/// needs more begins anew.
-const MAX_KEPT: u64 = 4 * MAX_PACK;
+/// The name under which a person is told that a conversation is larger than what is kept of one before
+/// all of it is here.
+const TOO_LARGE: &str = "ConversationTooLarge";
+
+/// Bytes of packs of which something is kept for one copy: eight times what one fetch may bring, and
+/// more than as many messages as are validated at once take. Who needs more begins anew.
+const MAX_KEPT: u64 = 8 * MAX_PACK;
+
+/// Commits below one another that one device is asked for: a history that needs more breaks off too
+/// soon and too often.
+const MAX_STEPS: usize = 16;
 
 /// Devices that are remembered to have said something meanwhile.
 const MAX_NEWS: usize = 64;
@@ -88,6 +99,11 @@ struct Copy {
     store: Option<Arc<ObjectStore>>,
     /// Bytes of packs of which something is in there.
     kept: u64,
+    /// Commits that each device is asked for, one after the other from the last on, before what it
+    /// offers: see [`Copy::dig`].
+    steps: BTreeMap<DeviceId, Vec<ObjectId>>,
+    /// Devices that are not asked in steps any more.
+    misled: BTreeSet<DeviceId>,
 }
 
 impl Copy {
@@ -100,6 +116,8 @@ impl Copy {
             running: BTreeSet::new(),
             store: None,
             kept: 0,
+            steps: BTreeMap::new(),
+            misled: BTreeSet::new(),
         }
     }
 
@@ -117,10 +135,47 @@ impl Copy {
         }
     }
 
+    /// A pack of a device broke off, or was too large, and nothing of it can be kept: so it goes
+    /// newest first. But it told of commits far below, whose packs are smaller, and what comes of
+    /// those makes the others smaller. Says whether there is one to ask for next.
+    fn dig(&mut self, device: DeviceId, below: Option<ObjectId>) -> bool {
+        let Some(below) = below.filter(|_| !self.misled.contains(&device)) else {
+            return false;
+        };
+        let steps = self.steps.entry(device).or_default();
+        let further = steps.len() < MAX_STEPS && !steps.contains(&below);
+        if further {
+            steps.push(below);
+        }
+        further
+    }
+
+    /// What a device is asked for next, if that is not what it offers.
+    fn step(&self, device: &DeviceId) -> Option<ObjectId> {
+        self.steps.get(device)?.last().copied()
+    }
+
+    /// All up to that step is here, or it was of no use.
+    fn stepped(&mut self, device: DeviceId, well: bool) {
+        match well {
+            true => drop(self.steps.get_mut(&device).and_then(Vec::pop)),
+            false => {
+                self.steps.remove(&device);
+                self.misled.insert(device);
+            }
+        }
+    }
+
+    /// Whether something of a part may be kept.
+    fn has_room_for(&self, part: &Quarantine) -> bool {
+        self.kept.saturating_add(part.bytes()) <= MAX_KEPT
+    }
+
     /// Forgets what was fetched.
     fn begin_anew(&mut self, staging: &Path) {
         self.call_off();
         self.kept = 0;
+        self.steps.clear();
         let _ = std::fs::remove_dir_all(staging);
     }
 }
@@ -307,6 +362,7 @@ impl Account {
             copy.store = Some(store.clone());
         }
         let (account, id, spread) = (self.clone(), copy.id, copy.spread.clone());
+        let older = copy.step(&device);
         copy.running.insert(device);
         copy.fetching.push(Box::pin(async move {
             let came = async {
@@ -324,7 +380,7 @@ impl Account {
                 };
                 let haves = tokio::task::block_in_place(|| reach::haves(&*store));
                 let haves = haves.map_err(FetchTrouble::failed)?;
-                let sink = Arriving::new(store, refused, haves);
+                let sink = Arriving::new(store, refused, haves).instead(older);
                 Ok(bring(&mut fetcher, sink).await)
             };
             let came: Result<Came, FetchTrouble> = came.await;
@@ -344,10 +400,55 @@ impl Account {
         let staging = unfinished(target);
         let (head, quarantine) = match came {
             Came::Whole(_, None) if target.exists() => return Ok(Err(Indexed::NotYet)),
-            Came::Whole(head, quarantine) => (head, quarantine),
-            Came::Part(why, quarantine, commits) => {
-                let progressed = self.keep_part(copy, quarantine, &commits, &staging);
+            Came::Whole(head, Some(quarantine)) if copy.step(&device) == Some(head) => {
+                let progressed =
+                    copy.has_room_for(&quarantine) && self.keep_part(copy, quarantine, head);
+                copy.stepped(device, progressed);
+                let why = "a step on the way".into();
                 return Ok(Ok(FetchTrouble::Failed { why, progressed }));
+            }
+            Came::Whole(head, quarantine) => (head, quarantine),
+            Came::Part(part) if !copy.has_room_for(&part.quarantine) => {
+                let head = part.head;
+                drop(part);
+                copy.begin_anew(&staging);
+                let Some(head) = head else {
+                    return Ok(Ok(FetchTrouble::failed("too much of it was broken off")));
+                };
+                let refused = RefusedHistory {
+                    rule: TOO_LARGE.into(),
+                    detail: format!(
+                        "The conversation has more than {} MiB, and cannot be had. Its members can begin a new one.",
+                        MAX_KEPT >> 20
+                    ),
+                    from: device,
+                    account: None,
+                    commit: Some(head),
+                    at: now(),
+                };
+                self.refuse_or_say(id, refused).await;
+                return Ok(Ok(FetchTrouble::Refused(head)));
+            }
+            Came::Part(part) => {
+                let known = |id: &ObjectId| part.quarantine.store().contains(id);
+                let (newest, below) = tokio::task::block_in_place(|| {
+                    let newest = part.quarantine.newest_whole(&part.commits, &known);
+                    let below = part.quarantine.below(&part.commits, &known);
+                    (newest, below.filter(|_| newest.is_none()))
+                });
+                let progressed = match newest {
+                    Some(newest) => self.keep_part(copy, part.quarantine, newest),
+                    None => copy.dig(device, below),
+                };
+                return Ok(Ok(
+                    match Part::ended(part.head, part.bad, part.why, progressed) {
+                        Ok(trouble) => trouble,
+                        Err((head, e)) => {
+                            self.blame(id, device, &e).await;
+                            FetchTrouble::Refused(head)
+                        }
+                    },
+                ));
             }
             Came::Bad(head, e) => {
                 self.blame(id, device, &e).await;
@@ -363,21 +464,32 @@ impl Account {
             return Ok(Ok(FetchTrouble::failed("there is no place for it")));
         };
         let (own, go_on) = (self.jami_id(), || !self.stop.is_cancelled());
-        let checked = tokio::task::block_in_place(|| match &quarantine {
-            Some(quarantine) => check_clone(id, quarantine, head, &own, &go_on),
-            None => check_clone(id, &*store, head, &own, &go_on),
+        let checked = tokio::task::block_in_place(|| {
+            let mut making = Making::begin(self.index.clone(), id, RULES);
+            let objects: &dyn Objects = match &quarantine {
+                Some(quarantine) => quarantine,
+                None => &*store,
+            };
+            let made = Some(&mut making);
+            let (_, valid) = check_clone(id, objects, head, &own, &go_on, made)?;
+            Ok((valid, making))
         });
         let refused = match checked {
-            Ok((_, commits)) => {
+            Ok((valid, making)) => {
                 // Nobody else is asked any more; what they sent goes with the way to the store.
                 copy.call_off();
                 let settled = tokio::task::block_in_place(|| {
                     if let Some(quarantine) = quarantine {
-                        quarantine.accept(&commits)?;
+                        quarantine.accept_with(&valid.commits, &valid.trees)?;
                     }
                     store.set_head(store.head(), head)?;
                     drop(store);
-                    crate::conversation::settle(&staging, target)
+                    crate::conversation::settle(&staging, target)?;
+                    // The index follows, now or when the conversation is opened.
+                    if let Err(e) = making.complete(&head) {
+                        tracing::warn!(conversation = %id, %e, "the index is made later");
+                    }
+                    Ok::<_, RepoError>(())
                 });
                 return Ok(match settled {
                     Ok(()) => Err(Indexed::NotYetButChecked),
@@ -409,29 +521,15 @@ impl Account {
         Ok(Ok(FetchTrouble::Refused(head)))
     }
 
-    /// Keeps what is whole and valid of a pack that broke off. Says whether there is any.
-    fn keep_part(
-        &self,
-        copy: &mut Copy,
-        quarantine: Quarantine,
-        commits: &[ObjectId],
-        staging: &Path,
-    ) -> bool {
+    /// Keeps what is valid up to a commit that is whole. Says whether there is any.
+    fn keep_part(&self, copy: &mut Copy, quarantine: Quarantine, newest: ObjectId) -> bool {
         let bytes = quarantine.bytes();
-        if copy.kept.saturating_add(bytes) > MAX_KEPT {
-            drop(quarantine);
-            copy.begin_anew(staging);
-            return false;
-        }
         let store = quarantine.store().clone();
         let keep = || -> Result<bool, RepoError> {
             let known = |id: &ObjectId| store.contains(id);
-            let Some(newest) = quarantine.newest_whole(commits, &known) else {
-                return Ok(false);
-            };
             let go_on = || !self.stop.is_cancelled();
             let valid = check_part(copy.id, &quarantine, &known, newest, &go_on)?;
-            quarantine.accept(&valid)?;
+            quarantine.accept_with(&valid.commits, &valid.trees)?;
             let ahead = match store.head() {
                 None => true,
                 Some(head) => write::relation(&*store, head, newest)? == Relation::FastForward,
@@ -439,7 +537,7 @@ impl Account {
             if ahead {
                 store.set_head(store.head(), newest)?;
             }
-            Ok(!valid.is_empty())
+            Ok(!valid.commits.is_empty())
         };
         let kept = tokio::task::block_in_place(keep);
         if let Ok(true) = kept {

@@ -84,12 +84,17 @@ impl Account {
         let go_on = move || !stop.is_cancelled();
         let (quarantine, head) = match came {
             Came::Whole(head, quarantine) => (quarantine, head),
-            Came::Part(why, quarantine, commits) => {
-                let kept = conversation.keep_part(quarantine, commits, go_on).await;
-                return Err(FetchTrouble::Failed {
-                    why,
-                    progressed: self.kept_part(conversation, kept).await,
-                });
+            Came::Part(part) => {
+                let kept = conversation.keep_part(part.quarantine, part.commits, go_on);
+                let progressed = self.kept_part(conversation, kept.await).await;
+                let ended = Part::ended(part.head, part.bad, part.why, progressed);
+                return match ended {
+                    Ok(trouble) => Err(trouble),
+                    Err((_, e)) => {
+                        self.blame(conversation.id, device, &e).await;
+                        Err(FetchTrouble::failed(e))
+                    }
+                };
             }
             // A pack that is wrong is the device's fault: another may have the same head whole.
             Came::Bad(_, e) => {
@@ -279,12 +284,41 @@ impl FetchTrouble {
     }
 }
 
+/// The beginning of a pack.
+pub(super) struct Part {
+    /// For that head.
+    pub(super) head: Option<ObjectId>,
+    /// Why it is no more.
+    pub(super) why: String,
+    /// What is wrong with the pack, if nothing of it can be kept.
+    pub(super) bad: Option<QuarantineError>,
+    /// What can be read of it.
+    pub(super) quarantine: Quarantine,
+    /// Its commits in the order they came.
+    pub(super) commits: Vec<ObjectId>,
+}
+
+impl Part {
+    /// What was to be kept of it is.
+    pub(super) fn ended(
+        head: Option<ObjectId>,
+        bad: Option<QuarantineError>,
+        why: String,
+        progressed: bool,
+    ) -> Result<FetchTrouble, (ObjectId, QuarantineError)> {
+        match (head, bad) {
+            (Some(head), Some(bad)) if !progressed => Err((head, bad)),
+            _ => Ok(FetchTrouble::Failed { why, progressed }),
+        }
+    }
+}
+
 /// What came of a fetch.
 pub(super) enum Came {
     /// All up to this head: in a pack, or it is here already.
     Whole(ObjectId, Option<Quarantine>),
-    /// It broke off: why, what can be read of it, and its commits in the order they came.
-    Part(String, Quarantine, Vec<ObjectId>),
+    /// It broke off, or was too large to be taken at once.
+    Part(Part),
     /// A pack for this head that is no good, or that the disk does not take.
     Bad(ObjectId, QuarantineError),
     /// A head that was refused before.
@@ -308,13 +342,28 @@ pub(super) async fn bring<R: Fn(&ObjectId) -> bool>(
         },
         Err(FetchFailed::Refused(head)) => Came::Refused(head),
         Err(FetchFailed::Sink(head, e)) => match bad {
-            Some(bad) => Came::Bad(head, bad),
+            Some(bad) => match tokio::task::block_in_place(|| receiving.rescue()) {
+                Some((quarantine, commits)) => Came::Part(Part {
+                    head: Some(head),
+                    why: e.to_string(),
+                    bad: Some(bad),
+                    quarantine,
+                    commits,
+                }),
+                None => Came::Bad(head, bad),
+            },
             None => Came::Nothing(e.to_string()),
         },
         Err(e @ (FetchFailed::Peer(_) | FetchFailed::Channel(_) | FetchFailed::Unusable)) => {
             let part = tokio::task::block_in_place(|| receiving.rescue());
             match part {
-                Some((quarantine, commits)) => Came::Part(e.to_string(), quarantine, commits),
+                Some((quarantine, commits)) => Came::Part(Part {
+                    head: None,
+                    why: e.to_string(),
+                    bad: None,
+                    quarantine,
+                    commits,
+                }),
                 None => Came::Nothing(e.to_string()),
             }
         }
@@ -329,6 +378,8 @@ pub(super) struct Arriving<R> {
     receiving: Receiving,
     bad: Option<QuarantineError>,
     haves: Vec<ObjectId>,
+    /// What is asked for instead of what is offered.
+    older: Option<ObjectId>,
 }
 
 impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
@@ -340,7 +391,14 @@ impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
             receiving,
             bad: None,
             haves,
+            older: None,
         }
+    }
+
+    /// The same, asking for a commit below the one that is offered.
+    pub(super) fn instead(mut self, older: Option<ObjectId>) -> Self {
+        self.older = older;
+        self
     }
 }
 
@@ -351,6 +409,10 @@ impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
 
     fn refuses(&self, id: &ObjectId) -> bool {
         (self.refused)(id)
+    }
+
+    fn wants(&self, offered: ObjectId) -> ObjectId {
+        self.older.unwrap_or(offered)
     }
 
     fn haves(&self) -> Vec<ObjectId> {

@@ -265,10 +265,20 @@ impl Lines {
 
     /// Shows a branch; gives what the other side says it has. `None`: the end. Nothing: it wants nothing.
     pub async fn haves(&mut self, head: ObjectId) -> Option<Option<Vec<ObjectId>>> {
+        let asked = self.asked(head).await?;
+        Some(asked.map(|(_, haves)| haves))
+    }
+
+    /// The same, with what it wants.
+    pub async fn asked(&mut self, head: ObjectId) -> Option<Option<(ObjectId, Vec<ObjectId>)>> {
         self.send(&advertisement(head)).await?;
-        if self.next().await?.is_empty() {
+        let want = self.next().await?;
+        if want.is_empty() {
             return Some(None);
         }
+        let want = String::from_utf8_lossy(&want).into_owned();
+        let want = want.strip_prefix("want ").and_then(|w| w.get(..40))?;
+        let want = want.parse().ok()?;
         let mut haves = Vec::new();
         loop {
             let line = self.next().await?;
@@ -282,7 +292,7 @@ impl Lines {
             );
         }
         self.send(b"0008NAK\n").await?;
-        Some(Some(haves))
+        Some(Some((want, haves)))
     }
 
     /// Sends bytes of a pack.

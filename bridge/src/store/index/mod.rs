@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the layout; another one means: make it anew.
-const LAYOUT: i64 = 3;
+const LAYOUT: i64 = 4;
 
 /// How many prepared statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;
@@ -120,7 +120,7 @@ fn try_open(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
          CREATE TABLE IF NOT EXISTS health(one INTEGER PRIMARY KEY CHECK(one=1), open INTEGER NOT NULL);
          CREATE TABLE IF NOT EXISTS conversation(
              key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, head BLOB,
-             length INTEGER NOT NULL DEFAULT 0, rules INTEGER NOT NULL DEFAULT 0, last TEXT, snapshot TEXT, snapshot_at BLOB);
+             length INTEGER NOT NULL DEFAULT 0, rules INTEGER NOT NULL DEFAULT 0, last TEXT, snapshot TEXT, snapshot_at BLOB, made BLOB);
          CREATE TABLE IF NOT EXISTS message(
              key INTEGER PRIMARY KEY, c INTEGER NOT NULL, id BLOB NOT NULL,
              sent_at INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE(c, id));
@@ -315,7 +315,7 @@ impl Index {
         let (long, short): (Vec<&str>, Vec<&str>) =
             words.iter().partition(|w| w.chars().count() >= 3);
         let mut sql = String::from(
-            "SELECT conversation.id, message.id FROM message JOIN conversation ON conversation.key=c WHERE 1",
+            "SELECT conversation.id, message.id FROM message JOIN conversation ON conversation.key=c WHERE conversation.head IS NOT NULL",
         );
         let mut values: Vec<rusqlite::types::Value> = Vec::new();
         if let Some(c) = conversation {
