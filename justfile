@@ -146,6 +146,10 @@ simulate-nightly seeds='20000' crowds='20': && simulate-scale
 simulate-scale sizes='10 30 100 300 1000 10000' nodes='100 1000 4000':
     SIM_SIZES="{{ sizes }}" SIM_NODES="{{ nodes }}" cargo test --release -p starling-core --lib -- --exact --ignored --nocapture --test-threads 1 simulation::tests::scale dht::node::crowd::in_thousands_too
 
+# how many merges it takes when many write at once, and how long, as it was and as it is
+simulate-merges sizes='10 100 300 1000':
+    SIM_SIZES="{{ sizes }}" cargo test --release -p starling-core --lib -- --exact --ignored --nocapture simulation::tests::merges
+
 # dependencies: licences, sources, what must not come back
 deny:
     @e2e/deny.sh

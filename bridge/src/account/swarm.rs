@@ -65,6 +65,13 @@ impl Account {
             c.engines.drt(Input::Linked { device, account });
         }
         self.restore_mobiles(&c).await;
+        // The power went when we had left, and before that was noted: nobody would hear of it.
+        if !self.is_leaving(&c.id)
+            && matches!(c.ask(|r| r.own_leave()).await, Ok(Some(_)))
+            && let Err(e) = self.leave(c.id).await
+        {
+            tracing::warn!(conversation = %c.id, %e, "what was left is not taken out of the list");
+        }
         loop {
             let (snapshot, leaving) = (c.snapshot(), self.is_leaving(&c.id));
             let seen = last

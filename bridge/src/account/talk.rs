@@ -3,7 +3,7 @@
 use super::book::Profile;
 use super::net::statuses;
 use super::{Account, AccountError, now_ms, now_unix};
-use crate::conversation::repo::{RepoError, Snapshot};
+use crate::conversation::repo::{Repo, RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
 use crate::conversation::{Conversation, folding};
 use crate::store::state::StateError;
@@ -233,10 +233,17 @@ impl Account {
             .members
             .iter()
             .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
-        if others && conversation.snapshot().takes_part(&own) {
-            let left = conversation
-                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
-                .await?;
+        // The power may have gone after it was written, and before that was noted.
+        let written = conversation.ask(|r| r.own_leave()).await?;
+        if others && (written.is_some() || conversation.snapshot().takes_part(&own)) {
+            let left = match written {
+                Some(left) => Ok((left, Default::default())),
+                None => {
+                    let leave =
+                        |r: &mut Repo| r.write(now_unix(), |repo, w, now| repo.leave(w, now));
+                    conversation.ask(leave).await?
+                }
+            };
             let left = match left {
                 Ok((left, _)) => left,
                 // This device is banned, or never wrote here: nobody would believe it.

@@ -65,12 +65,12 @@ impl World {
         if self.links.get(&pair(by, of)) != Some(&link) || !self.fetch_is(by, of, fetch) {
             return;
         }
-        let account = self.devs[by].id();
+        let client = self.devs[by].replica.device;
         let dev = &self.devs[of];
         let head = match &dev.hostile {
             Some(Hostile::Silent) => return,
             Some(hostile) => hostile.offers().or(dev.replica.head),
-            None if dev.replica.may_fetch(&account) => dev.replica.head,
+            None if dev.replica.may_fetch(client) => dev.replica.head,
             None => None,
         };
         let wait = self.latency(by, of);
@@ -150,7 +150,7 @@ impl World {
                 let (all, _) = self
                     .pool
                     .missing(&head, &quarantine, &self.devs[by].replica.have);
-                let mut power = Self::power(&mut self.rng, self.config.crashes);
+                let mut power = Self::power(&mut self.rng, &mut self.counts.writes, &self.config);
                 let kept = self.devs[by].replica.accept(&mut power, &all);
                 drop(power);
                 if kept.is_err() {

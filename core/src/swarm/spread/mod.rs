@@ -16,7 +16,8 @@
 //! * one owner of backoff a device, asked whatever the reason of a fetch is;
 //! * a head that broke a rule is not asked for again, whoever offers it;
 //! * who merges is decided by the devices' ids, so that two that meet do not merge at the same
-//!   moment, and then merge each other's merges.
+//!   moment, and then merge each other's merges; whoever is not the first waits anew as long as
+//!   others do, and does not give up (`line.rs`).
 //!
 //! All memory is bounded: a few dozen bytes a linked device, [`MAX_REMEMBERED`] devices that are
 //! gone, [`MAX_REFUSED`] heads a device, [`MAX_ARRIVED`] heads that wait to be merged.
@@ -39,6 +40,10 @@
 //! spread.settled(new, Some(new), &|head| *head == old || *head == new, now);
 //! assert_eq!(spread.poll(now), None, "Bob has it already");
 //! ```
+
+mod line;
+
+pub use line::*;
 
 use super::merge::Relation;
 use crate::id::{DeviceId, ObjectId};
@@ -79,19 +84,6 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most fetches at once, however slow they are.
 pub const MAX_RUNNING: usize = 8;
-
-/// The pause before a merge that follows a merge of our own: longer than a notice and a fetch take
-/// between devices in one town. Daemons do not wait.
-pub const MERGE_SOON: Duration = Duration::from_millis(500);
-
-/// The pause of the second device in line: longer than a notice and a fetch take across the world.
-pub const MERGE_LATE: Duration = Duration::from_secs(3);
-
-/// What each further device in line waits longer.
-pub const MERGE_STEP: Duration = Duration::from_secs(1);
-
-/// The longest pause before a merge: with many devices ahead of us, some of them do merge.
-pub const MERGE_LAST: Duration = Duration::from_secs(8);
 
 /// Heads remembered as refused, per device.
 pub const MAX_REFUSED: usize = 64;
@@ -224,8 +216,12 @@ impl Peer {
 #[derive(Debug, Clone, Copy)]
 struct Arrived {
     from: DeviceId,
+    /// Since when the device had something that is to be merged.
+    since: Duration,
     /// When to take it in.
     at: Duration,
+    /// A commit would come of it: that of somebody else is waited for.
+    waits: bool,
     turn: u64,
 }
 
@@ -255,6 +251,8 @@ pub(crate) enum Mutation {
     KeepsAll,
     /// Nobody waits for the merge of another.
     AllMerge,
+    /// Who waits for others to merge waits once, however busy they are.
+    WaitsOnce,
 }
 
 /// The spread of one conversation's news, as one device sees it.
@@ -511,21 +509,27 @@ impl Spread {
             (peer.not_before, peer.failures) = (now, 0);
         }
         if let Some((head, relation)) = arrived {
+            let waits = relation == Relation::Diverged;
             let at = match relation {
-                Relation::Diverged => now.saturating_add(self.defers_to(device)),
+                Relation::Diverged => now.saturating_add(self.defers(device)),
                 // No commit comes of it: nobody has to be waited for.
                 Relation::UpToDate | Relation::FastForward | Relation::Alike => now,
             };
             self.drop_wants(head);
             // What the device had before is below what it has now: one merge for both.
-            let before = self.arrived.iter().filter(|(_, a)| a.from == device);
-            let at = before.map(|(_, a)| a.at).min().map_or(at, |b| b.min(at));
+            let before = self.arrived.values().filter(|a| a.from == device);
+            let (since, at) = before.fold((now, at), |(since, at), before| {
+                (since.min(before.since), at.min(before.at))
+            });
             self.arrived.retain(|h, a| a.from != device || *h == head);
             let entry = self.arrived.entry(head).or_insert(Arrived {
                 from: device,
+                since,
                 at,
+                waits,
                 turn,
             });
+            entry.waits &= waits;
             entry.at = entry.at.min(at);
             if self.arrived.len() > MAX_ARRIVED {
                 let oldest = self.arrived.iter().min_by_key(|(_, a)| a.turn);
@@ -547,7 +551,9 @@ impl Spread {
         now: Duration,
     ) {
         self.entering = None;
+        let waiting = self.arrived.len();
         self.arrived.retain(|head, _| !known(head));
+        let merged_by_others = self.arrived.len() < waiting;
         for (device, peer) in &mut self.peers {
             let wants = peer.want.and_then(|w| w.head);
             if wants.is_some_and(|head| known(&head)) {
@@ -577,11 +583,9 @@ impl Spread {
             let merged = ours != Some(theirs);
             self.move_to(ours, merged);
             if merged {
-                // One merge at a time: others may have the next one ready.
-                let soon = now.saturating_add(MERGE_SOON);
-                for arrived in self.arrived.values_mut() {
-                    arrived.at = arrived.at.max(soon);
-                }
+                self.pause_merges(now);
+            } else if merged_by_others {
+                self.wait_anew(now);
             }
         }
     }
@@ -600,6 +604,12 @@ impl Spread {
     /// says, until there is nothing.
     pub fn poll(&mut self, now: Duration) -> Option<Action> {
         if let Some(head) = self.due_merge(now) {
+            // What can be fetched may be the merge of somebody else.
+            if self.news_first(&head, now)
+                && let Some(fetch) = self.begin_fetch(now)
+            {
+                return Some(fetch);
+            }
             self.arrived.remove(&head);
             self.entering = Some(head);
             return Some(Action::Merge(head));
@@ -607,6 +617,10 @@ impl Spread {
         if let Some((device, head)) = self.due_notice(now) {
             return Some(Action::Tell(device, head));
         }
+        self.begin_fetch(now)
+    }
+
+    fn begin_fetch(&mut self, now: Duration) -> Option<Action> {
         let device = self.due_fetch(now)?;
         let peer = self.peers.get_mut(&device)?;
         let want = peer.want.take()?;
@@ -620,7 +634,7 @@ impl Spread {
 
     /// When there may be something to do without any input. A time that has passed: now.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let merges = self.arrived.values().map(|a| a.at);
+        let merges = self.merges().map(|(_, at, ..)| at);
         let merges = merges.filter(|_| self.entering.is_none());
         let notices = self.to_tell.iter().filter_map(|device| {
             let peer = self.peers.get(device)?;
@@ -719,43 +733,6 @@ impl Spread {
         self.aside.clear();
         let hearing = self.peers.iter().filter(|(_, p)| p.hears());
         self.to_tell.extend(hearing.map(|(device, _)| *device));
-    }
-
-    /// How long to wait for the merge of others before making one.
-    ///
-    /// Two that merge at the same moment have two heads again, and would go on for ever, with a
-    /// commit each time. So among the members we are linked with one goes first, whose id is the
-    /// smallest, the next waits until it must have heard of that merge, and so on; and once our
-    /// head is a merge of ours already we wait in any case, since daemons do not.
-    fn defers_to(&self, from: DeviceId) -> Duration {
-        let ahead = self
-            .peers
-            .iter()
-            .filter(|(device, peer)| {
-                **device < self.own && (**device == from || peer.standing == Some(Standing::Member))
-            })
-            .count();
-        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        #[cfg(test)]
-        if self.mutation == Mutation::AllMerge {
-            return Duration::ZERO;
-        }
-        match ahead {
-            0 if self.merged => MERGE_SOON,
-            0 => Duration::ZERO,
-            n => MERGE_LATE
-                .saturating_add(MERGE_STEP.saturating_mul(n.saturating_sub(1)))
-                .min(MERGE_LAST),
-        }
-    }
-
-    fn due_merge(&self, now: Duration) -> Option<ObjectId> {
-        if self.entering.is_some() || self.only_tells {
-            return None;
-        }
-        let due = self.arrived.iter().filter(|(_, a)| a.at <= now);
-        due.min_by_key(|(_, a)| (a.at, a.turn))
-            .map(|(head, _)| *head)
     }
 
     /// The head a device is to be told of.

@@ -468,7 +468,7 @@ fn memory_is_bounded_whatever_comes() {
 }
 
 #[test]
-fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
+fn of_what_one_device_had_only_the_newest_is_merged_and_what_waited_in_one_go() {
     let mut s = among(ALICE, &[BOB, CAROL]);
     let bring = |s: &mut Spread, from, n, now| {
         s.heard(from, ObjectId([n; 20]), false, now);
@@ -483,8 +483,126 @@ fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
     bring(&mut s, CAROL, 63, at(30));
     assert_eq!(work(&mut s, at(600)), [Action::Merge(ObjectId([62; 20]))]);
     s.settled(ObjectId([62; 20]), Some(NEWER), &|_| false, at(600));
-    assert_eq!(work(&mut s, at(700)), []);
-    assert_eq!(work(&mut s, at(1_100)), [Action::Merge(ObjectId([63; 20]))]);
+    assert_eq!(work(&mut s, at(600)), [Action::Merge(ObjectId([63; 20]))]);
+    s.settled(ObjectId([63; 20]), Some(OLD), &|_| false, at(600));
+    // What comes after it waits again.
+    bring(&mut s, CAROL, 64, at(610));
+    assert_eq!(work(&mut s, at(609) + MERGE_SOON), []);
+    let merge = [Action::Merge(ObjectId([64; 20]))];
+    assert_eq!(work(&mut s, at(610) + MERGE_SOON), merge);
+}
+
+/// A head that neither contains ours nor is contained in it.
+fn bring(s: &mut Spread, from: DeviceId, n: u8, now: Duration) {
+    s.heard(from, ObjectId([n; 20]), false, now);
+    assert_eq!(work(s, now), [Action::Fetch(from)]);
+    s.fetched(from, well(ObjectId([n; 20]), Relation::Diverged), now);
+    assert_eq!(work(s, now), []);
+}
+
+/// A merge of somebody else that follows ours, and these are part of it.
+fn follow(s: &mut Spread, from: DeviceId, merge: u8, parts: &[u8], now: Duration) {
+    let head = ObjectId([merge; 20]);
+    s.heard(from, head, false, now);
+    assert_eq!(work(s, now), [Action::Fetch(from)]);
+    s.fetched(from, well(head, Relation::FastForward), now);
+    assert_eq!(work(s, now), [Action::Merge(head)]);
+    let known = |id: &ObjectId| *id == head || parts.iter().any(|n| *id == ObjectId([*n; 20]));
+    s.settled(head, Some(head), &known, now);
+    assert_eq!(work(s, now), []);
+}
+
+#[test]
+fn who_is_not_first_waits_anew_when_others_merge_but_not_for_ever() {
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, CAROL, 60, at(0));
+    bring(&mut s, DAVE, 61, at(10));
+    assert_eq!(s.poll_timeout(), Some(MERGE_LATE));
+    follow(&mut s, ALICE, 62, &[60], at(900));
+    assert_eq!(s.poll_timeout(), Some(at(900) + MERGE_LATE));
+    assert_eq!(
+        work(&mut s, at(900) + MERGE_LATE),
+        [Action::Merge(ObjectId([61; 20]))]
+    );
+
+    // Alice merges on and on, and never what Dave has.
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, DAVE, 61, at(0));
+    let (mut now, mut n) = (at(500), 80);
+    while work(&mut s, now).is_empty() {
+        bring(&mut s, CAROL, n, now);
+        follow(&mut s, ALICE, n + 1, &[n], now);
+        (now, n) = (now + at(900), n + 2);
+    }
+    assert!(
+        now >= MERGE_PATIENCE && now <= MERGE_PATIENCE + at(3_000),
+        "{now:?}"
+    );
+    // Texts that follow are no merges: who waits for somebody who is gone does not wait longer.
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, DAVE, 61, at(0));
+    follow(&mut s, CAROL, 70, &[], at(800));
+    assert_eq!(s.poll_timeout(), Some(MERGE_LATE));
+}
+
+#[test]
+fn what_can_be_fetched_is_fetched_before_a_merge_and_not_waited_for_too_long() {
+    for ends in [true, false] {
+        let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+        bring(&mut s, CAROL, 60, at(0));
+        s.heard(ALICE, NEWER, false, MERGE_LATE);
+        assert_eq!(work(&mut s, MERGE_LATE), [Action::Fetch(ALICE)]);
+        let until = MERGE_LATE + PATIENCE;
+        assert_eq!(s.poll_timeout(), Some(until));
+        if ends {
+            s.fetched(ALICE, well(NEWER, Relation::FastForward), at(2_000));
+            assert_eq!(work(&mut s, at(2_000)), [Action::Merge(NEWER)]);
+            s.settled(NEWER, Some(NEWER), &|_| true, at(2_000));
+            assert_eq!((work(&mut s, until), s.poll_timeout()), (vec![], None));
+        } else {
+            assert_eq!(work(&mut s, until - at(1)), []);
+            assert_eq!(work(&mut s, until), [Action::Merge(ObjectId([60; 20]))]);
+        }
+    }
+    // Somebody has something new all the time.
+    let mut s = among(BOB, &[ALICE, CAROL]);
+    bring(&mut s, CAROL, 60, at(0));
+    let mut now = MERGE_LATE;
+    let merged = loop {
+        s.heard(ALICE, ObjectId([100; 20]), false, now);
+        match work(&mut s, now).as_slice() {
+            [Action::Fetch(_)] => now += at(100),
+            merged => break merged.to_vec(),
+        }
+        s.fetched(ALICE, well(OLD, Relation::UpToDate), now);
+        s.heard(ALICE, OLD, true, now);
+        now = s.poll_timeout().unwrap().max(now);
+    };
+    assert_eq!(merged, [Action::Merge(ObjectId([60; 20]))]);
+    assert!(now <= MERGE_PATIENCE + PATIENCE, "{now:?}");
+}
+
+#[test]
+fn of_a_thousand_who_wait_few_are_the_first() {
+    let mut waits = Vec::new();
+    for n in 0..1_000u32 {
+        let mut own = [0xf0; 32];
+        own[28..].copy_from_slice(&n.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        let others: Vec<DeviceId> = (1..=30).map(|k| DeviceId([k; 32])).collect();
+        let mut s = among(DeviceId(own), &others);
+        bring(&mut s, DeviceId([30; 32]), 200, at(0));
+        waits.push(s.poll_timeout().unwrap());
+    }
+    waits.sort();
+    let within = |time| waits.iter().filter(|w| **w < time).count();
+    assert!(
+        within(MERGE_LAST + MERGE_RANK) <= 4,
+        "{}",
+        within(MERGE_LAST + MERGE_RANK)
+    );
+    let soon = MERGE_LAST + MERGE_RANK * 4;
+    assert!((1..=20).contains(&within(soon)), "{}", within(soon));
+    assert!(waits.last() <= Some(&(MERGE_LAST + MERGE_RANK * 10)));
 }
 
 #[test]
