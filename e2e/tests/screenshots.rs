@@ -40,6 +40,16 @@ async fn bubble(page: &Browser, text: &str) {
     page.until(&format!("the bubble {text:?}"), &script).await;
 }
 
+/// The page in Arabic, or again in English.
+async fn in_arabic(page: &Browser, arabic: bool) {
+    page.run(match arabic {
+        true => "localStorage.setItem('starling.language', 'ar')",
+        false => "localStorage.removeItem('starling.language')",
+    })
+    .await;
+    page.reload().await;
+}
+
 /// Every message that is shown was checked by the page.
 async fn checked(page: &Browser) {
     page.until(
@@ -76,6 +86,10 @@ async fn screenshots_of_every_view() {
     page.go(alice.url()).await;
     page.named("heading", "Welcome to Starling").await;
     page.shoot("02-first-run").await;
+    in_arabic(&page, true).await;
+    page.find("#first-name").await;
+    page.shoot("02-first-run-arabic").await;
+    in_arabic(&page, false).await;
     page.press("button", "I have a backup of an account").await;
     page.named("heading", "Restore from a backup").await;
     page.shoot("03-first-run-backup").await;
@@ -114,9 +128,17 @@ async fn screenshots_of_every_view() {
         .to_owned();
     page.named("article", "Request from Bob Okonkwo").await;
     page.shoot("10-request").await;
+    in_arabic(&page, true).await;
+    page.find("[data-testid=request]").await;
+    page.shoot("10-request-arabic").await;
+    in_arabic(&page, false).await;
+    page.press("button", "Block").await;
+    page.wait_text("Bob Okonkwo will be blocked").await;
+    page.shot("10-request-blocking-desktop-light").await;
+    page.press("button", "Undo").await;
     page.press("button", "Accept").await;
     page.named("textbox", "Message to Bob Okonkwo").await;
-    page.wait_text("You joined").await;
+    page.wait_text("You accepted").await;
     page.find("[data-testid=backup-card]").await;
     page.shoot("11-conversation-new").await;
     page.run("location.hash = '#/'").await;
@@ -204,6 +226,11 @@ async fn screenshots_of_every_view() {
     page.run("document.querySelectorAll('[data-testid=member] .member')[0].click()")
         .await;
     page.shoot("15-details-person").await;
+    page.press("button", "Delete this conversation…").await;
+    page.named("heading", "Delete the conversation with Bob Okonkwo?")
+        .await;
+    page.shoot("15-delete-conversation").await;
+    page.press("button", "Cancel").await;
 
     // What one can do with a message: at hand, in its panel, by keyboard.
     page.press("button", "Close").await;
@@ -257,6 +284,18 @@ async fn screenshots_of_every_view() {
     page.shot("37-deleting-desktop-light").await;
     page.press("button", "Undo").await;
     bubble(&page, "Are you coming on Saturday?").await;
+
+    // Words of every kind, and somebody who types.
+    bob.send(&conversation, "我们六点半在桥上见，然后一起走过去。");
+    bob.send(
+        &conversation,
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+    );
+    bob.send(&conversation, "```\nfor bird in flock:\n    watch(bird)  # from the bridge, until it is dark, and not a minute longer\n```");
+    page.wait_text("until it is dark").await;
+    bob.rpc("message.setTyping", with(json!({"typing": true})));
+    page.wait_text("Bob Okonkwo is typing").await;
+    page.shoot("38-words").await;
 
     // Searching here.
     page.key("Ctrl+f").await;
@@ -363,7 +402,7 @@ async fn screenshots_of_every_view() {
     )
     .await;
     page.shoot("39-banned").await;
-    page.press("button", "Leave the group").await;
+    page.press("button", "Leave the group…").await;
     page.shoot("39-leave").await;
     page.press("button", "Cancel").await;
     page.press("button", "Close").await;
@@ -372,7 +411,7 @@ async fn screenshots_of_every_view() {
     theirs.named("heading", "Conversations").await;
     theirs.run(&format!("location.hash = '#/c/{group}'")).await;
     theirs
-        .wait_text("the admins have banned you from this group")
+        .wait_text("The admins banned you from this group")
         .await;
     theirs.shoot("40-banned-me").await;
 
@@ -387,6 +426,10 @@ async fn screenshots_of_every_view() {
     page.find("[data-testid=group-address]").await;
     page.shoot("41-public").await;
     page.press("button", "Close").await;
+
+    // What was begun and not sent is a draft.
+    page.fill("Message to Neighbourhood", "Shall we meet on")
+        .await;
 
     // What was said elsewhere meanwhile is unread.
     bob.send(&conversation, "Did you see the group?");
@@ -434,6 +477,28 @@ async fn screenshots_of_every_view() {
     page.wait_text("Open this address in the other browser")
         .await;
     page.shoot("22-settings-code").await;
+    page.press("button", "Sign out…").await;
+    page.named("heading", "Sign out here?").await;
+    page.shoot("22-sign-out").await;
+    page.press("button", "Cancel").await;
+
+    // Somebody is blocked, and found again.
+    alice.rpc(
+        "contact.block",
+        json!({"account": alice.account(), "id": denys_id}),
+    );
+    page.find("[data-testid=blocked]").await;
+    page.run("document.querySelector('[data-testid=blocked]').scrollIntoView({block: 'center'})")
+        .await;
+    page.shoot("22-settings-blocked").await;
+    page.run("location.hash = '#/'").await;
+    page.until(
+        "the conversation with Denys",
+        "const e = [...document.querySelectorAll('[data-testid=conversation]')].find(e => e.querySelector('.name').textContent === 'Денис Шевченко'); e?.click(); return !!e",
+    )
+    .await;
+    page.wait_text("You blocked Денис Шевченко").await;
+    page.shoot("22-blocked").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: '?'}))")
         .await;
     page.find("dialog .shortcuts").await;

@@ -1,5 +1,6 @@
 //! A page that the bridge does not know: what to do about it.
 
+use crate::browser;
 use crate::keys;
 use crate::say::t;
 use crate::state::State;
@@ -27,6 +28,7 @@ pub(crate) fn Unpaired() -> impl IntoView {
             busy.try_set(false);
         });
     };
+    browser::focus("pairing-code");
     view! {
         <main class="alone">
             <div class="card">
@@ -38,7 +40,7 @@ pub(crate) fn Unpaired() -> impl IntoView {
                 <form on:submit=submit>
                     <div class="field">
                         <label for="pairing-code">{t("pairing/code")}</label>
-                        <input id="pairing-code" class="input code-input" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false"
+                        <input id="pairing-code" class="input code-input" autocomplete="one-time-code" autocapitalize="off" spellcheck="false" dir="ltr"
                             required prop:value=code on:input=move |event| code.set(event_target_value(&event)) />
                         <span class="hint">{t("pairing/code-hint")}</span>
                     </div>
