@@ -39,6 +39,11 @@ pub(crate) fn typing_line(state: State, id: &ConversationId) -> String {
     }
 }
 
+/// How much there is below what is in sight, in pixels.
+fn rest_below(frame: &web_sys::HtmlDivElement) -> i32 {
+    frame.scroll_height() - frame.scroll_top() - frame.client_height()
+}
+
 /// The rows of one day.
 fn rows_of(rows: &[Row], wanted: i64) -> Vec<Row> {
     let mut inside = false;
@@ -211,8 +216,12 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
     // The address may name a message: it is brought into sight, from however far back.
     let reach_history = history.clone();
     Effect::new(move |_| {
-        let crate::state::Place::At(at, id) = state.place.get() else {
-            return;
+        use crate::state::Place::{At, Proof};
+        let (at, id, proof) = match state.place.get() {
+            At(at, id) => (at, id, false),
+            // Which message a proof is of is seen.
+            Proof(at, id) => (at, id, true),
+            _ => return,
         };
         let history = reach_history.clone();
         if at != history.conversation {
@@ -220,9 +229,18 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         }
         spawn_local(async move {
             if history.reach(state, id).await {
+                // The pane beside it makes the lines shorter: the end is not held on to meanwhile.
                 at_end.try_set(false);
                 request_animation_frame(move || {
-                    request_animation_frame(move || super::message::jump_to(&id));
+                    request_animation_frame(move || match proof {
+                        true => {
+                            super::message::into_sight(&id);
+                            if let Some(frame) = frame.try_get_untracked().flatten() {
+                                at_end.try_set(rest_below(&frame) < AT_END);
+                            }
+                        }
+                        false => super::message::jump_to(&id),
+                    });
                 });
             }
         });
@@ -302,8 +320,7 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
             return;
         };
         moved(&frame);
-        let rest = frame.scroll_height() - frame.scroll_top() - frame.client_height();
-        at_end.set(rest < AT_END);
+        at_end.set(rest_below(&frame) < AT_END);
         if frame.scroll_top() < AT_BEGINNING
             && scroll_history.more.get_untracked()
             && !scroll_history.reading.get_untracked()

@@ -270,7 +270,8 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
                 <Avatar id=request.from.to_hex() name=name.clone() picture=picture />
                 <div>
                     <div class="name" dir="auto">{shown}</div>
-                    <div class="small quiet">{what}{named.then(|| format!(" · {address}"))}</div>
+                    <div class="small quiet">{what}</div>
+                    {named.then(|| view! { <div class="small quiet">{address}</div> })}
                 </div>
             </div>
             {request.message.clone().filter(|m| !m.is_empty()).map(|m| view! { <p class="said" dir="auto">{m}</p> })}

@@ -22,15 +22,6 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         None => verdict.get(),
     });
     let edited = move || shown.with(|m| m.as_ref().is_some_and(|m| m.edited_by.is_some()));
-    // Which message is meant is seen.
-    let reached = state.history(id);
-    wasm_bindgen_futures::spawn_local(async move {
-        if reached.reach(state, message).await {
-            request_animation_frame(move || {
-                request_animation_frame(move || super::message::into_sight(&message));
-            });
-        }
-    });
     let author = move || shown.with(|m| m.as_ref().map(|m| (m.author, m.sent_at)));
     let again = move |_| {
         state
