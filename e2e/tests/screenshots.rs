@@ -296,6 +296,14 @@ async fn screenshots_of_every_view() {
     bob.rpc("message.setTyping", with(json!({"typing": true})));
     page.wait_text("Bob Okonkwo is typing").await;
     page.shoot("38-words").await;
+    // Who reads further up is not torn away by what comes.
+    page.run("document.querySelector('[data-testid=history]').scrollTo(0, 0)")
+        .await;
+    page.named("button", "Latest").await;
+    bob.send(&conversation, "One more thing");
+    page.named("button", "1 new message").await;
+    page.shot("38-below-desktop-light").await;
+    page.press("button", "1 new message").await;
 
     // Searching here.
     page.key("Ctrl+f").await;

@@ -223,6 +223,20 @@ pub(crate) fn day_in_words(at_ms: i64) -> String {
     }
 }
 
+/// A day within a sentence: today, yesterday, on Tuesday, 3 May.
+pub(crate) fn on_day(at_ms: i64) -> String {
+    let day = [("weekday", "long"), ("day", "numeric"), ("month", "long")];
+    match local_day(now_ms()) - local_day(at_ms) {
+        0 => crate::say::t("time/just-today"),
+        1 => crate::say::t("time/just-yesterday"),
+        -1..=320 => crate::say::tf("time/on", &[("day", &format_date(at_ms, &day))]),
+        _ => {
+            let day = [("day", "numeric"), ("month", "long"), ("year", "numeric")];
+            crate::say::tf("time/on", &[("day", &format_date(at_ms, &day))])
+        }
+    }
+}
+
 /// A time in the least space: the clock today, the weekday this week, the date before.
 pub(crate) fn brief_time(at_ms: i64) -> String {
     match local_day(now_ms()) - local_day(at_ms) {

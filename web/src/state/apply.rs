@@ -109,7 +109,8 @@ impl State {
                     .update(|all| drop(all.insert(request.conversation, *request)));
             }
             Event::RequestRemoved { conversation, .. } => {
-                self.requests.update(|all| drop(all.remove(&conversation)))
+                self.requests.update(|all| drop(all.remove(&conversation)));
+                self.keep_request(&conversation);
             }
             Event::ConversationSyncing { conversation, .. } => {
                 if let Some(signal) = untrack(|| self.conversation(&conversation)) {

@@ -421,12 +421,15 @@ impl History {
 
     /// Tells the bridge that everything was read.
     pub(crate) fn mark_read(&self, state: State) {
-        let Some(last) = self
-            .entries
-            .with_untracked(|entries| entries.last().map(|(id, _)| *id))
-        else {
-            return;
-        };
+        // What the others do not have is no place up to which one has read.
+        let last = self.entries.with_untracked(|entries| {
+            let mut accepted = entries
+                .iter()
+                .rev()
+                .filter(|(_, m)| !m.with_untracked(|m| m.unaccepted));
+            accepted.next().map(|(id, _)| *id)
+        });
+        let Some(last) = last else { return };
         let Some(account) = state.account_id.get_untracked() else {
             return;
         };

@@ -178,7 +178,7 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
                 signal.with_untracked(|m| {
                     let change = m.member.as_ref()?;
                     (change.action == action && Some(change.id) == me)
-                        .then(|| browser::day_in_words(m.sent_at))
+                        .then(|| browser::on_day(m.sent_at))
                 })
             })
         })

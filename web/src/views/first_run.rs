@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::error_in_words;
+use super::questions::Failure;
 use crate::browser;
 use crate::say::t;
 use crate::state::{Question, State};
@@ -282,7 +283,7 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
                     on:input=move |event| password.set(event_target_value(&event)) />
                 <span class="hint">{t("first/backup-password-hint")}</span>
             </div>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
             <button class="button main wide" type="submit" disabled=move || busy.get() || chosen.with(String::is_empty)>
                 {move || if busy.get() { t("first/backup-reading") } else { t("first/backup-go") }}
             </button>

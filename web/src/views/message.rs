@@ -6,7 +6,7 @@ use crate::parts::{Icon, PersonFace, icon, turning_icon};
 use crate::rich::{Piece, pieces};
 use crate::say::{self, t, tf, tn};
 use crate::state::{History, Menu, Pending, PendingState, Place, State, can_delete, can_edit};
-use crate::timeline::{hue, only_emoji};
+use crate::timeline::{hue, only_emoji, short_id_within};
 use crate::worker::Verdict;
 use leptos::prelude::*;
 use starling_core::api::{
@@ -439,7 +439,10 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     });
     let name = Memo::new(move |_| state.name_of(&author));
     // Of all names the one over what they say is the one that must not deceive.
-    let marked_name = move || state.marked_name_of(&author);
+    let mark = move || {
+        let written = state.is_as_written(&author, &name.get());
+        written.then(|| view! { <span class="whose">" "{short_id_within(&author.to_hex())}</span> })
+    };
     let proved = Memo::new(move |_| state.place.get() == Place::Proof(conversation, id));
     let whole: RwSignal<Option<(Option<ObjectId>, String)>> = RwSignal::new(None);
     // Of all that is shown, the rest of a long text as well.
@@ -698,7 +701,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             on:keydown=by_key>
             {(group && !own && last).then(|| view! { <PersonFace id=author size="small" /> })}
             <div class="column">
-                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue title=move || state.name_help(&author)><bdi>{marked_name}</bdi></span> })}
+                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue title=move || state.name_help(&author)><bdi>{move || name.get()}</bdi>{mark}</span> })}
                 {move || match leaving.get() {
                     true => view! {
                         <div class="line"><div class="bubble gone leaving" role="status">

@@ -1,7 +1,7 @@
 //! Settings: how the page looks, who one is, which browsers may come in.
 
 use super::address::Address;
-use super::error_in_words;
+use super::questions::Failure;
 use crate::browser::{self, brief_time};
 use crate::parts::{Icon, PersonFace, Photo, turning_icon};
 use crate::say::{self, t, tf};
@@ -193,7 +193,7 @@ fn Profile() -> impl IntoView {
                     {move || if saved.get() { t("settings/saved") } else { t("settings/save") }}
                 </button>
             </form>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
             <h3>{t("address/title")}</h3>
             <div class="address-card"><Address /></div>
         </section>
@@ -269,7 +269,7 @@ fn Browsers() -> impl IntoView {
                     <p class="address" data-testid="code">{code.code.clone()}</p>
                 </div>
             })}
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
         </section>
     }
 }
@@ -341,7 +341,7 @@ fn Account() -> impl IntoView {
                 })}
                 <button class="button at-end" type="submit">{t("settings/backup")}</button>
             </form>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
             <div class="row"><button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::RemoveAccount))>{t("settings/remove")}</button></div>
         </section>
     }
