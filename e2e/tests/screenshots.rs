@@ -312,13 +312,28 @@ async fn screenshots_of_every_view() {
     page.shoot("38-find").await;
     page.press("button", "Close").await;
 
+    // Somebody asks and goes away: what was accepted waits for them.
+    let cats = cat.add_contact(&alice_id);
+    page.named(
+        "article",
+        "Request from Catherine Delacroix-Featherstonehaugh",
+    )
+    .await;
+    cat.down();
+    page.press("button", "Accept").await;
+    page.wait_text("Looking for someone who has the history")
+        .await;
+    page.shoot("29-syncing").await;
+    cat.up();
+    cat.wait_online();
+    page.wait_text("You accepted").await;
+    cat.wait_role(&cats, &alice_id, "member");
+
     // A group.
-    for (friend, id) in [(&cat, &cat_id), (&denys, &denys_id)] {
-        let two = alice.add_contact(id);
-        friend.wait_request_for(&two);
-        friend.accept(&two);
-        alice.wait_role(&two, id, "member");
-    }
+    let two = alice.add_contact(&denys_id);
+    denys.wait_request_for(&two);
+    denys.accept(&two);
+    alice.wait_role(&two, &denys_id, "member");
     page.press("button", "New group").await;
     page.fill("Name of the group", "Bird watchers").await;
     page.give_picture(
@@ -522,12 +537,26 @@ async fn screenshots_of_every_view() {
     page.run(&format!("location.hash = '#/c/{conversation}'"))
         .await;
     page.named("textbox", "Message to Bob Okonkwo").await;
+    let swifts = bob.rpc(
+        "conversation.create",
+        json!({"account": bob.account(), "mode": "public", "title": "Swift counters"}),
+    );
+    let address = swifts["address"].as_str().expect("an address").to_owned();
     bob.down();
     page.fill("Message to Bob Okonkwo", "Are you still there?\n")
         .await;
     bubble(&page, "Are you still there?").await;
     page.find("[data-testid=link-line]").await;
     page.shoot("25-other-offline").await;
+    page.press("button", "New group").await;
+    page.press("button", "Join a group by its address").await;
+    page.fill("Address of the group", &address).await;
+    page.press("button", "Join").await;
+    page.wait_text("Asking to be let in").await;
+    page.shoot("29-knocking").await;
+    page.run(&format!("location.hash = '#/c/{conversation}'"))
+        .await;
+    bubble(&page, "Are you still there?").await;
 
     // One's own network is gone.
     here.unplug();

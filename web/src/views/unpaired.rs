@@ -5,6 +5,7 @@ use crate::keys;
 use crate::say::t;
 use crate::state::State;
 use leptos::prelude::*;
+use starling_core::api::ErrorCode;
 use wasm_bindgen_futures::spawn_local;
 
 #[component]
@@ -21,7 +22,9 @@ pub(crate) fn Unpaired() -> impl IntoView {
             match keys::pair(&code.get_untracked()).await {
                 Ok(()) => state.bridge().connect(),
                 Err(error) => failed.set(Some(match error.code {
-                    starling_core::api::ErrorCode::NotAuthorised => t("pairing/wrong-code"),
+                    ErrorCode::NotAuthorised => t("pairing/wrong-code"),
+                    // Of the page's own: the bridge says no such thing about a code.
+                    ErrorCode::Unsupported => t("pairing/browser-lacks"),
                     _ => super::error_in_words(&error),
                 })),
             }
