@@ -7,7 +7,7 @@ use crate::say::{t, tf, tn};
 use crate::timeline::{short_id, short_id_within};
 use leptos::prelude::*;
 use starling_core::api::{
-    Conversation, ConversationMode, Member, MemberRole, PresenceState, Request,
+    Conversation, ConversationMode, ConversationState, Member, MemberRole, PresenceState, Request,
 };
 use starling_core::id::AccountId;
 
@@ -159,6 +159,12 @@ impl State {
     pub(crate) fn title_of(&self, conversation: &Conversation) -> String {
         if let Some(title) = conversation.title.as_ref().filter(|t| !t.trim().is_empty()) {
             return title.clone();
+        }
+        // Of one that is only asked to be let in nobody is known yet but whom to ask: it is no conversation with them.
+        if conversation.mode == ConversationMode::Public
+            && conversation.state == ConversationState::Syncing
+        {
+            return t("conversation/public-group");
         }
         let others = self.others(conversation);
         match others.as_slice() {

@@ -35,6 +35,8 @@ pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
     match state.peer(conversation) {
         Some(_) if !state.is_connected() => String::new(),
         Some(peer) => presence(state, &peer),
+        // Who the members are is not known before the history is here.
+        None if conversation.state != ConversationState::Ready => String::new(),
         None => {
             let others = state.others(conversation);
             let online = others.iter().filter(|id| state.is_online(id)).count();

@@ -179,6 +179,9 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
             }
             None => {
                 let text = signal.with(|c| match (&c.last_message, c.state) {
+                    (_, ConversationState::Syncing) if c.mode == ConversationMode::Public => {
+                        t("list/knocking")
+                    }
                     (_, ConversationState::Syncing) => t("list/syncing"),
                     (_, ConversationState::Refused) => t("list/refused"),
                     (Some(message), _) => summary(state, c, message),

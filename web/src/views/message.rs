@@ -315,16 +315,21 @@ pub(crate) fn state_in_words(state: State, message: &Message) -> Option<String> 
 /// Who reacted with what: “❤️ Bob and you”.
 pub(crate) fn reactions_in_words(state: State, message: &Message) -> Vec<(String, String)> {
     let me = state.me();
-    let name = |id: &AccountId| match Some(*id) == me {
-        true => t("person/you"),
-        false => state.name_of(id),
-    };
     message
         .reactions
         .iter()
         .filter(|(_, who)| !who.is_empty())
         .map(|(emoji, who)| {
-            let names: Vec<String> = who.iter().map(|r| name(&r.author)).collect();
+            // Oneself last: no list begins with a small letter.
+            let (mine, others): (Vec<_>, Vec<_>) = who.iter().partition(|r| Some(r.author) == me);
+            let mut names: Vec<String> = others.iter().map(|r| state.name_of(&r.author)).collect();
+            if !mine.is_empty() {
+                names.push(t(if names.is_empty() {
+                    "person/you"
+                } else {
+                    "event/you"
+                }));
+            }
             (emoji.clone(), say::list(&names))
         })
         .collect()
