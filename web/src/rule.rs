@@ -39,9 +39,11 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "ThirdInOneToOne"
         | "AddSelf"
         | "AddWithoutFile"
-        | "InvitedFileNotEmpty"
-        | "AddBanned"
-        | "InviteByNonAdmin" => "rule/invite",
+        | "InvitedFileNotEmpty" => "rule/invite",
+        "InviteByNonAdmin" => "rule/invite-not-admin",
+        "AddBanned" => "rule/invite-banned",
+        // The page's own: see `Verdict::about`.
+        "ShownOtherwise" => "rule/shown-otherwise",
         "JoinWithoutInvite"
         | "JoinKeepsInvite"
         | "JoinTwice"
