@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 pub mod packs;
 pub mod process;
 pub mod raw;
+pub mod stage;
 
 pub fn now() -> u64 {
     SystemTime::now()
