@@ -456,6 +456,9 @@ impl Account {
         if new {
             // It really arrived: whoever is not connected may lack it too.
             c.engines.drt(Input::Reach);
+            if let Err(e) = self.no_longer_refused(c, None).await {
+                tracing::warn!(%e, "a refusal is still shown");
+            }
         }
     }
 
