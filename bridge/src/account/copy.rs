@@ -5,7 +5,7 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
-use super::fetch::{Arriving, Came, FetchTrouble, Part, bring, refusal};
+use super::fetch::{Arriving, Came, FetchTrouble, Part, bring};
 use super::talk::Indexed;
 use super::{Account, AccountError, now, now_unix};
 use crate::conversation::engines::clock;
@@ -13,7 +13,7 @@ use crate::conversation::judging::{check_clone, check_part};
 use crate::conversation::making::Making;
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::MAX_PACK;
-use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, StoreError};
+use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::StateError;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -22,6 +22,7 @@ use starling_core::api::RefusedHistory;
 use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::merge::Relation;
+use starling_core::swarm::misbehaviour::Misbehaviour;
 use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
 use starling_core::swarm::validate::RULES;
@@ -34,7 +35,7 @@ use tokio::sync::Notify;
 
 /// The name under which a person is told that a conversation they accepted is not meant for them,
 /// or not any more.
-const NOT_FOR_US: &str = "NotForUs";
+pub(super) const NOT_FOR_US: &str = "NotForUs";
 
 /// The name under which a person is told that a conversation is larger than what is kept of one before
 /// all of it is here.
@@ -95,6 +96,8 @@ struct Copy {
     linked: BTreeMap<DeviceId, AccountId>,
     fetching: FuturesUnordered<Fetching>,
     running: BTreeSet<DeviceId>,
+    /// Who said that they have it, whoever asked us in.
+    told: BTreeSet<DeviceId>,
     /// Where it gathers, once something is fetched.
     store: Option<Arc<ObjectStore>>,
     /// Bytes of packs of which something is in there.
@@ -114,6 +117,7 @@ impl Copy {
             linked: BTreeMap::new(),
             fetching: FuturesUnordered::new(),
             running: BTreeSet::new(),
+            told: BTreeSet::new(),
             store: None,
             kept: 0,
             steps: BTreeMap::new(),
@@ -288,17 +292,13 @@ impl Account {
                         Err(indexed) => return self.cloned(id, member, device, indexed).await,
                         Ok(trouble) => trouble,
                     };
-                    let ended = match trouble {
-                        FetchTrouble::Failed { why, progressed } => {
-                            tracing::debug!(conversation = %id, %device, why, progressed, "not cloned");
-                            Ended::Failed { progressed }
-                        }
-                        FetchTrouble::Refused(head) => {
-                            self.strike(id, device).await?;
-                            Ended::Refused(head)
-                        }
-                    };
-                    copy.spread().fetched(device, ended, clock());
+                    tracing::debug!(conversation = %id, %device, %trouble, "not cloned");
+                    match trouble {
+                        FetchTrouble::Failed { .. } => {}
+                        FetchTrouble::Bad(_) => self.strike(id, device, 0).await?,
+                        FetchTrouble::Refused(_) => self.strike(id, device, 1).await?,
+                    }
+                    copy.spread().fetched(device, trouble.ended(), clock());
                 }
                 () = copying.wake.notified() => {}
                 () = async {
@@ -328,9 +328,15 @@ impl Account {
         let own = self.jami_id();
         let mut sources: BTreeMap<DeviceId, AccountId> =
             self.peers.connected().into_iter().collect();
+        copy.told.retain(|device| sources.contains_key(device));
+        copy.told.extend(news.from.iter().copied());
+        while copy.told.len() > MAX_NEWS {
+            copy.told.pop_first();
+        }
         sources.retain(|device, account| {
             let struck = strikes.get(device).copied().unwrap_or(0);
-            (*account == own || info.members.contains(account)) && struck < MAX_STRIKES
+            let has_it = info.members.contains(account) || copy.told.contains(device);
+            (*account == own || has_it) && struck < MAX_STRIKES
         });
         let mut spread = copy.spread.lock().unwrap_or_else(PoisonError::into_inner);
         for device in copy.linked.keys().filter(|d| !sources.contains_key(d)) {
@@ -363,6 +369,11 @@ impl Account {
         }
         let (account, id, spread) = (self.clone(), copy.id, copy.spread.clone());
         let older = copy.step(&device);
+        let engine = spread.clone();
+        let gets_on = move |bytes| {
+            let mut spread = engine.lock().unwrap_or_else(PoisonError::into_inner);
+            spread.gets_on(&device, bytes);
+        };
         copy.running.insert(device);
         copy.fetching.push(Box::pin(async move {
             let came = async {
@@ -380,7 +391,7 @@ impl Account {
                 };
                 let haves = tokio::task::block_in_place(|| reach::haves(&*store));
                 let haves = haves.map_err(FetchTrouble::failed)?;
-                let sink = Arriving::new(store, refused, haves).instead(older);
+                let sink = Arriving::new(store, refused, gets_on, haves).instead(older);
                 Ok(bring(&mut fetcher, sink).await)
             };
             let came: Result<Came, FetchTrouble> = came.await;
@@ -411,7 +422,10 @@ impl Account {
             Came::Part(part) if !copy.has_room_for(&part.quarantine) => {
                 let head = part.head;
                 drop(part);
-                copy.begin_anew(&staging);
+                // Not while others send: they may be about to end it.
+                if copy.running.is_empty() {
+                    copy.begin_anew(&staging);
+                }
                 let Some(head) = head else {
                     return Ok(Ok(FetchTrouble::failed("too much of it was broken off")));
                 };
@@ -443,20 +457,11 @@ impl Account {
                 return Ok(Ok(
                     match Part::ended(part.head, part.bad, part.why, progressed) {
                         Ok(trouble) => trouble,
-                        Err((head, e)) => {
-                            self.blame(id, device, &e).await;
-                            FetchTrouble::Refused(head)
-                        }
+                        Err((head, e)) => self.verdict(id, device, head, e.into()).await,
                     },
                 ));
             }
-            Came::Bad(head, e) => {
-                self.blame(id, device, &e).await;
-                return Ok(Ok(match e {
-                    QuarantineError::Pack(_) => FetchTrouble::Refused(head),
-                    QuarantineError::Store(e) => FetchTrouble::failed(e),
-                }));
-            }
+            Came::Bad(head, e) => return Ok(Ok(self.verdict(id, device, head, e.into()).await)),
             Came::Refused(head) => return Ok(Ok(FetchTrouble::Refused(head))),
             Came::Nothing(why) => return Ok(Ok(FetchTrouble::failed(why))),
         };
@@ -474,7 +479,7 @@ impl Account {
             let (_, valid) = check_clone(id, objects, head, &own, &go_on, made)?;
             Ok((valid, making))
         });
-        let refused = match checked {
+        let why = match checked {
             Ok((valid, making)) => {
                 // Nobody else is asked any more; what they sent goes with the way to the store.
                 copy.call_off();
@@ -499,26 +504,22 @@ impl Account {
                     }
                 });
             }
-            Err(RepoError::Rejected(fault)) => refusal(device, &fault),
-            // A document, or asked in and then no more: nobody has another copy for us.
-            Err(e @ (RepoError::Document | RepoError::NotForUs)) => RefusedHistory {
-                rule: match e {
-                    RepoError::Document => "Document".into(),
-                    _ => NOT_FOR_US.into(),
-                },
-                detail: e.to_string(),
-                from: device,
-                account: None,
-                commit: Some(id.into()),
-                at: now(),
-            },
-            Err(e) => {
-                self.say_if_full(&e);
-                return Ok(Ok(FetchTrouble::failed(e)));
-            }
+            Err(e) => e,
         };
-        self.refuse_or_say(id, refused).await;
-        Ok(Ok(FetchTrouble::Refused(head)))
+        drop(quarantine);
+        if let RepoError::Rejected(fault) = &why
+            && let Misbehaviour::MissingObject(_) = *fault.misbehaviour
+            && store.head().is_some_and(|ours| {
+                tokio::task::block_in_place(|| check_part(id, &*store, &|_| false, ours, &go_on))
+                    .is_err()
+            })
+        {
+            // Not sent, because we said that we had it.
+            drop(store);
+            copy.begin_anew(&staging);
+            return Ok(Ok(FetchTrouble::failed("what was kept is damaged")));
+        }
+        Ok(Ok(self.verdict(id, device, head, why.into()).await))
     }
 
     /// Keeps what is valid up to a commit that is whole. Says whether there is any.
@@ -550,18 +551,22 @@ impl Account {
         })
     }
 
-    /// A device offered what breaks the rules.
+    /// A device offered what breaks the rules (which counts as one), or what is damaged (which counts
+    /// for nothing here: the engine asks it ever less).
     async fn strike(
         self: &Arc<Self>,
         id: ConversationId,
         device: DeviceId,
+        counts: u8,
     ) -> Result<(), AccountError> {
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut local = b.local(&id);
-                let strikes = local.strikes.entry(device).or_default();
-                *strikes = strikes.saturating_add(1);
-                local.refused = Some("what was offered breaks the rules of conversations".into());
+                if counts > 0 {
+                    let strikes = local.strikes.entry(device).or_default();
+                    *strikes = strikes.saturating_add(counts);
+                }
+                local.refused = Some("what was offered cannot be taken in".into());
                 b.set_local(id, local)
             })
             .await??;

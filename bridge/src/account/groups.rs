@@ -418,11 +418,12 @@ impl Account {
         Ok(())
     }
 
-    /// A device whose history was refused offers what is good: nothing is left to explain.
+    /// A device whose history was refused offers what is good, or what was refused has come from
+    /// another: nothing is left to explain.
     pub(super) async fn no_longer_refused(
         self: &Arc<Self>,
         conversation: &Conversation,
-        from: DeviceId,
+        from: Option<DeviceId>,
     ) -> Result<(), AccountError> {
         let id = conversation.id;
         let Some(refused) = self.book.ask(move |b| b.local(&id).refusal).await? else {
@@ -436,7 +437,7 @@ impl Account {
             }
             None => false,
         };
-        if taken || refused.from == from {
+        if taken || from == Some(refused.from) {
             self.change_local(id, |local| local.refusal = None).await?;
             self.show_syncing(id).await;
         }

@@ -40,6 +40,12 @@ impl State {
                 details,
                 removed,
             } => {
+                use starling_core::api::AccountState::Loading;
+                let waited = state != Loading
+                    && shown.as_ref() == Some(&account)
+                    && self.accounts.with_untracked(|all| {
+                        all.iter().any(|a| a.id == account && a.state == Loading)
+                    });
                 self.accounts.update(|all| {
                     if removed {
                         all.retain(|a| a.id != account);
@@ -52,11 +58,16 @@ impl State {
                         all.push(*details);
                     }
                 });
-                let gone = shown.is_none_or(|id| {
+                let gone = shown.as_ref().is_none_or(|id| {
                     !self
                         .accounts
-                        .with_untracked(|all| all.iter().any(|a| a.id == id))
+                        .with_untracked(|all| all.iter().any(|a| a.id == *id))
                 });
+                if waited && !gone {
+                    // There was nothing to read of it before.
+                    let this = *self;
+                    spawn_local(async move { this.read_account().await });
+                }
                 if gone {
                     self.forget();
                     self.account_id.set(

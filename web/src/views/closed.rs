@@ -54,14 +54,19 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
             |id| state.marked_name_of(&id),
         );
         let values = [("name", who.as_str())];
+        let broke = rule::words(&refused.rule);
+        // What came so from one may be whole at another.
+        let damaged = broke == "rule/damaged";
         let what = match refused.rule.as_str() {
             "NotForUs" => t("refused/not-meant"),
+            _ if damaged => tf("refused/sent", &values),
             _ => tf("refused/what", &values),
         };
-        let broke = t(rule::words(&refused.rule));
+        let broke = t(broke);
         let means = t(match why {
             Some(ReadOnly::Refused) => "refused/none-here",
             Some(ReadOnly::Invalid) => "refused/only-read",
+            _ if damaged => "refused/sent-goes-on",
             _ => "refused/goes-on",
         });
         let facts = [

@@ -132,7 +132,8 @@ pub(crate) fn line(
             Offline => return Some((Tone::Failed, t("link/no-network"))),
             Revoked => return Some((Tone::Failed, t("link/revoked"))),
             Broken => return Some((Tone::Failed, t("link/broken"))),
-            Loading | Connecting | Online => {}
+            Loading => return Some((Tone::Trying, t("link/loading"))),
+            Connecting | Online => {}
         }
     }
     if conversation.mode != ConversationMode::OneToOne {

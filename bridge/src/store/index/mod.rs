@@ -37,7 +37,7 @@ impl IndexError {
 
     /// There is no room on the disk.
     pub fn is_full(&self) -> bool {
-        self.code() == Some(rusqlite::ErrorCode::DiskFull)
+        super::state::no_room(&self.source)
     }
 
     /// The file is damaged: [`Index::reset`] helps.

@@ -96,6 +96,11 @@ impl World {
         if let Some(fetching) = self.devs[by].fetching.get_mut(&of) {
             fetching.coming = Some((coming, now, takes));
         }
+        // While it comes, others wait.
+        let id = self.devs[of].replica.device.id;
+        if let Some(spread) = self.devs[by].spread.as_mut().filter(|_| bytes > 0) {
+            spread.gets_on(&id, bytes);
+        }
         if self.config.loss > 0 && self.rng.permille(self.config.loss) {
             // It breaks on the way.
             let part = takes.mul_f64(self.rng.below(100) as f64 / 100.0);
@@ -141,7 +146,7 @@ impl World {
                 *self.counts.refused.entry(name).or_default() += 1;
                 match *fault.misbehaviour {
                     // It did not send all: the head may be good.
-                    Misbehaviour::MissingObject(_) => Ended::Failed { progressed: false },
+                    Misbehaviour::MissingObject(_) => Ended::Bad,
                     _ => Ended::Refused(head),
                 }
             }

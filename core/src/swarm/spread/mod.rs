@@ -14,7 +14,8 @@
 //! * one fetch a device at a time, and one a conversation as long as it gets on: what the first
 //!   device sends need not be loaded from the second; news during a fetch are looked at after it;
 //! * one owner of backoff a device, asked whatever the reason of a fetch is;
-//! * a head that broke a rule is not asked for again, whoever offers it;
+//! * a head that broke a rule is not asked for again, whoever offers it; one that came damaged is
+//!   asked for from others first, and from whoever sent it so ever less;
 //! * who merges is decided by the devices' ids, so that two that meet do not merge at the same
 //!   moment, and then merge each other's merges; whoever is not the first waits anew as long as
 //!   others do, and does not give up (`line.rs`).
@@ -42,12 +43,15 @@
 //! ```
 
 mod line;
+mod patience;
 
 pub use line::*;
+pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
 
 use super::merge::Relation;
 use crate::id::{DeviceId, ObjectId};
 use core::time::Duration;
+use patience::Running;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first pause after a failed fetch; doubled with each further one.
@@ -77,10 +81,6 @@ pub const LOOK_MERGED: Duration = Duration::from_secs(1);
 /// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
 /// notice after a pause goes at once.
 pub const NOTICE_GAP: Duration = Duration::from_millis(50);
-
-/// How long a fetch may keep others from starting: an ordinary one takes some round trips, and a
-/// device that says nothing must not keep us from what others have.
-pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Most fetches at once, however slow they are.
 pub const MAX_RUNNING: usize = 8;
@@ -123,9 +123,12 @@ pub enum Ended {
         /// Whether the next attempt has less to do.
         progressed: bool,
     },
+    /// With a pack that is bad, or lacks an object. That is the device's fault, not the head's,
+    /// which another may have whole. Its pauses grow as with a bad history, and connecting anew does
+    /// not shorten them.
+    Bad,
     /// With a history that breaks the rules, up to this head. Never asked for again, from nobody:
-    /// so only what the commits themselves prove belongs here. An object that is missing or a bad
-    /// pack is the device's failure, not the head's.
+    /// so only what the commits themselves prove belongs here.
     Refused(ObjectId),
 }
 
@@ -154,14 +157,6 @@ struct Want {
     insists: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Running {
-    since: Duration,
-    head: Option<ObjectId>,
-    /// The device was thrown out meanwhile: what it sends does not count.
-    void: bool,
-}
-
 /// A notice that was sent.
 #[derive(Debug, Clone, Copy)]
 struct Told {
@@ -182,13 +177,15 @@ struct Peer {
     want: Option<Want>,
     running: Option<Running>,
     failures: u32,
-    /// Histories that broke the rules: those pauses outlast a connection.
+    /// Histories that broke the rules, and bad packs: those pauses outlast a connection.
     refusals: u32,
     /// No fetch before this.
     not_before: Duration,
     /// When the last fetch failed.
     failed_at: Duration,
     relieved_at: Option<Duration>,
+    /// When it last kept others waiting for more than [`PATIENCE`].
+    held_at: Option<Duration>,
     refused: BTreeSet<ObjectId>,
 }
 
@@ -197,13 +194,16 @@ impl Peer {
         self.standing >= Some(Standing::Invited)
     }
 
-    /// Whether its fetch counts as one that gets on.
-    fn holds_others(&self, now: Duration) -> bool {
-        self.failures == 0
-            && self.refusals == 0
-            && self
-                .running
-                .is_some_and(|r| r.since.saturating_add(PATIENCE) > now)
+    /// Until when its fetch keeps others from starting, if it does at all.
+    fn holds_until(&self) -> Option<Duration> {
+        let trusted = self.failures == 0 && self.refusals == 0;
+        self.running.filter(|_| trusted).map(|r| r.holds_until())
+    }
+
+    /// Whether there is anything to remember when its link is gone.
+    fn has_record(&self) -> bool {
+        let failed = self.failures > 0 || self.refusals > 0;
+        failed || !self.refused.is_empty() || self.held_at.is_some()
     }
 
     fn pause(&mut self, now: Duration) {
@@ -430,6 +430,15 @@ impl Spread {
         self.move_to(Some(head), false);
     }
 
+    /// A fetch gets on: the device has shown a head that is not here, and sent so many bytes of what
+    /// belongs to it until now. To be said when it begins to send, and again and again while it does.
+    pub fn gets_on(&mut self, device: &DeviceId, bytes: u64) {
+        let running = self.peers.get_mut(device).and_then(|p| p.running.as_mut());
+        if let Some(running) = running {
+            running.gets_on(bytes);
+        }
+    }
+
     /// A fetch has ended.
     pub fn fetched(&mut self, device: DeviceId, how: Ended, now: Duration) {
         let turn = self.next_turn();
@@ -441,6 +450,9 @@ impl Spread {
         let Some(running) = peer.running.take() else {
             return;
         };
+        if running.held(now) {
+            peer.held_at = Some(now);
+        }
         if running.void {
             return self.forget();
         }
@@ -471,12 +483,12 @@ impl Spread {
                     self.to_tell.insert(device);
                 }
             }
-            Ended::Failed { progressed } => {
-                peer.failures = if progressed {
-                    1
-                } else {
-                    peer.failures.saturating_add(1)
-                };
+            Ended::Failed { .. } | Ended::Bad => {
+                match how {
+                    Ended::Failed { progressed: true } => peer.failures = 1,
+                    Ended::Bad => peer.refusals = peer.refusals.saturating_add(1),
+                    _ => peer.failures = peer.failures.saturating_add(1),
+                }
                 peer.pause(now);
                 // Perhaps it gets to us where we do not get to it.
                 self.to_tell.insert(device);
@@ -624,11 +636,7 @@ impl Spread {
         let device = self.due_fetch(now)?;
         let peer = self.peers.get_mut(&device)?;
         let want = peer.want.take()?;
-        peer.running = Some(Running {
-            since: now,
-            head: want.head,
-            void: false,
-        });
+        peer.running = Some(Running::new(want.head, peer.held_at, now));
         Some(Action::Fetch(device))
     }
 
@@ -660,11 +668,7 @@ impl Spread {
         if running.clone().count() >= MAX_RUNNING {
             return next;
         }
-        let free = running
-            .filter(|p| p.failures == 0 && p.refusals == 0)
-            .filter_map(|p| p.running)
-            .map(|r| r.since.saturating_add(PATIENCE))
-            .max();
+        let free = running.filter_map(Peer::holds_until).max();
         let fetch = free.map_or(wanted, |free| free.max(wanted));
         Some(next.map_or(fetch, |n| n.min(fetch)))
     }
@@ -782,7 +786,8 @@ impl Spread {
             return None;
         }
         let running = self.peers.values().filter(|p| p.running.is_some());
-        if running.clone().count() >= MAX_RUNNING || running.clone().any(|p| p.holds_others(now)) {
+        let held = |p: &Peer| p.holds_until().is_some_and(|until| until > now);
+        if running.clone().count() >= MAX_RUNNING || running.clone().any(held) {
             return None;
         }
         self.peers
@@ -800,8 +805,7 @@ impl Spread {
     /// them, then of those whose pause ends first.
     fn forget(&mut self) {
         let gone = |p: &Peer| p.standing.is_none() && p.running.is_none();
-        self.peers
-            .retain(|_, p| !gone(p) || p.failures > 0 || p.refusals > 0 || !p.refused.is_empty());
+        self.peers.retain(|_, p| !gone(p) || p.has_record());
         while self.peers.values().filter(|p| gone(p)).count() > MAX_REMEMBERED {
             let first = self
                 .peers

@@ -273,6 +273,111 @@ fn a_device_that_keeps_others_waiting_is_passed_by() {
 }
 
 #[test]
+fn a_fetch_that_gets_on_is_waited_for() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    s.heard(BOB, NEW, false, at(0));
+    s.heard(CAROL, NEW, false, at(0));
+    assert_eq!(work(&mut s, at(0)), [Action::Fetch(BOB)]);
+    // It shows its head, and begins after a while.
+    s.gets_on(&BOB, 0);
+    assert_eq!(s.poll_timeout(), Some(PATIENCE + PREPARES));
+    let mut now = at(9_000);
+    let mut bytes = 0;
+    while now < at(60_000) {
+        bytes += 40 << 10;
+        s.gets_on(&BOB, bytes);
+        assert_eq!(work(&mut s, now), []);
+        now += at(1_000);
+    }
+    s.fetched(BOB, well(NEW, Relation::FastForward), now);
+    assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    assert_eq!(work(&mut s, now), []);
+    assert_eq!(s.poll_timeout(), None, "nothing is loaded twice");
+}
+
+#[test]
+fn who_trickles_or_sends_without_end_is_waited_for_no_longer() {
+    // Bytes a second, and when the others get their turn.
+    let trickle = PATIENCE + PREPARES + at(1_000);
+    for (rate, until) in [
+        (0, PATIENCE + PREPARES),
+        (4 << 10, trickle),
+        (8 << 20, LONGEST_HOLD),
+    ] {
+        let mut s = among(ALICE, &[BOB, CAROL]);
+        let begin = |s: &mut Spread, n: u8, now| {
+            s.heard(BOB, ObjectId([n; 20]), false, now);
+            s.heard(CAROL, ObjectId([n; 20]), false, now);
+            assert_eq!(work(s, now), [Action::Fetch(BOB)]);
+        };
+        let wait = |s: &mut Spread, begun: Duration| {
+            let mut now = begun;
+            loop {
+                let passed = (now - begun).as_secs();
+                s.gets_on(&BOB, rate * passed);
+                if let [Action::Fetch(CAROL)] = work(s, now)[..] {
+                    return now - begun;
+                }
+                now += at(1_000);
+                assert!(now - begun < at(600_000), "for ever");
+            }
+        };
+        begin(&mut s, 60, at(0));
+        assert_eq!(wait(&mut s, at(0)), until, "{rate}");
+        s.fetched(CAROL, well(OLD, Relation::UpToDate), until);
+        s.fetched(BOB, well(OLD, Relation::UpToDate), until);
+        // Both said what was not so; that is over now.
+        let mut now = until + at(5_000);
+        for device in [CAROL, BOB] {
+            s.heard(device, OLD, false, now);
+            assert_eq!(work(&mut s, now), [Action::Fetch(device)]);
+            s.fetched(device, well(OLD, Relation::UpToDate), now);
+        }
+        // Not again so soon, neither over a new link...
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        begin(&mut s, 61, now);
+        assert_eq!(wait(&mut s, now), PATIENCE, "{rate}");
+        let later = now + until;
+        for device in [CAROL, BOB] {
+            s.fetched(device, FAILED, later);
+        }
+        // ... nor after it failed.
+        now = later + HOLD_GAP;
+        assert_eq!(work(&mut s, now).len(), 2);
+    }
+}
+
+#[test]
+fn a_bad_pack_is_the_fault_of_the_device_which_is_asked_ever_less_also_over_new_links() {
+    let mut s = Spread::new(ALICE, None);
+    s.linked(BOB, Standing::Member, at(0));
+    let (mut now, mut asked) = (at(0), Vec::new());
+    while now < at(3_600_000) {
+        for action in all(&mut s, now) {
+            if action == Action::Fetch(BOB) {
+                asked.push(now);
+                s.fetched(BOB, Ended::Bad, now);
+            }
+        }
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        s.heard(BOB, NEW, false, now);
+        now += at(500);
+    }
+    // 1 s, 2 s, 4 s, ... ten minutes.
+    assert!((12..18).contains(&asked.len()), "{asked:?}");
+    assert_eq!(asked[..3], [at(0), at(1_000), at(3_000)]);
+    assert!(!s.is_refused(&NEW));
+    // Who comes new is asked at once, and has it whole.
+    s.linked(CAROL, Standing::Member, now);
+    assert!(all(&mut s, now).contains(&Action::Fetch(CAROL)));
+    s.fetched(CAROL, well(NEW, Relation::FastForward), now);
+    assert_eq!(all(&mut s, now)[0], Action::Merge(NEW));
+}
+
+#[test]
 fn who_says_it_has_what_it_has_not_is_asked_ever_less() {
     let mut s = among(ALICE, &[BOB]);
     let (mut now, mut asked) = (at(0), 0);
