@@ -4,9 +4,9 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 target := env("CARGO_TARGET_DIR", "target")
 
-# For each target in `test`. Where nobody waits for it, each target gets its minute (some 40 of them, three at a time, take
-# 13 minutes), once for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it here.
-fuzz_seconds := if env("CI", "") == "" { "15" } else { "minute" }
+# For each fuzz target in `test`: its minute once (some 40 targets, three at a time, take 13 minutes), seconds after a
+# change, nothing for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it anew.
+fuzz_seconds := "minute"
 
 [private]
 default:
@@ -120,7 +120,7 @@ lint: wasm
 
 # unit and integration tests of core, bridge and page
 unit:
-    cargo test --workspace --exclude starling-e2e
+    @e2e/run.sh --unit
 
 # repeats one run of the simulated group: `just simulate --seed 7 --members 12`; tells what happens
 simulate *args:
@@ -145,6 +145,10 @@ simulate-nightly seeds='20000' crowds='20': && simulate-scale
 # how messages, links and time grow with the size of a group, and with that of the DHT
 simulate-scale sizes='10 30 100 300 1000 10000' nodes='100 1000 4000':
     SIM_SIZES="{{ sizes }}" SIM_NODES="{{ nodes }}" cargo test --release -p starling-core --lib -- --exact --ignored --nocapture --test-threads 1 simulation::tests::scale dht::node::crowd::in_thousands_too
+
+# how many merges it takes when many write at once, and how long, as it was and as it is
+simulate-merges sizes='10 100 300 1000':
+    SIM_SIZES="{{ sizes }}" cargo test --release -p starling-core --lib -- --exact --ignored --nocapture simulation::tests::merges
 
 # dependencies: licences, sources, what must not come back
 deny:

@@ -1,55 +1,73 @@
 #!/usr/bin/env bash
-# Runs the outside tests, each in a process of its own and some at the same time: mostly they wait, and each has a
-# network of its own.
+# Runs tests side by side: mostly they wait, for each other's answers or for a daemon.
 #
-#     e2e/run.sh [FILTER]        those whose name contains FILTER, or the program's name is FILTER; all without
+#     e2e/run.sh [FILTER]        outside tests, each in a process and a network of its own: those whose name contains
+#                                FILTER, or whose program's name is FILTER; all without
+#     e2e/run.sh --unit          unit and integration tests of core, bridge and page, a program each; then those in docs
 #
-# STARLING_E2E_AT_ONCE says how many at the same time (2). What a test prints is in target/e2e/, and here as well
-# where it failed. A test that was skipped says why.
+# STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 3). What a test prints is in
+# target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-logs=${CARGO_TARGET_DIR:-target}/e2e
+run=$PWD/e2e/run.sh
+target=${CARGO_TARGET_DIR:-target}
 
-# One test, called by the script itself.
+# One program, or one test of it, in the directory it is to be run in. Called by the script itself.
 if [ "${1:-}" = --one ]; then
-    program=$2 test=$3
+    logs=$2 dir=$3 program=$4 test=${5:-}
     name=$(basename "$program")
-    name=${name%-*}
-    log=$logs/$name-${test//:/_}.log
+    name=${name%-*}${test:+  $test}
+    log=$logs/${dir##*/}-${name//[ :]/_}.log
     start=$SECONDS status=0
-    "$program" --exact "$test" --nocapture >"$log" 2>&1 </dev/null || status=$?
+    (cd "$dir" && "$program" ${test:+--exact "$test" --nocapture}) >"$log" 2>&1 </dev/null || status=$?
     # Others print as well.
     exec 9>"$logs/printing"
     flock 9
     if [ $status = 0 ]; then
-        grep -o 'skipped [a-z_:]*: .*' "$log" || true
-        echo "ok      $((SECONDS - start)) s  $name  $test"
+        grep -o 'skipped[a-z_: ]*: .*' "$log" || true
+        echo "ok      $((SECONDS - start)) s  $name"
         exit 0
     fi
     cat "$log"
-    echo "FAILED  $((SECONDS - start)) s  $name  $test  (status $status; above, and in $log)"
+    echo "FAILED  $((SECONDS - start)) s  $name  (status $status; above, and in $log)"
     exit 1
 fi
+# In place of a test program: only says where Cargo would have run which one.
+if [ "${1:-}" = --list ]; then
+    program=$2
+    [ "${program#/}" != "$program" ] || program=$PWD/$program
+    printf 'program\t%s\t%s\n' "$PWD" "$program"
+    exit 0
+fi
 
-filter=${1:-}
+kind=e2e at_once=2 filter=${1:-} packages=(-p starling-e2e)
+[ "$filter" != --unit ] || kind=unit at_once=3 packages=(--workspace --exclude starling-e2e)
+logs=$(realpath -m "$target/$kind")
 mkdir -p "$logs"
-cargo test --quiet -p starling-e2e --no-run
-# Cargo names the programs when there is nothing left to build.
-programs=$(cargo test -p starling-e2e --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+cargo test --quiet "${packages[@]}" --no-run
+host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+programs=$(env "CARGO_TARGET_${host}_RUNNER=$run --list" cargo test "${packages[@]}" --lib --bins --tests 2>/dev/null |
+    sed -n 's/^program\t//p')
 tests=()
-# The longest stories first, so that none of them is left at the end.
-for program in $(grep -e /groups- -e /screenshots- <<<"$programs") $(grep -v -e /groups- -e /screenshots- <<<"$programs"); do
+# The longest first, so that none of them is left at the end.
+long='/(groups|screenshots|hostile_[a-z]*|starling_core|fellow_members|timeline|long_fetch|account_groups)-[0-9a-f]*$'
+while IFS=$'\t' read -r dir program; do
+    if [ $kind = unit ]; then
+        tests+=("$dir" "$program" "")
+        continue
+    fi
     by_name=$filter
     name=$(basename "$program")
     [ "${name%-*}" != "$filter" ] || by_name=
     while IFS= read -r test; do
-        tests+=("$program" "$test")
+        tests+=("$dir" "$program" "$test")
     done < <("$program" --list --format terse $by_name | sed -n 's/: test$//p')
-done
-[ ${#tests[@]} -gt 0 ] || { echo "e2e: no test has \"$filter\" in its name"; exit 1; }
+done < <(grep -E "$long" <<<"$programs"; grep -vE "$long" <<<"$programs")
+[ ${#tests[@]} -gt 0 ] || { echo "$kind: no test has \"$filter\" in its name"; exit 1; }
 start=$SECONDS
-printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 2 -P "${STARLING_E2E_AT_ONCE:-2}" e2e/run.sh --one || {
-    echo "e2e: some tests failed, after $((SECONDS - start)) s"
+printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$at_once}" "$run" --one "$logs" || {
+    echo "$kind: some tests failed, after $((SECONDS - start)) s"
     exit 1
 }
-echo "e2e: $((${#tests[@]} / 2)) tests passed in $((SECONDS - start)) s"
+[ $kind != unit ] || cargo test --quiet "${packages[@]}" --doc
+echo "$kind: all of $((${#tests[@]} / 3)) passed in $((SECONDS - start)) s"

@@ -185,9 +185,9 @@ fn read_bundle(bytes: &[u8]) -> Result<(ObjectId, MemoryObjects), VerifyError> {
     Ok((head.ok_or(VerifyError::NoHead)?, objects))
 }
 
-/// Runs the command: the verdict goes to `out`, one line a commit at fault. The answer is the
-/// exit code: 0 in order, 1 at fault, 2 when nothing can be said.
-pub fn run(path: &Path, out: &mut dyn Write) -> u8 {
+/// Runs the command: the verdict goes to `out`, one line a commit at fault, and why there is none to `complaints`. The
+/// answer is the exit code: 0 in order, 1 at fault, 2 when nothing can be said.
+pub fn run(path: &Path, out: &mut dyn Write, complaints: &mut dyn Write) -> u8 {
     match verify(path) {
         Ok(report) => {
             // Somebody who closes the pipe has seen enough.
@@ -212,7 +212,7 @@ pub fn run(path: &Path, out: &mut dyn Write) -> u8 {
             u8::from(!report.faults.is_empty())
         }
         Err(error) => {
-            let _ = writeln!(out, "cannot verify: {error}");
+            let _ = writeln!(complaints, "cannot verify: {error}");
             2
         }
     }
@@ -229,8 +229,10 @@ mod tests {
     }
 
     fn printed(path: &Path) -> (u8, String) {
-        let mut out = Vec::new();
-        let code = run(path, &mut out);
+        let (mut out, mut complaints) = (Vec::new(), Vec::new());
+        let code = run(path, &mut out, &mut complaints);
+        assert_eq!(complaints.is_empty(), code != 2);
+        out.append(&mut complaints);
         (code, String::from_utf8(out).unwrap_or_default())
     }
 

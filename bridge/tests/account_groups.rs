@@ -229,6 +229,39 @@ async fn one_device_is_banned_and_the_other_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leave_after_which_the_power_goes_is_told_at_the_next_start() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let mut bob = Bridge::of(&first, "Bob").await;
+    let id = group(&alice, ConversationMode::InvitesOnly, &[&bob]).await;
+    // On the disk, and nothing else was done about it.
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
+    let here = bob.account().conversation(&id).unwrap();
+    here.ask(move |r| r.write(now, |repo, writer, now| repo.leave(writer, now)))
+        .await
+        .unwrap()
+        .unwrap();
+    drop(here);
+    bob.stop().await;
+    bob.open().await;
+    let gone = bob.id();
+    alice
+        .ready(id, "one member", |c| {
+            let role = c.members.iter().find(|m| m.id == gone).map(|m| m.role);
+            !matches!(role, Some(MemberRole::Admin | MemberRole::Member))
+        })
+        .await;
+    bob.until("no conversation", |a| async move {
+        let listed = a.list().await.unwrap();
+        listed.iter().all(|c| c.id != id).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_only_admins_invite_others_cannot_and_what_they_do_is_explained() {
     let first = node(None);
     let alice = Bridge::of(&first, "Alice").await;
@@ -848,7 +881,7 @@ fn a_document_is_no_conversation() {
         let mut objects = MemoryObjects::new();
         let head = first.commit;
         objects.extend(first.objects);
-        check_clone(head.into(), &objects, head, &own, &|| true).map(|(snapshot, _)| snapshot)
+        check_clone(head.into(), &objects, head, &own, &|| true, None).map(|(snapshot, _)| snapshot)
     };
     for mode in [
         Mode::OneToOne,

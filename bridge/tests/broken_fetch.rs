@@ -7,6 +7,7 @@ mod hostile_support;
 mod swarm;
 
 use account_support::{PATIENCE, node};
+use hostile_support::process::Victim;
 use hostile_support::{Hostile, Play, fsck, offers_room, play, verify, victim, writer_of};
 use starling_core::git::Repository;
 use starling_core::git::object::Kind;
@@ -189,5 +190,196 @@ async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
             (a.conversation(&id)?.head() == said).then_some(())
         })
         .await;
+    }
+}
+
+/// Serves a room as a daemon does, any commit that is asked for, the newest first and all trees and
+/// files last; and breaks off after so many bytes. Notes what was asked for.
+fn newest_first(room: &Room, bytes: usize, asked: Arc<watch::Sender<Vec<ObjectId>>>) -> Play {
+    let (head, repo) = (room.head, Arc::new(Whole(room.objects.clone())));
+    play(move |mut lines| {
+        let (repo, asked) = (repo.clone(), asked.clone());
+        async move {
+            let Some((want, haves)) = lines.asked(head).await? else {
+                return Some(lines);
+            };
+            asked.send_modify(|a| a.push(want));
+            let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
+            let objects = missing(&*repo, want, &haves).unwrap();
+            let is_commit = |id: &ObjectId| repo.object(id).unwrap().0 == Kind::Commit;
+            let (mut commits, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_commit);
+            commits.reverse();
+            let count = u32::try_from(commits.len() + others.len()).unwrap();
+            let (mut writer, mut pack) = PackWriter::new(count, false);
+            for id in commits.iter().chain(&others) {
+                let (kind, data) = repo.object(id).unwrap();
+                pack.extend(writer.object(kind, &data));
+            }
+            pack.extend(writer.finish().0);
+            if pack.len() <= bytes {
+                lines.pack(&pack).await?;
+                lines.send(pktline::FLUSH).await?;
+                return Some(lines);
+            }
+            lines.pack(&pack[..bytes]).await?;
+            lines.channel.shutdown().await.ok()?;
+            None
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_copy_from_a_daemon_that_breaks_off_is_had_in_steps() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let vic = victim(&first, &eve).await;
+    let (ann, ben) = (Device::load("ann"), Device::load("ben"));
+    let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
+    let room = tokio::task::block_in_place(|| {
+        let mut room = Room::group_at(&[&ann, &ben, &own, &writer], DAY);
+        go_on(&mut room, &ben, 300);
+        room
+    });
+    let (id, head) = (room.conversation, room.head);
+    let asked = Arc::new(watch::Sender::new(Vec::new()));
+    eve.serve(id, newest_first(&room, 100_000, asked.clone()));
+    eve.invite(id);
+    vic.until("an invitation", |a| async move {
+        let requests = a.requests().await.unwrap();
+        requests.iter().any(|r| r.conversation == id).then_some(())
+    })
+    .await;
+    vic.account().accept_request(id).await.unwrap();
+    vic.until("all of it", |a| async move {
+        (a.conversation(&id)?.head() == head).then_some(())
+    })
+    .await;
+    assert!(vic.account().verify(id).await.unwrap().valid);
+    let path = vic.account().repository_path(&id);
+    verify(&path);
+    fsck(&path);
+    let asked = asked.borrow().clone();
+    let distinct: BTreeSet<_> = asked.iter().collect();
+    println!("{} fetches of {} commits", asked.len(), distinct.len());
+    assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
+    // Down, and up again.
+    assert!(distinct.len() > 2, "{asked:?}");
+    assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+}
+
+/// What a server does with the pack that it is asked for.
+#[derive(Clone, Copy)]
+enum Gives {
+    /// Half of it, and is gone.
+    Half,
+    /// Half of it, and then nothing more: the test kills the other side.
+    Stays,
+    All,
+}
+
+/// Serves a room in the ways that are told, one after the other, the last for ever. Notes how many
+/// objects each pack has once the half of it, or all, is sent.
+fn gives(room: &Room, ways: &'static [Gives], packs: Arc<watch::Sender<Vec<usize>>>) -> Play {
+    let (head, repo) = (room.head, Arc::new(Whole(room.objects.clone())));
+    play(move |mut lines| {
+        let (repo, packs) = (repo.clone(), packs.clone());
+        async move {
+            let Some(haves) = lines.haves(head).await? else {
+                return Some(lines);
+            };
+            let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
+            let objects = missing(&*repo, head, &haves).unwrap();
+            let (mut writer, mut pack) =
+                PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
+            for id in &objects {
+                let (kind, data) = repo.object(id).unwrap();
+                pack.extend(writer.object(kind, &data));
+            }
+            pack.extend(writer.finish().0);
+            let nth = packs.borrow().len().min(ways.len() - 1);
+            let way = ways[nth];
+            let sent = match way {
+                Gives::All => pack.len(),
+                Gives::Half | Gives::Stays => pack.len() / 2,
+            };
+            lines.pack(&pack[..sent]).await?;
+            packs.send_modify(|p| p.push(objects.len()));
+            match way {
+                Gives::All => lines.send(pktline::FLUSH).await?,
+                Gives::Stays => lines.wait_for_end().await,
+                Gives::Half => lines.channel.shutdown().await.ok()?,
+            }
+            matches!(way, Gives::All).then_some(lines)
+        }
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_copy_goes_on_where_it_was_when_the_bridge_is_killed() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let mut vic = Victim::start(&first, &eve).await;
+    let (ann, ben, writer) = (Device::load("ann"), Device::load("ben"), eve.writer());
+    let room = |at: u64, vic: &Victim| {
+        tokio::task::block_in_place(|| {
+            let mut room = Room::group_at(&[&ann, &ben, &vic.writer, &writer], at);
+            go_on(&mut room, &ben, 150);
+            room
+        })
+    };
+    // Killed while the second half of it comes.
+    let one = room(DAY, &vic);
+    let id = one.conversation;
+    let packs = Arc::new(watch::Sender::new(Vec::new()));
+    let ways = &[Gives::Half, Gives::Stays, Gives::All];
+    eve.serve(id, gives(&one, ways, packs.clone()));
+    vic.accepts(&eve, id).await;
+    let mut seen = packs.subscribe();
+    let half = tokio::time::timeout(PATIENCE, seen.wait_for(|p| p.len() == 2));
+    half.await.unwrap().unwrap();
+    let (place, beside) = (
+        vic.repository(id),
+        vic.repository(id).with_extension("clone"),
+    );
+    assert!(beside.exists() && !place.exists());
+    vic.kill();
+    vic.start_again(&first);
+    vic.is_ready(id).await;
+    let sent = packs.borrow().clone();
+    println!("{sent:?}");
+    assert_eq!(sent.len(), 3);
+    assert!(
+        sent[1] < sent[0] * 3 / 4,
+        "what came before is kept: {sent:?}"
+    );
+    assert_eq!(sent[2], sent[1], "and still after the kill: {sent:?}");
+    eve.connect(vic.device, vic.jami_id).await;
+    // Killed when it has just got its name, and before anything else of it was noted.
+    let two = room(DAY + 100_000, &vic);
+    let again = two.conversation;
+    let packs = Arc::new(watch::Sender::new(Vec::new()));
+    eve.serve(again, gives(&two, &[Gives::All], packs.clone()));
+    vic.accepts(&eve, again).await;
+    let named = vic.repository(again);
+    let appears = async {
+        while !named.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, appears).await.unwrap();
+    vic.kill();
+    vic.start_again(&first);
+    vic.is_ready(again).await;
+    assert_eq!(packs.borrow().len(), 1, "it is not fetched again");
+    vic.stop();
+    for id in [id, again] {
+        verify(&vic.repository(id));
+        fsck(&vic.repository(id));
+        let left: Vec<_> = std::fs::read_dir(vic.repository(id).parent().unwrap())
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert!(left.iter().all(|n| n.len() == 40), "{left:?}");
     }
 }

@@ -9,7 +9,7 @@ use account_support::{Bridge, befriend, messages, node};
 use skip_support::skip;
 use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
-use starling_core::api::{ApiError, ConversationMode, ErrorCode, Event, MemberRole};
+use starling_core::api::{AccountState, ApiError, ConversationMode, ErrorCode, Event, MemberRole};
 use starling_core::id::AccountId;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -154,6 +154,64 @@ async fn writing_and_fetching_on_a_full_disk_lose_nothing() {
         .send(id, "after".into(), None)
         .await
         .unwrap();
+    bob.has_texts(id, &["before", "meanwhile", "after"]).await;
+    in_order(&alice, id).await;
+    let path = alice.account().repository_path(&id);
+    alice.stop().await;
+    fsck(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_without_room_at_the_start_waits_for_it_and_misses_nothing() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    let before = alice.account().send(id, "before".into(), None).await;
+    before.unwrap();
+    bob.has_texts(id, &["before"]).await;
+    let (dir, own) = (alice.account().dir().to_owned(), alice.account().view());
+    alice.stop().await;
+    let aside = tempfile::tempdir().unwrap();
+    copy(&dir.join("."), aside.path());
+    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+        return;
+    };
+    copy(&aside.path().join("."), &dir);
+    disk.fill();
+    let meanwhile = bob.account().send(id, "meanwhile".into(), None).await;
+    meanwhile.unwrap();
+    alice.open().await;
+    let waits = |alice: &Bridge| {
+        // It is shown, and whatever is wanted of it, the answer says what to do; nobody is told to
+        // take it away.
+        let [shown] = &alice.accounts().views()[..] else {
+            panic!("one account");
+        };
+        assert_eq!((&shown.id, shown.jami_id), (&own.id, own.jami_id));
+        assert_eq!(shown.state, AccountState::Loading);
+        let why = alice.accounts().get(&own.id).err().unwrap();
+        assert_eq!(why.code, ErrorCode::Storage);
+        assert!(why.message.contains("make room"), "{why:?}");
+        let said = |e: &Event| matches!(e, Event::BridgeNotice { code, .. } if code == "disk_full");
+        assert_eq!(alice.events().into_iter().filter(said).count(), 1);
+    };
+    waits(&alice);
+    alice.accounts().open_waiting().await;
+    waits(&alice);
+    disk.relieve();
+    alice.accounts().open_waiting().await;
+    alice
+        .heard("that it is open", |e| match e {
+            Event::AccountState { account, state, .. } if *account == own.id => {
+                (*state != AccountState::Loading).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    alice.has_texts(id, &["before", "meanwhile"]).await;
+    let after = alice.account().send(id, "after".into(), None).await;
+    after.unwrap();
     bob.has_texts(id, &["before", "meanwhile", "after"]).await;
     in_order(&alice, id).await;
     let path = alice.account().repository_path(&id);

@@ -286,8 +286,12 @@ async fn a_stranger_gets_nothing_and_a_banned_member_no_more() {
 
     let stranger = create_account(&AwsLc, now_unix(), keys()).unwrap().1;
     let raw = Raw::new(&first, &stranger).await;
-    for name in [git(), ChannelName::Message { device: bobs }] {
-        assert_eq!(raw.open(&bob, name).await.err(), Some(OpenError::NoAnswer));
+    let (pack, notices) = tokio::join!(
+        raw.open(&bob, git()),
+        raw.open(&bob, ChannelName::Message { device: bobs })
+    );
+    for no in [pack, notices] {
+        assert_eq!(no.err(), Some(OpenError::NoAnswer));
     }
 
     let (dir, carol_id) = (carol.account().dir().to_owned(), carol.id());

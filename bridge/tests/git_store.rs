@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use starling_bridge::store::objects::{ObjectStore, QuarantineError, ReadOnly, StoreError};
-use starling_core::git::Repository as _;
+use starling_core::git::Repository;
 use starling_core::git::object::{Kind, Mode, TreeEntry, hash_object, write_tree};
 use starling_core::git::pack::{Limits, PackError, PackWriter};
 use starling_core::git::reach::missing;
@@ -320,6 +320,69 @@ fn a_conversation_passes_through_quarantine() {
     store.set_head(None, head).unwrap();
     assert_eq!(missing(&*store, head, &BTreeSet::new()).unwrap(), all);
     fsck(&path);
+}
+
+#[test]
+fn what_lies_whole_in_a_pack_is_sent_as_it_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ObjectStore::create(&dir.path().join("c")).unwrap();
+    for n in 0..80 {
+        commit(&store, &format!("packed {n}"));
+    }
+    store.repack().unwrap();
+    let packed: Vec<ObjectId> = missing(&store, store.head().unwrap(), &BTreeSet::new()).unwrap();
+    let loose = commit(&store, "loose");
+    assert_eq!(Repository::packed(&store, &loose), None);
+    assert_eq!(Repository::packed(&store, &ObjectId([9; 20])), None);
+    let (mut writer, mut pack) = PackWriter::new(u32::try_from(packed.len()).unwrap(), true);
+    for id in &packed {
+        let entry = Repository::packed(&store, id).unwrap();
+        let copied = writer.copy(*id, &entry).unwrap();
+        assert_eq!(copied, entry);
+        pack.extend(copied);
+    }
+    let (sum, entries) = writer.finish();
+    pack.extend(sum);
+    assert!(entries.iter().map(|e| &e.id).eq(&packed));
+    // Other bytes than one's own deflating gives are well, too; deltas are not whole.
+    let work = work_tree(dir.path());
+    let mut text = String::new();
+    for n in 0..40 {
+        text.push_str(&format!(
+            "{n}: {}\n",
+            hash_object(Kind::Blob, text.as_bytes())
+        ));
+        fs::write(work.join("f"), &text).unwrap();
+        git(&work, &["add", "f"]);
+        git(&work, &["commit", "-q", "-m", "m"]);
+    }
+    git(&work, &["repack", "-q", "-a", "-d", "-f"]);
+    let theirs = ObjectStore::open(&work.join(".git")).unwrap();
+    let all = missing(&theirs, theirs.head().unwrap(), &BTreeSet::new()).unwrap();
+    let (mut writer, mut second) = PackWriter::new(u32::try_from(all.len()).unwrap(), false);
+    let mut whole = 0;
+    for id in &all {
+        let entry = Repository::packed(&theirs, id).unwrap();
+        let copied = writer.copy(*id, &entry).inspect(|_| whole += 1);
+        second.extend(copied.unwrap_or_else(|| {
+            let (kind, data) = theirs.read(id).unwrap();
+            writer.object(kind, &data)
+        }));
+    }
+    second.extend(writer.finish().0);
+    assert!(
+        (40..all.len() - 20).contains(&whole),
+        "{whole} of {}",
+        all.len()
+    );
+    for (pack, ids) in [(pack, packed), (second, all)] {
+        let target = tempfile::tempdir().unwrap();
+        let path = target.path().join("c");
+        let target = Arc::new(ObjectStore::create(&path).unwrap());
+        receive(&target, &pack, 4000).unwrap().accept(&ids).unwrap();
+        assert!(ids.iter().all(|id| target.contains(id)));
+        fsck(&path);
+    }
 }
 
 /// What nobody asked for: files, and a tree that no repository may have.
@@ -692,6 +755,41 @@ fn of_a_pack_that_breaks_off_our_order_keeps_much_and_that_of_git_nothing() {
         assert!(seen.insert(last.unwrap()), "more with every piece");
     }
     assert_eq!(last, Some(head));
+}
+
+#[test]
+fn of_a_large_pack_that_breaks_off_git_reads_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut parent, mut entries) = (None, Vec::new());
+    let (mut writer, mut pack) = PackWriter::new(2002, false);
+    for n in 0u32..2000 {
+        let noise = |i: u32| hash_object(Kind::Blob, &(n * 40 + i).to_be_bytes()).to_hex();
+        let (id, objects) = commit_objects(parent, &(0..40).map(noise).collect::<String>());
+        // All have the same tree and file.
+        for (kind, data) in objects.iter().skip(if n == 0 { 0 } else { 2 }) {
+            pack.extend(writer.object(*kind, data));
+        }
+        entries.push((pack.len(), id));
+        parent = Some(id);
+    }
+    let path = dir.path().join("c");
+    let store = Arc::new(ObjectStore::create(&path).unwrap());
+    // Right behind a commit, of which all before it is part; and amid something.
+    pack.extend(writer.finish().0);
+    for cut in [entries[1000].0, entries[1500].0 + 20] {
+        assert!(cut > 600_000, "{cut}");
+        let mut receiving = store.quarantine(Limits::default());
+        receiving.write(&pack[..cut]).unwrap();
+        let (quarantine, commits) = receiving.rescue().unwrap();
+        let known = |id: &ObjectId| store.contains(id);
+        let newest = quarantine.newest_whole(&commits, &known).unwrap();
+        quarantine.accept(&commits).unwrap();
+        store.set_head(store.head(), newest).unwrap();
+    }
+    assert_eq!(store.head(), Some(entries[1500].1));
+    drop(store);
+    fsck(&path);
+    assert_eq!(git(&path, &["rev-list", "--count", "main"]), "1501\n");
 }
 
 #[test]

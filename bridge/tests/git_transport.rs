@@ -1,7 +1,7 @@
 //! Both ends of `git://` against stock git, over localhost.
 #![allow(clippy::unwrap_used, clippy::zombie_processes, missing_docs)]
 
-use starling_bridge::store::objects::ObjectStore;
+use starling_bridge::store::objects::{ObjectStore, Quarantine};
 use starling_core::git::fetch::{Fetch, Outcome, Output};
 use starling_core::git::object::{Kind, Mode, TreeEntry, hash_object, write_tree};
 use starling_core::git::pack::Limits;
@@ -290,4 +290,85 @@ fn a_commit_can_be_written_while_a_pack_goes_out() {
         }
     }
     assert_eq!(events, [Event::Sent(head.unwrap())]);
+}
+
+/// Fetches once. `Err`: what came, where it was more than is taken at once.
+fn fetch_some(
+    from: &ObjectStore,
+    to: &Arc<ObjectStore>,
+    limits: Limits,
+) -> Result<ObjectId, Box<(Quarantine, Vec<ObjectId>)>> {
+    let conversation = ConversationId([0xc0; 20]);
+    let mut server = UploadPack::new(conversation);
+    let mut client = Fetch::new(conversation, DeviceId([2; 32]), 1 << 30);
+    let mut receiving = to.quarantine(limits);
+    client.start().unwrap();
+    loop {
+        while let Some(output) = client.poll_output() {
+            match output {
+                Output::Send(bytes) => server.handle_input(&bytes, from),
+                Output::Advertised(_) => client.want(&haves(&**to).unwrap()),
+                Output::Pack(bytes) => {
+                    if receiving.write(&bytes).is_err() {
+                        return Err(Box::new(receiving.rescue().unwrap()));
+                    }
+                }
+                Output::Outcome(Outcome::Done { head, .. }) => {
+                    let quarantine = receiving.finish().unwrap();
+                    let all = missing(&quarantine, head, &BTreeSet::new()).unwrap();
+                    quarantine.accept(&all).unwrap();
+                    return Ok(head);
+                }
+                Output::Outcome(other) => panic!("{other:?}"),
+            }
+        }
+        match server.poll_output(from) {
+            Some(serve::Output::Send(bytes)) => client.handle_input(&bytes),
+            Some(serve::Output::Event(_)) => {}
+            Some(serve::Output::Close) | None => client.handle_closed(),
+        }
+    }
+}
+
+#[test]
+fn a_history_larger_than_what_is_taken_at_once_comes_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = ObjectStore::create(&dir.path().join("source")).unwrap();
+    for n in 0..500 {
+        commit(&source, n, &format!("message {n}"));
+    }
+    let head = source.head().unwrap();
+    let limits = [
+        // Three objects a commit.
+        Limits {
+            objects: 400,
+            ..Limits::default()
+        },
+        Limits {
+            received: 25_000,
+            ..Limits::default()
+        },
+    ];
+    for (n, limits) in limits.into_iter().enumerate() {
+        let path = dir.path().join(format!("target{n}"));
+        let target = Arc::new(ObjectStore::create(&path).unwrap());
+        let mut parts = 0;
+        let got = loop {
+            let part = match fetch_some(&source, &target, limits) {
+                Ok(head) => break head,
+                Err(part) => part,
+            };
+            let (quarantine, commits) = *part;
+            let known = |id: &ObjectId| target.contains(id);
+            let newest = quarantine.newest_whole(&commits, &known).unwrap();
+            quarantine.accept(&commits).unwrap();
+            target.set_head(target.head(), newest).unwrap();
+            parts += 1;
+        };
+        assert!((3..10).contains(&parts), "{parts} parts");
+        assert_eq!(got, head);
+        target.set_head(target.head(), head).unwrap();
+        let count = git(&path, &["rev-list", "--count", "main"]);
+        assert_eq!(count, "500\n");
+    }
 }

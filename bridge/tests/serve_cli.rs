@@ -105,6 +105,15 @@ fn a_bridge_is_found_called_and_stopped() {
         (&"starling".into(), &"owner".into())
     );
 
+    let more = run(&["rpc", "pairing.start"], &data);
+    assert!(more.status.success(), "{more:?}");
+    let kiosk = format!(
+        r#"{{"role": "kiosk", "account": "0123456789abcdef", "conversations": ["{}"]}}"#,
+        "ab".repeat(20)
+    );
+    let nobody = run(&["rpc", "pairing.start", &kiosk], &data);
+    assert!(sentence(&nobody).contains("(not_found)"), "{nobody:?}");
+
     let wrong = run(&["rpc", "no.such"], &data);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(wrong.stdout.is_empty() && sentence(&wrong).contains("(unsupported)"));

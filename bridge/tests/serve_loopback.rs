@@ -663,7 +663,9 @@ async fn the_page_and_its_headers() {
     assert_eq!(b.get("/c/abc").await.body, page.body);
     assert_eq!(b.get("/nope.js").await.status, 404);
     for door in ["/api/x", "/pair/x", "/objects/x", "/files/a/b/c"] {
-        assert_eq!(b.get(door).await.status, 404, "{door}");
+        let answer = b.get(door).await;
+        assert_eq!(answer.status, 404, "{door}");
+        assert!(answer.body.contains("not_found"), "{}", answer.body);
     }
     for path in [
         "/../admin.token",
@@ -683,6 +685,11 @@ async fn the_page_and_its_headers() {
     let origin = b.origin();
     let write = [("Host", host.as_str()), ("Origin", &origin)];
     assert_eq!(b.send("POST /", &write, "").await.status, 405);
+    for (head, status) in [("POST /api", 405), ("GET /api", 400)] {
+        let answer = b.send(head, &write, "").await;
+        assert_eq!(answer.status, status);
+        assert!(answer.body.contains("invalid_request"), "{}", answer.body);
+    }
 }
 
 #[tokio::test]

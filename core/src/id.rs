@@ -7,7 +7,7 @@ use sha1::Digest as _;
 
 /// A text that is no identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected {expected} lower-case hexadecimal digits for {kind}, got {got:?}")]
+#[error("expected {expected} hexadecimal digits for {kind}, got {got:?}")]
 pub struct BadId {
     /// What kind of identifier was expected.
     pub kind: &'static str,

@@ -86,7 +86,7 @@ async fn two_people_meet_and_chat_in_their_browsers() {
     bobs.wait_text("It is me, Alice").await;
     bobs.press("button", "Accept").await;
     bobs.named("textbox", "Message to Alice").await;
-    alices.wait_text("Bob joined").await;
+    alices.wait_text("Bob accepted").await;
 
     let mut said = Vec::new();
     for i in 0..10 {

@@ -158,7 +158,7 @@ async fn three_in_a_group_and_one_is_banned() {
     cat.wait_text_or_history(&group, "Now we are two");
 
     // Bob's page says what happened, and has nothing to write with.
-    bobs.wait_text("the admins have banned you from this group")
+    bobs.wait_text("The admins banned you from this group")
         .await;
     bobs.wait_text("You were banned").await;
     let composer = bobs
@@ -168,8 +168,8 @@ async fn three_in_a_group_and_one_is_banned() {
     assert!(!bobs.text().await.contains("Now we are two"));
 
     // The list keeps it until Bob does not want it any more.
-    bobs.press("button", "Remove from the list").await;
-    bobs.named("heading", "Remove this conversation?").await;
+    bobs.press("button", "Delete from this computer…").await;
+    bobs.named("heading", "Delete this conversation?").await;
     bobs.find("dialog .button.danger").await;
     bobs.click("dialog .button.danger").await;
     bobs.named("heading", "Pick a conversation").await;
@@ -232,10 +232,11 @@ async fn a_history_against_the_rules_is_explained() {
 
     // Dora's daemon lets her invite, and offers that to Alice.
     dora.add_member(&group, &cat_id);
-    page.wait_text("Part of this history was refused.").await;
+    page.wait_text("Starling refused part of this history.")
+        .await;
     page.press("button", "Why?").await;
     page.find("[data-testid=refusal]").await;
-    page.wait_text("It is an invitation that may not be").await;
+    page.wait_text("here only admins may invite").await;
     page.run("document.querySelector('[data-testid=refusal] details').open = true")
         .await;
     page.wait_text("InviteByNonAdmin").await;

@@ -93,7 +93,7 @@ async fn a_stranger_comes_in_by_the_address_and_what_a_ban_cut_off_is_sent_again
     let ban = json!({"account": alice.account(), "conversation": group, "id": bob_id});
     alice.rpc("conversation.ban", ban.clone());
     active(true);
-    bobs.wait_text("the admins have banned you from this group")
+    bobs.wait_text("The admins banned you from this group")
         .await;
     bobs.bubble("It is in the shed").await;
     assert_eq!(

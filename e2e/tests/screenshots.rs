@@ -40,6 +40,16 @@ async fn bubble(page: &Browser, text: &str) {
     page.until(&format!("the bubble {text:?}"), &script).await;
 }
 
+/// The page in Arabic, or again in English.
+async fn in_arabic(page: &Browser, arabic: bool) {
+    page.run(match arabic {
+        true => "localStorage.setItem('starling.language', 'ar')",
+        false => "localStorage.removeItem('starling.language')",
+    })
+    .await;
+    page.reload().await;
+}
+
 /// Every message that is shown was checked by the page.
 async fn checked(page: &Browser) {
     page.until(
@@ -76,6 +86,10 @@ async fn screenshots_of_every_view() {
     page.go(alice.url()).await;
     page.named("heading", "Welcome to Starling").await;
     page.shoot("02-first-run").await;
+    in_arabic(&page, true).await;
+    page.find("#first-name").await;
+    page.shoot("02-first-run-arabic").await;
+    in_arabic(&page, false).await;
     page.press("button", "I have a backup of an account").await;
     page.named("heading", "Restore from a backup").await;
     page.shoot("03-first-run-backup").await;
@@ -114,9 +128,17 @@ async fn screenshots_of_every_view() {
         .to_owned();
     page.named("article", "Request from Bob Okonkwo").await;
     page.shoot("10-request").await;
+    in_arabic(&page, true).await;
+    page.find("[data-testid=request]").await;
+    page.shoot("10-request-arabic").await;
+    in_arabic(&page, false).await;
+    page.press("button", "Block").await;
+    page.wait_text("Bob Okonkwo will be blocked").await;
+    page.shot("10-request-blocking-desktop-light").await;
+    page.press("button", "Undo").await;
     page.press("button", "Accept").await;
     page.named("textbox", "Message to Bob Okonkwo").await;
-    page.wait_text("You joined").await;
+    page.wait_text("You accepted").await;
     page.find("[data-testid=backup-card]").await;
     page.shoot("11-conversation-new").await;
     page.run("location.hash = '#/'").await;
@@ -204,6 +226,11 @@ async fn screenshots_of_every_view() {
     page.run("document.querySelectorAll('[data-testid=member] .member')[0].click()")
         .await;
     page.shoot("15-details-person").await;
+    page.press("button", "Delete this conversation…").await;
+    page.named("heading", "Delete the conversation with Bob Okonkwo?")
+        .await;
+    page.shoot("15-delete-conversation").await;
+    page.press("button", "Cancel").await;
 
     // What one can do with a message: at hand, in its panel, by keyboard.
     page.press("button", "Close").await;
@@ -258,6 +285,26 @@ async fn screenshots_of_every_view() {
     page.press("button", "Undo").await;
     bubble(&page, "Are you coming on Saturday?").await;
 
+    // Words of every kind, and somebody who types.
+    bob.send(&conversation, "我们六点半在桥上见，然后一起走过去。");
+    bob.send(
+        &conversation,
+        "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+    );
+    bob.send(&conversation, "```\nfor bird in flock:\n    watch(bird)  # from the bridge, until it is dark, and not a minute longer\n```");
+    page.wait_text("until it is dark").await;
+    bob.rpc("message.setTyping", with(json!({"typing": true})));
+    page.wait_text("Bob Okonkwo is typing").await;
+    page.shoot("38-words").await;
+    // Who reads further up is not torn away by what comes.
+    page.run("document.querySelector('[data-testid=history]').scrollTo(0, 0)")
+        .await;
+    page.named("button", "Latest").await;
+    bob.send(&conversation, "One more thing");
+    page.named("button", "1 new message").await;
+    page.shot("38-below-desktop-light").await;
+    page.press("button", "1 new message").await;
+
     // Searching here.
     page.key("Ctrl+f").await;
     page.fill("Words in this conversation", "the").await;
@@ -265,13 +312,28 @@ async fn screenshots_of_every_view() {
     page.shoot("38-find").await;
     page.press("button", "Close").await;
 
+    // Somebody asks and goes away: what was accepted waits for them.
+    let cats = cat.add_contact(&alice_id);
+    page.named(
+        "article",
+        "Request from Catherine Delacroix-Featherstonehaugh",
+    )
+    .await;
+    cat.down();
+    page.press("button", "Accept").await;
+    page.wait_text("Looking for someone who has the history")
+        .await;
+    page.shoot("29-syncing").await;
+    cat.up();
+    cat.wait_online();
+    page.wait_text("You accepted").await;
+    cat.wait_role(&cats, &alice_id, "member");
+
     // A group.
-    for (friend, id) in [(&cat, &cat_id), (&denys, &denys_id)] {
-        let two = alice.add_contact(id);
-        friend.wait_request_for(&two);
-        friend.accept(&two);
-        alice.wait_role(&two, id, "member");
-    }
+    let two = alice.add_contact(&denys_id);
+    denys.wait_request_for(&two);
+    denys.accept(&two);
+    alice.wait_role(&two, &denys_id, "member");
     page.press("button", "New group").await;
     page.fill("Name of the group", "Bird watchers").await;
     page.give_picture(
@@ -363,7 +425,7 @@ async fn screenshots_of_every_view() {
     )
     .await;
     page.shoot("39-banned").await;
-    page.press("button", "Leave the group").await;
+    page.press("button", "Leave the group…").await;
     page.shoot("39-leave").await;
     page.press("button", "Cancel").await;
     page.press("button", "Close").await;
@@ -372,7 +434,7 @@ async fn screenshots_of_every_view() {
     theirs.named("heading", "Conversations").await;
     theirs.run(&format!("location.hash = '#/c/{group}'")).await;
     theirs
-        .wait_text("the admins have banned you from this group")
+        .wait_text("The admins banned you from this group")
         .await;
     theirs.shoot("40-banned-me").await;
 
@@ -387,6 +449,10 @@ async fn screenshots_of_every_view() {
     page.find("[data-testid=group-address]").await;
     page.shoot("41-public").await;
     page.press("button", "Close").await;
+
+    // What was begun and not sent is a draft.
+    page.fill("Message to Neighbourhood", "Shall we meet on")
+        .await;
 
     // What was said elsewhere meanwhile is unread.
     bob.send(&conversation, "Did you see the group?");
@@ -434,6 +500,28 @@ async fn screenshots_of_every_view() {
     page.wait_text("Open this address in the other browser")
         .await;
     page.shoot("22-settings-code").await;
+    page.press("button", "Sign out…").await;
+    page.named("heading", "Sign out here?").await;
+    page.shoot("22-sign-out").await;
+    page.press("button", "Cancel").await;
+
+    // Somebody is blocked, and found again.
+    alice.rpc(
+        "contact.block",
+        json!({"account": alice.account(), "id": denys_id}),
+    );
+    page.find("[data-testid=blocked]").await;
+    page.run("document.querySelector('[data-testid=blocked]').scrollIntoView({block: 'center'})")
+        .await;
+    page.shoot("22-settings-blocked").await;
+    page.run("location.hash = '#/'").await;
+    page.until(
+        "the conversation with Denys",
+        "const e = [...document.querySelectorAll('[data-testid=conversation]')].find(e => e.querySelector('.name').textContent === 'Денис Шевченко'); e?.click(); return !!e",
+    )
+    .await;
+    page.wait_text("You blocked Денис Шевченко").await;
+    page.shoot("22-blocked").await;
     page.run("dispatchEvent(new KeyboardEvent('keydown', {key: '?'}))")
         .await;
     page.find("dialog .shortcuts").await;
@@ -449,12 +537,26 @@ async fn screenshots_of_every_view() {
     page.run(&format!("location.hash = '#/c/{conversation}'"))
         .await;
     page.named("textbox", "Message to Bob Okonkwo").await;
+    let swifts = bob.rpc(
+        "conversation.create",
+        json!({"account": bob.account(), "mode": "public", "title": "Swift counters"}),
+    );
+    let address = swifts["address"].as_str().expect("an address").to_owned();
     bob.down();
     page.fill("Message to Bob Okonkwo", "Are you still there?\n")
         .await;
     bubble(&page, "Are you still there?").await;
     page.find("[data-testid=link-line]").await;
     page.shoot("25-other-offline").await;
+    page.press("button", "New group").await;
+    page.press("button", "Join a group by its address").await;
+    page.fill("Address of the group", &address).await;
+    page.press("button", "Join").await;
+    page.wait_text("Asking to be let in").await;
+    page.shoot("29-knocking").await;
+    page.run(&format!("location.hash = '#/c/{conversation}'"))
+        .await;
+    bubble(&page, "Are you still there?").await;
 
     // One's own network is gone.
     here.unplug();

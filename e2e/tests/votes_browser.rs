@@ -157,7 +157,7 @@ async fn two_admins_vote_and_the_second_vote_decides() {
     }
     bobs.shoot("47-vote-decided").await;
     theirs
-        .wait_text("the admins have banned you from this group")
+        .wait_text("The admins banned you from this group")
         .await;
     theirs.wait_text("You were banned").await;
     theirs.shoot("47-vote-decided-banned").await;

@@ -197,7 +197,7 @@ fn format_date(at_ms: i64, options: &[(&str, &str)]) -> String {
 
 /// Hours and minutes.
 pub(crate) fn clock(at_ms: i64) -> String {
-    format_date(at_ms, &[("hour", "2-digit"), ("minute", "2-digit")])
+    format_date(at_ms, &[("hour", "numeric"), ("minute", "2-digit")])
 }
 
 /// Everything about a time, for hovering and proofs.
@@ -220,6 +220,20 @@ pub(crate) fn day_in_words(at_ms: i64) -> String {
             at_ms,
             &[("day", "numeric"), ("month", "long"), ("year", "numeric")],
         ),
+    }
+}
+
+/// A day within a sentence: today, yesterday, on Tuesday, 3 May.
+pub(crate) fn on_day(at_ms: i64) -> String {
+    let day = [("weekday", "long"), ("day", "numeric"), ("month", "long")];
+    match local_day(now_ms()) - local_day(at_ms) {
+        0 => crate::say::t("time/just-today"),
+        1 => crate::say::t("time/just-yesterday"),
+        -1..=320 => crate::say::tf("time/on", &[("day", &format_date(at_ms, &day))]),
+        _ => {
+            let day = [("day", "numeric"), ("month", "long"), ("year", "numeric")];
+            crate::say::tf("time/on", &[("day", &format_date(at_ms, &day))])
+        }
     }
 }
 
@@ -248,6 +262,36 @@ pub(crate) fn by_touch() -> bool {
         .ok()
         .flatten()
         .is_some_and(|m| m.matches())
+}
+
+/// True on machines whose keyboards have ⌘ where others have Ctrl.
+pub(crate) fn on_mac() -> bool {
+    let agent = window().navigator().user_agent().unwrap_or_default();
+    ["Macintosh", "iPhone", "iPad"]
+        .iter()
+        .any(|mark| agent.contains(mark))
+}
+
+/// A day as it stands in names of files: 2026-11-28.
+pub(crate) fn file_day(at_ms: i64) -> String {
+    let date = js_sys::Date::new(&JsValue::from_f64(at_ms as f64));
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.get_full_year(),
+        date.get_month() + 1,
+        date.get_date()
+    )
+}
+
+/// Brings an element into sight, no further than it needs.
+pub(crate) fn into_sight(selector: &'static str) {
+    request_animation_frame(move || {
+        if let Ok(Some(element)) = document().query_selector(selector) {
+            let nearest = web_sys::ScrollIntoViewOptions::new();
+            nearest.set_block(web_sys::ScrollLogicalPosition::Nearest);
+            element.scroll_into_view_with_scroll_into_view_options(&nearest);
+        }
+    });
 }
 
 /// True while the person has selected words on the page.

@@ -180,7 +180,7 @@ async fn request(request: &IdbRequest) -> Result<JsValue, ApiError> {
     });
     JsFuture::from(promise).await.map_err(|_| {
         ApiError::new(
-            ErrorCode::Storage,
+            ErrorCode::Unsupported,
             "The browser refuses to keep this page's key.",
         )
     })?;

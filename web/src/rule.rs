@@ -39,9 +39,11 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "ThirdInOneToOne"
         | "AddSelf"
         | "AddWithoutFile"
-        | "InvitedFileNotEmpty"
-        | "AddBanned"
-        | "InviteByNonAdmin" => "rule/invite",
+        | "InvitedFileNotEmpty" => "rule/invite",
+        "InviteByNonAdmin" => "rule/invite-not-admin",
+        "AddBanned" => "rule/invite-banned",
+        // The page's own: see `Verdict::about`.
+        "ShownOtherwise" => "rule/shown-otherwise",
         "JoinWithoutInvite"
         | "JoinKeepsInvite"
         | "JoinTwice"
@@ -70,6 +72,7 @@ fn by_beginning(rule: &str) -> &'static str {
         ("Edit", "rule/edit"),
         ("Merge", "rule/merge"),
         ("Malformed", "rule/damaged"),
+        ("Pack", "rule/damaged"),
         ("Device", "rule/device"),
         ("Certificate", "rule/device"),
     ];
@@ -108,5 +111,7 @@ mod tests {
             .filter(|rule| words(rule) == "rule/other")
             .collect();
         assert!(lacking.is_empty(), "no words for {lacking:?}");
+        // And packs, whose faults core names so.
+        assert_eq!(words("PackChecksum"), "rule/damaged");
     }
 }

@@ -1,7 +1,7 @@
 //! Saying things in the person's language.
 
 use crate::browser;
-use crate::text::{Catalogue, ENGLISH, LANGUAGES, Words, choose, fill};
+use crate::text::{Catalogue, ENGLISH, LANGUAGES, Words, choose, fill, isolate};
 use leptos::prelude::*;
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
@@ -12,6 +12,7 @@ struct Voice {
     own: Catalogue,
     english: Catalogue,
     plural: js_sys::Intl::PluralRules,
+    right_to_left: bool,
 }
 
 thread_local! {
@@ -63,6 +64,7 @@ pub(crate) async fn speak(tag: &str) {
         own,
         english,
         plural,
+        right_to_left,
     }));
 }
 
@@ -99,8 +101,18 @@ fn with_words(key: &str, number: Option<i64>, values: &[(&str, &str)]) -> String
                 .unwrap_or_default(),
             None => "other".to_owned(),
         };
-        fill(words.for_category(&category), values)
+        let values: Vec<_> = values
+            .iter()
+            .map(|(key, value)| (*key, isolate(value, voice.right_to_left)))
+            .collect();
+        let values: Vec<_> = values.iter().map(|(key, value)| (*key, &**value)).collect();
+        fill(words.for_category(&category), &values)
     })
+}
+
+/// Whether one reads from right to left.
+fn right_to_left() -> bool {
+    VOICE.with_borrow(|voice| voice.as_ref().is_some_and(|v| v.right_to_left))
 }
 
 /// The words for a key.
@@ -128,7 +140,10 @@ pub(crate) fn list(names: &[String]) -> String {
         [] => String::new(),
         [one] => one.clone(),
         _ => {
-            let all: js_sys::Array = names.iter().map(|name| JsValue::from_str(name)).collect();
+            let all: js_sys::Array = names
+                .iter()
+                .map(|name| JsValue::from_str(&isolate(name, right_to_left())))
+                .collect();
             let format = js_sys::Intl::ListFormat::new(
                 &js_sys::Array::of1(&language().as_str().into()),
                 &js_sys::Object::new(),

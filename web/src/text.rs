@@ -87,6 +87,21 @@ pub(crate) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     out
 }
 
+/// A value as it stands in a sentence of the page's direction: one that reads the other way is held together, and what
+/// stands beside it keeps its place.
+pub(crate) fn isolate(value: &str, right_to_left: bool) -> std::borrow::Cow<'_, str> {
+    let other = |c: char| c.is_alphabetic() && is_right_to_left(c) != right_to_left;
+    match value.chars().any(other) {
+        true => format!("\u{2068}{value}\u{2069}").into(),
+        false => value.into(),
+    }
+}
+
+/// Letters of the scripts that are written from right to left: their blocks in Unicode.
+fn is_right_to_left(c: char) -> bool {
+    matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+}
+
 /// The best of our languages for what a browser asks for, in its order of preference.
 pub(crate) fn choose<'a>(wanted: impl IntoIterator<Item = &'a str>) -> &'static str {
     for tag in wanted {
@@ -223,6 +238,16 @@ mod tests {
             "{b} and x"
         );
         assert_eq!(fill("{unknown} {", &[("a", "1")]), "{unknown} {");
+    }
+
+    #[test]
+    fn a_value_that_reads_the_other_way_is_held_together() {
+        assert_eq!(isolate("Bob-", false), "Bob-");
+        assert_eq!(isolate("Денис", false), "Денис");
+        assert_eq!(isolate("ليلى", true), "ليلى");
+        assert_eq!(isolate("12:30", true), "12:30");
+        assert_eq!(isolate("Really?", true), "\u{2068}Really?\u{2069}");
+        assert_eq!(isolate("ليلى", false), "\u{2068}ليلى\u{2069}");
     }
 
     #[test]

@@ -132,9 +132,20 @@ pub(crate) fn hue(id: &str) -> u16 {
 
 /// Up to two letters that stand for a name.
 pub(crate) fn initials(name: &str) -> String {
-    let mut words = name
+    // “E2” says less of “Élèves 2016” than “É” does.
+    let begins = |word: &str| word.chars().find(|c| c.is_alphanumeric());
+    let letters = name
         .split_whitespace()
-        .filter_map(|word| word.chars().find(|c| c.is_alphanumeric()));
+        .filter_map(begins)
+        .filter(|c| c.is_alphabetic());
+    let mut words = letters.collect::<Vec<_>>().into_iter();
+    if words.len() == 0 {
+        words = name
+            .split_whitespace()
+            .filter_map(begins)
+            .collect::<Vec<_>>()
+            .into_iter();
+    }
     let first = words.next();
     let last = words.next_back();
     match first {
@@ -295,6 +306,9 @@ mod tests {
         assert_eq!(initials("王小明"), "王");
         assert_eq!(initials("ليلى حداد"), "لح");
         assert_eq!(initials("🦊"), "🦊");
+        assert_eq!(initials("Élèves du cours de 7 h 2017"), "ÉH");
+        assert_eq!(initials("Chorale 2016"), "C");
+        assert_eq!(initials("2016"), "2");
         assert_eq!(initials(""), "");
     }
 }

@@ -9,9 +9,11 @@
 
 use starling_bridge::account::keep;
 use starling_bridge::conversation::judging::check_clone;
+use starling_bridge::conversation::making::Making;
 use starling_bridge::conversation::repo::Me;
 use starling_bridge::conversation::{self, Conversation};
 use starling_bridge::crypto::AwsLc;
+use starling_bridge::store::index::Index;
 use starling_bridge::store::objects::ObjectStore;
 use starling_bridge::store::state::State;
 use starling_core::git::object::Kind;
@@ -21,6 +23,7 @@ use starling_core::id::{ConversationId, ObjectId};
 use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
+use starling_core::swarm::validate::RULES;
 use starling_core::swarm::write::{self, Writer};
 use std::fs;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
@@ -184,6 +187,7 @@ fn clone(dir: &Path) {
         let _ = fs::remove_dir_all(path);
     }
     fs::create_dir_all(target.parent().unwrap()).unwrap();
+    forget_index(dir);
     let begun = Instant::now();
     let store = Arc::new(ObjectStore::create(&staging).unwrap());
     let mut receiving = store.quarantine(Limits::default());
@@ -200,12 +204,17 @@ fn clone(dir: &Path) {
     say("receive_ms", millis(begun));
     say("receive_peak_kib", memory("VmHWM:"));
     let since = Instant::now();
-    let (_, commits) = check_clone(id, &quarantine, head, &own, &|| true).unwrap();
+    let index = Index::open(&dir.join(conversation::INDEX)).unwrap();
+    let mut making = Making::begin(index, id, RULES);
+    let (_, valid) = check_clone(id, &quarantine, head, &own, &|| true, Some(&mut making)).unwrap();
     say("validate_ms", millis(since));
-    quarantine.accept(&commits).unwrap();
+    quarantine
+        .accept_with(&valid.commits, &valid.trees)
+        .unwrap();
     store.set_head(None, head).unwrap();
     drop(store);
     conversation::settle(&staging, &target).unwrap();
+    making.complete(&head).unwrap();
     say("clone_ms", millis(begun));
     say("clone_peak_kib", memory("VmHWM:"));
 }
@@ -227,11 +236,15 @@ fn open(dir: &Path) -> Conversation {
     Conversation::open(dir, id_of(dir), state, me(dir)).unwrap()
 }
 
-/// Makes the index.
-async fn index(dir: PathBuf) {
+fn forget_index(dir: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(dir.join(format!("{}{suffix}", conversation::INDEX)));
     }
+}
+
+/// Makes the index.
+async fn index(dir: PathBuf) {
+    forget_index(&dir);
     let begun = Instant::now();
     let conversation = open(&dir);
     say("index_ms", millis(begun));

@@ -355,6 +355,10 @@ impl Repository for UpTo {
         Repository::object(&*self.store, id)
     }
 
+    fn packed(&self, id: &ObjectId) -> Option<Vec<u8>> {
+        Repository::packed(&*self.store, id)
+    }
+
     fn contains(&self, id: &ObjectId) -> bool {
         Repository::contains(&*self.store, id)
     }

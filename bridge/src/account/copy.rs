@@ -5,14 +5,15 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
-use super::fetch::{Arriving, Came, FetchTrouble, bring, refusal};
+use super::fetch::{Arriving, Came, FetchTrouble, Part, bring};
 use super::talk::Indexed;
 use super::{Account, AccountError, now, now_unix};
 use crate::conversation::engines::clock;
 use crate::conversation::judging::{check_clone, check_part};
+use crate::conversation::making::Making;
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::MAX_PACK;
-use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, StoreError};
+use crate::store::objects::{ObjectStore, Quarantine, StoreError};
 use crate::store::state::StateError;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -21,7 +22,10 @@ use starling_core::api::RefusedHistory;
 use starling_core::git::reach;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::merge::Relation;
+use starling_core::swarm::misbehaviour::Misbehaviour;
+use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
+use starling_core::swarm::validate::RULES;
 use starling_core::swarm::write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,11 +35,19 @@ use tokio::sync::Notify;
 
 /// The name under which a person is told that a conversation they accepted is not meant for them,
 /// or not any more.
-const NOT_FOR_US: &str = "NotForUs";
+pub(super) const NOT_FOR_US: &str = "NotForUs";
 
-/// Bytes of packs of which something is kept for one copy: four times what one fetch may bring. Who
-/// needs more begins anew.
-const MAX_KEPT: u64 = 4 * MAX_PACK;
+/// The name under which a person is told that a conversation is larger than what is kept of one before
+/// all of it is here.
+const TOO_LARGE: &str = "ConversationTooLarge";
+
+/// Bytes of packs of which something is kept for one copy: eight times what one fetch may bring, and
+/// more than as many messages as are validated at once take. Who needs more begins anew.
+const MAX_KEPT: u64 = 8 * MAX_PACK;
+
+/// Commits below one another that one device is asked for: a history that needs more breaks off too
+/// soon and too often.
+const MAX_STEPS: usize = 16;
 
 /// Devices that are remembered to have said something meanwhile.
 const MAX_NEWS: usize = 64;
@@ -84,10 +96,17 @@ struct Copy {
     linked: BTreeMap<DeviceId, AccountId>,
     fetching: FuturesUnordered<Fetching>,
     running: BTreeSet<DeviceId>,
+    /// Who said that they have it, whoever asked us in.
+    told: BTreeSet<DeviceId>,
     /// Where it gathers, once something is fetched.
     store: Option<Arc<ObjectStore>>,
     /// Bytes of packs of which something is in there.
     kept: u64,
+    /// Commits that each device is asked for, one after the other from the last on, before what it
+    /// offers: see [`Copy::dig`].
+    steps: BTreeMap<DeviceId, Vec<ObjectId>>,
+    /// Devices that are not asked in steps any more.
+    misled: BTreeSet<DeviceId>,
 }
 
 impl Copy {
@@ -98,8 +117,11 @@ impl Copy {
             linked: BTreeMap::new(),
             fetching: FuturesUnordered::new(),
             running: BTreeSet::new(),
+            told: BTreeSet::new(),
             store: None,
             kept: 0,
+            steps: BTreeMap::new(),
+            misled: BTreeSet::new(),
         }
     }
 
@@ -117,10 +139,47 @@ impl Copy {
         }
     }
 
+    /// A pack of a device broke off, or was too large, and nothing of it can be kept: so it goes
+    /// newest first. But it told of commits far below, whose packs are smaller, and what comes of
+    /// those makes the others smaller. Says whether there is one to ask for next.
+    fn dig(&mut self, device: DeviceId, below: Option<ObjectId>) -> bool {
+        let Some(below) = below.filter(|_| !self.misled.contains(&device)) else {
+            return false;
+        };
+        let steps = self.steps.entry(device).or_default();
+        let further = steps.len() < MAX_STEPS && !steps.contains(&below);
+        if further {
+            steps.push(below);
+        }
+        further
+    }
+
+    /// What a device is asked for next, if that is not what it offers.
+    fn step(&self, device: &DeviceId) -> Option<ObjectId> {
+        self.steps.get(device)?.last().copied()
+    }
+
+    /// All up to that step is here, or it was of no use.
+    fn stepped(&mut self, device: DeviceId, well: bool) {
+        match well {
+            true => drop(self.steps.get_mut(&device).and_then(Vec::pop)),
+            false => {
+                self.steps.remove(&device);
+                self.misled.insert(device);
+            }
+        }
+    }
+
+    /// Whether something of a part may be kept.
+    fn has_room_for(&self, part: &Quarantine) -> bool {
+        self.kept.saturating_add(part.bytes()) <= MAX_KEPT
+    }
+
     /// Forgets what was fetched.
     fn begin_anew(&mut self, staging: &Path) {
         self.call_off();
         self.kept = 0;
+        self.steps.clear();
         let _ = std::fs::remove_dir_all(staging);
     }
 }
@@ -233,17 +292,13 @@ impl Account {
                         Err(indexed) => return self.cloned(id, member, device, indexed).await,
                         Ok(trouble) => trouble,
                     };
-                    let ended = match trouble {
-                        FetchTrouble::Failed { why, progressed } => {
-                            tracing::debug!(conversation = %id, %device, why, progressed, "not cloned");
-                            Ended::Failed { progressed }
-                        }
-                        FetchTrouble::Refused(head) => {
-                            self.strike(id, device).await?;
-                            Ended::Refused(head)
-                        }
-                    };
-                    copy.spread().fetched(device, ended, clock());
+                    tracing::debug!(conversation = %id, %device, %trouble, "not cloned");
+                    match trouble {
+                        FetchTrouble::Failed { .. } => {}
+                        FetchTrouble::Bad(_) => self.strike(id, device, 0).await?,
+                        FetchTrouble::Refused(_) => self.strike(id, device, 1).await?,
+                    }
+                    copy.spread().fetched(device, trouble.ended(), clock());
                 }
                 () = copying.wake.notified() => {}
                 () = async {
@@ -273,9 +328,15 @@ impl Account {
         let own = self.jami_id();
         let mut sources: BTreeMap<DeviceId, AccountId> =
             self.peers.connected().into_iter().collect();
+        copy.told.retain(|device| sources.contains_key(device));
+        copy.told.extend(news.from.iter().copied());
+        while copy.told.len() > MAX_NEWS {
+            copy.told.pop_first();
+        }
         sources.retain(|device, account| {
             let struck = strikes.get(device).copied().unwrap_or(0);
-            (*account == own || info.members.contains(account)) && struck < MAX_STRIKES
+            let has_it = info.members.contains(account) || copy.told.contains(device);
+            (*account == own || has_it) && struck < MAX_STRIKES
         });
         let mut spread = copy.spread.lock().unwrap_or_else(PoisonError::into_inner);
         for device in copy.linked.keys().filter(|d| !sources.contains_key(d)) {
@@ -307,6 +368,12 @@ impl Account {
             copy.store = Some(store.clone());
         }
         let (account, id, spread) = (self.clone(), copy.id, copy.spread.clone());
+        let older = copy.step(&device);
+        let engine = spread.clone();
+        let gets_on = move |bytes| {
+            let mut spread = engine.lock().unwrap_or_else(PoisonError::into_inner);
+            spread.gets_on(&device, bytes);
+        };
         copy.running.insert(device);
         copy.fetching.push(Box::pin(async move {
             let came = async {
@@ -324,7 +391,7 @@ impl Account {
                 };
                 let haves = tokio::task::block_in_place(|| reach::haves(&*store));
                 let haves = haves.map_err(FetchTrouble::failed)?;
-                let sink = Arriving::new(store, refused, haves);
+                let sink = Arriving::new(store, refused, gets_on, haves).instead(older);
                 Ok(bring(&mut fetcher, sink).await)
             };
             let came: Result<Came, FetchTrouble> = came.await;
@@ -344,18 +411,57 @@ impl Account {
         let staging = unfinished(target);
         let (head, quarantine) = match came {
             Came::Whole(_, None) if target.exists() => return Ok(Err(Indexed::NotYet)),
-            Came::Whole(head, quarantine) => (head, quarantine),
-            Came::Part(why, quarantine, commits) => {
-                let progressed = self.keep_part(copy, quarantine, &commits, &staging);
+            Came::Whole(head, Some(quarantine)) if copy.step(&device) == Some(head) => {
+                let progressed =
+                    copy.has_room_for(&quarantine) && self.keep_part(copy, quarantine, head);
+                copy.stepped(device, progressed);
+                let why = "a step on the way".into();
                 return Ok(Ok(FetchTrouble::Failed { why, progressed }));
             }
-            Came::Bad(head, e) => {
-                self.blame(id, device, &e).await;
-                return Ok(Ok(match e {
-                    QuarantineError::Pack(_) => FetchTrouble::Refused(head),
-                    QuarantineError::Store(e) => FetchTrouble::failed(e),
-                }));
+            Came::Whole(head, quarantine) => (head, quarantine),
+            Came::Part(part) if !copy.has_room_for(&part.quarantine) => {
+                let head = part.head;
+                drop(part);
+                // Not while others send: they may be about to end it.
+                if copy.running.is_empty() {
+                    copy.begin_anew(&staging);
+                }
+                let Some(head) = head else {
+                    return Ok(Ok(FetchTrouble::failed("too much of it was broken off")));
+                };
+                let refused = RefusedHistory {
+                    rule: TOO_LARGE.into(),
+                    detail: format!(
+                        "The conversation has more than {} MiB, and cannot be had. Its members can begin a new one.",
+                        MAX_KEPT >> 20
+                    ),
+                    from: device,
+                    account: None,
+                    commit: Some(head),
+                    at: now(),
+                };
+                self.refuse_or_say(id, refused).await;
+                return Ok(Ok(FetchTrouble::Refused(head)));
             }
+            Came::Part(part) => {
+                let known = |id: &ObjectId| part.quarantine.store().contains(id);
+                let (newest, below) = tokio::task::block_in_place(|| {
+                    let newest = part.quarantine.newest_whole(&part.commits, &known);
+                    let below = part.quarantine.below(&part.commits, &known);
+                    (newest, below.filter(|_| newest.is_none()))
+                });
+                let progressed = match newest {
+                    Some(newest) => self.keep_part(copy, part.quarantine, newest),
+                    None => copy.dig(device, below),
+                };
+                return Ok(Ok(
+                    match Part::ended(part.head, part.bad, part.why, progressed) {
+                        Ok(trouble) => trouble,
+                        Err((head, e)) => self.verdict(id, device, head, e.into()).await,
+                    },
+                ));
+            }
+            Came::Bad(head, e) => return Ok(Ok(self.verdict(id, device, head, e.into()).await)),
             Came::Refused(head) => return Ok(Ok(FetchTrouble::Refused(head))),
             Came::Nothing(why) => return Ok(Ok(FetchTrouble::failed(why))),
         };
@@ -363,21 +469,32 @@ impl Account {
             return Ok(Ok(FetchTrouble::failed("there is no place for it")));
         };
         let (own, go_on) = (self.jami_id(), || !self.stop.is_cancelled());
-        let checked = tokio::task::block_in_place(|| match &quarantine {
-            Some(quarantine) => check_clone(id, quarantine, head, &own, &go_on),
-            None => check_clone(id, &*store, head, &own, &go_on),
+        let checked = tokio::task::block_in_place(|| {
+            let mut making = Making::begin(self.index.clone(), id, RULES);
+            let objects: &dyn Objects = match &quarantine {
+                Some(quarantine) => quarantine,
+                None => &*store,
+            };
+            let made = Some(&mut making);
+            let (_, valid) = check_clone(id, objects, head, &own, &go_on, made)?;
+            Ok((valid, making))
         });
-        let refused = match checked {
-            Ok((_, commits)) => {
+        let why = match checked {
+            Ok((valid, making)) => {
                 // Nobody else is asked any more; what they sent goes with the way to the store.
                 copy.call_off();
                 let settled = tokio::task::block_in_place(|| {
                     if let Some(quarantine) = quarantine {
-                        quarantine.accept(&commits)?;
+                        quarantine.accept_with(&valid.commits, &valid.trees)?;
                     }
                     store.set_head(store.head(), head)?;
                     drop(store);
-                    crate::conversation::settle(&staging, target)
+                    crate::conversation::settle(&staging, target)?;
+                    // The index follows, now or when the conversation is opened.
+                    if let Err(e) = making.complete(&head) {
+                        tracing::warn!(conversation = %id, %e, "the index is made later");
+                    }
+                    Ok::<_, RepoError>(())
                 });
                 return Ok(match settled {
                     Ok(()) => Err(Indexed::NotYetButChecked),
@@ -387,51 +504,33 @@ impl Account {
                     }
                 });
             }
-            Err(RepoError::Rejected(fault)) => refusal(device, &fault),
-            // A document, or asked in and then no more: nobody has another copy for us.
-            Err(e @ (RepoError::Document | RepoError::NotForUs)) => RefusedHistory {
-                rule: match e {
-                    RepoError::Document => "Document".into(),
-                    _ => NOT_FOR_US.into(),
-                },
-                detail: e.to_string(),
-                from: device,
-                account: None,
-                commit: Some(id.into()),
-                at: now(),
-            },
-            Err(e) => {
-                self.say_if_full(&e);
-                return Ok(Ok(FetchTrouble::failed(e)));
-            }
+            Err(e) => e,
         };
-        self.refuse_or_say(id, refused).await;
-        Ok(Ok(FetchTrouble::Refused(head)))
+        drop(quarantine);
+        if let RepoError::Rejected(fault) = &why
+            && let Misbehaviour::MissingObject(_) = *fault.misbehaviour
+            && store.head().is_some_and(|ours| {
+                tokio::task::block_in_place(|| check_part(id, &*store, &|_| false, ours, &go_on))
+                    .is_err()
+            })
+        {
+            // Not sent, because we said that we had it.
+            drop(store);
+            copy.begin_anew(&staging);
+            return Ok(Ok(FetchTrouble::failed("what was kept is damaged")));
+        }
+        Ok(Ok(self.verdict(id, device, head, why.into()).await))
     }
 
-    /// Keeps what is whole and valid of a pack that broke off. Says whether there is any.
-    fn keep_part(
-        &self,
-        copy: &mut Copy,
-        quarantine: Quarantine,
-        commits: &[ObjectId],
-        staging: &Path,
-    ) -> bool {
+    /// Keeps what is valid up to a commit that is whole. Says whether there is any.
+    fn keep_part(&self, copy: &mut Copy, quarantine: Quarantine, newest: ObjectId) -> bool {
         let bytes = quarantine.bytes();
-        if copy.kept.saturating_add(bytes) > MAX_KEPT {
-            drop(quarantine);
-            copy.begin_anew(staging);
-            return false;
-        }
         let store = quarantine.store().clone();
         let keep = || -> Result<bool, RepoError> {
             let known = |id: &ObjectId| store.contains(id);
-            let Some(newest) = quarantine.newest_whole(commits, &known) else {
-                return Ok(false);
-            };
             let go_on = || !self.stop.is_cancelled();
             let valid = check_part(copy.id, &quarantine, &known, newest, &go_on)?;
-            quarantine.accept(&valid)?;
+            quarantine.accept_with(&valid.commits, &valid.trees)?;
             let ahead = match store.head() {
                 None => true,
                 Some(head) => write::relation(&*store, head, newest)? == Relation::FastForward,
@@ -439,7 +538,7 @@ impl Account {
             if ahead {
                 store.set_head(store.head(), newest)?;
             }
-            Ok(!valid.is_empty())
+            Ok(!valid.commits.is_empty())
         };
         let kept = tokio::task::block_in_place(keep);
         if let Ok(true) = kept {
@@ -452,18 +551,22 @@ impl Account {
         })
     }
 
-    /// A device offered what breaks the rules.
+    /// A device offered what breaks the rules (which counts as one), or what is damaged (which counts
+    /// for nothing here: the engine asks it ever less).
     async fn strike(
         self: &Arc<Self>,
         id: ConversationId,
         device: DeviceId,
+        counts: u8,
     ) -> Result<(), AccountError> {
         self.book
             .ask(move |b| -> Result<(), StateError> {
                 let mut local = b.local(&id);
-                let strikes = local.strikes.entry(device).or_default();
-                *strikes = strikes.saturating_add(1);
-                local.refused = Some("what was offered breaks the rules of conversations".into());
+                if counts > 0 {
+                    let strikes = local.strikes.entry(device).or_default();
+                    *strikes = strikes.saturating_add(counts);
+                }
+                local.refused = Some("what was offered cannot be taken in".into());
                 b.set_local(id, local)
             })
             .await??;

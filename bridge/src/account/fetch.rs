@@ -1,6 +1,7 @@
 //! Fetching from devices: into quarantine first, then, if it is valid, into the history. Of a pack
 //! that breaks off, what is whole is kept.
 
+use super::copy::NOT_FOR_US;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
@@ -17,6 +18,7 @@ use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 impl Account {
     // --- fetching ---
@@ -30,10 +32,9 @@ impl Account {
     ) -> Ended {
         match self.fetch_once(conversation, device).await {
             Ok((head, relation)) => Ended::Well { head, relation },
-            Err(FetchTrouble::Refused(head)) => Ended::Refused(head),
-            Err(FetchTrouble::Failed { why, progressed }) => {
-                tracing::debug!(%device, conversation = %conversation.id, %why, progressed, "a fetch failed");
-                Ended::Failed { progressed }
+            Err(trouble) => {
+                tracing::debug!(%device, conversation = %conversation.id, %trouble, "a fetch failed");
+                trouble.ended()
             }
         }
     }
@@ -73,7 +74,9 @@ impl Account {
                 .ask(|r| r.haves())
                 .await
                 .map_err(FetchTrouble::failed)?;
-            let sink = Arriving::new(conversation.store.clone(), refused.clone(), haves);
+            let engines = conversation.engines.clone();
+            let gets_on = move |bytes| engines.spread(|s, _| s.gets_on(&device, bytes));
+            let sink = Arriving::new(conversation.store.clone(), refused.clone(), gets_on, haves);
             let came = bring(&mut open.fetcher, sink).await;
             // The channel of the last time may have ended meanwhile.
             if !(again && matches!(came, Came::Nothing(_))) {
@@ -84,17 +87,20 @@ impl Account {
         let go_on = move || !stop.is_cancelled();
         let (quarantine, head) = match came {
             Came::Whole(head, quarantine) => (quarantine, head),
-            Came::Part(why, quarantine, commits) => {
-                let kept = conversation.keep_part(quarantine, commits, go_on).await;
-                return Err(FetchTrouble::Failed {
-                    why,
-                    progressed: self.kept_part(conversation, kept).await,
-                });
+            Came::Part(part) => {
+                let kept = conversation.keep_part(part.quarantine, part.commits, go_on);
+                let progressed = self.kept_part(conversation, kept.await).await;
+                let ended = Part::ended(part.head, part.bad, part.why, progressed);
+                return match ended {
+                    Ok(trouble) => Err(trouble),
+                    Err((head, e)) => {
+                        Err(self.verdict(conversation.id, device, head, e.into()).await)
+                    }
+                };
             }
-            // A pack that is wrong is the device's fault: another may have the same head whole.
-            Came::Bad(_, e) => {
-                self.blame(conversation.id, device, &e).await;
-                return Err(FetchTrouble::failed(e));
+            Came::Bad(head, e) => {
+                let why = e.into();
+                return Err(self.verdict(conversation.id, device, head, why).await);
             }
             Came::Refused(head) => return Err(FetchTrouble::Refused(head)),
             Came::Nothing(why) => return Err(FetchTrouble::failed(why)),
@@ -105,7 +111,7 @@ impl Account {
         let received = conversation.judge(quarantine, head, go_on).await;
         tracing::debug!(%device, conversation = %conversation.id, %head, "fetched");
         if received.is_ok()
-            && let Err(e) = self.no_longer_refused(conversation, device).await
+            && let Err(e) = self.no_longer_refused(conversation, Some(device)).await
         {
             tracing::warn!(%e, "a refusal is still shown");
         }
@@ -118,21 +124,74 @@ impl Account {
                 conversation.engines.brought(head, device, id);
                 Ok((head, relation))
             }
-            Err(RepoError::Rejected(fault)) => {
-                self.refuse_or_say(conversation.id, refusal(device, &fault))
-                    .await;
-                // What lacks an object is the device's fault, not the head's: another may have the
-                // same head whole.
-                if let Misbehaviour::MissingObject(_) = *fault.misbehaviour {
-                    return Err(FetchTrouble::failed(fault.misbehaviour));
-                }
-                Err(FetchTrouble::Refused(head))
-            }
             Err(e) => {
-                self.say_if_full(&e);
-                Err(FetchTrouble::failed(e))
+                let why = e.into();
+                Err(self.verdict(conversation.id, device, head, why).await)
             }
         }
+    }
+
+    /// Why what a device sent for this head is not taken, and whose fault that is: said here, for
+    /// first copies and later fetches alike.
+    ///
+    /// What the commits themselves prove is refused from everybody. A pack that is bad or lacks an
+    /// object is the device's doing, and another may have the same head whole. And what our own disk
+    /// does is nobody's.
+    pub(super) async fn verdict(
+        self: &Arc<Self>,
+        id: ConversationId,
+        device: DeviceId,
+        head: ObjectId,
+        why: NotTaken,
+    ) -> FetchTrouble {
+        let (refused, trouble) = match why {
+            NotTaken::Judged(RepoError::Rejected(fault)) => {
+                let trouble = match *fault.misbehaviour {
+                    Misbehaviour::MissingObject(_) => {
+                        FetchTrouble::Bad(fault.misbehaviour.to_string())
+                    }
+                    _ => FetchTrouble::Refused(head),
+                };
+                (refusal(device, &fault), trouble)
+            }
+            // A document, or asked in and then no more: nobody has another copy for us.
+            NotTaken::Judged(e @ (RepoError::Document | RepoError::NotForUs)) => {
+                let rule = match e {
+                    RepoError::Document => "Document",
+                    _ => NOT_FOR_US,
+                };
+                let refused = RefusedHistory {
+                    rule: rule.into(),
+                    detail: e.to_string(),
+                    from: device,
+                    account: None,
+                    commit: Some(id.into()),
+                    at: now(),
+                };
+                (refused, FetchTrouble::Refused(head))
+            }
+            NotTaken::Pack(QuarantineError::Pack(e)) => {
+                let refused = RefusedHistory {
+                    rule: e.name(),
+                    detail: e.to_string(),
+                    from: device,
+                    account: None,
+                    commit: Some(head),
+                    at: now(),
+                };
+                (refused, FetchTrouble::Bad(e.to_string()))
+            }
+            NotTaken::Pack(QuarantineError::Store(e)) => {
+                self.say_if_full(&e);
+                return FetchTrouble::failed(e);
+            }
+            NotTaken::Judged(e) => {
+                self.say_if_full(&e);
+                return FetchTrouble::failed(e);
+            }
+        };
+        self.refuse_or_say(id, refused).await;
+        trouble
     }
 
     /// What was kept of a pack that broke off becomes part of the history if it simply follows.
@@ -191,29 +250,6 @@ impl Account {
         Ok(Fetcher::new(channel, conversation, device))
     }
 
-    /// Says what is wrong with a pack that did not come through quarantine.
-    pub(super) async fn blame(
-        self: &Arc<Self>,
-        conversation: ConversationId,
-        device: DeviceId,
-        e: &QuarantineError,
-    ) {
-        match e {
-            QuarantineError::Store(e) => self.say_if_full(e),
-            QuarantineError::Pack(e) => {
-                let refused = RefusedHistory {
-                    rule: e.name(),
-                    detail: e.to_string(),
-                    from: device,
-                    account: None,
-                    commit: None,
-                    at: now(),
-                };
-                self.refuse_or_say(conversation, refused).await;
-            }
-        }
-    }
-
     /// Whether a conversation was left, and is kept only until somebody has heard of it.
     pub(super) fn is_leaving(&self, id: &ConversationId) -> bool {
         self.shared().leaving.contains_key(id)
@@ -257,16 +293,42 @@ pub(super) fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
     }
 }
 
+/// Why something that came is not taken.
+pub(super) enum NotTaken {
+    /// As it came.
+    Pack(QuarantineError),
+    /// When it was judged.
+    Judged(RepoError),
+}
+
+impl From<QuarantineError> for NotTaken {
+    fn from(e: QuarantineError) -> Self {
+        Self::Pack(e)
+    }
+}
+
+impl From<RepoError> for NotTaken {
+    fn from(e: RepoError) -> Self {
+        Self::Judged(e)
+    }
+}
+
 /// Why a fetch did not end well.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum FetchTrouble {
     /// Not now.
+    #[error("{why}")]
     Failed {
         /// For the log.
         why: String,
         /// The next one has less to do.
         progressed: bool,
     },
+    /// What the device sent is damaged: how, for the log. Another may have it whole.
+    #[error("what came is damaged: {0}")]
+    Bad(String),
     /// It breaks the rules.
+    #[error("the commit {0} is refused")]
     Refused(ObjectId),
 }
 
@@ -277,14 +339,52 @@ impl FetchTrouble {
             progressed: false,
         }
     }
+
+    /// For the engine.
+    pub(super) fn ended(&self) -> Ended {
+        match *self {
+            Self::Failed { progressed, .. } => Ended::Failed { progressed },
+            Self::Bad(_) => Ended::Bad,
+            Self::Refused(head) => Ended::Refused(head),
+        }
+    }
+}
+
+/// The beginning of a pack.
+pub(super) struct Part {
+    /// For that head.
+    pub(super) head: Option<ObjectId>,
+    /// Why it is no more.
+    pub(super) why: String,
+    /// What is wrong with the pack, if nothing of it can be kept.
+    pub(super) bad: Option<QuarantineError>,
+    /// What can be read of it.
+    pub(super) quarantine: Quarantine,
+    /// Its commits in the order they came.
+    pub(super) commits: Vec<ObjectId>,
+}
+
+impl Part {
+    /// What was to be kept of it is.
+    pub(super) fn ended(
+        head: Option<ObjectId>,
+        bad: Option<QuarantineError>,
+        why: String,
+        progressed: bool,
+    ) -> Result<FetchTrouble, (ObjectId, QuarantineError)> {
+        match (head, bad) {
+            (Some(head), Some(bad)) if !progressed => Err((head, bad)),
+            _ => Ok(FetchTrouble::Failed { why, progressed }),
+        }
+    }
 }
 
 /// What came of a fetch.
 pub(super) enum Came {
     /// All up to this head: in a pack, or it is here already.
     Whole(ObjectId, Option<Quarantine>),
-    /// It broke off: why, what can be read of it, and its commits in the order they came.
-    Part(String, Quarantine, Vec<ObjectId>),
+    /// It broke off, or was too large to be taken at once.
+    Part(Part),
     /// A pack for this head that is no good, or that the disk does not take.
     Bad(ObjectId, QuarantineError),
     /// A head that was refused before.
@@ -294,11 +394,13 @@ pub(super) enum Came {
 }
 
 /// Fetches once, and reads the pack.
-pub(super) async fn bring<R: Fn(&ObjectId) -> bool>(
+pub(super) async fn bring<R: Fn(&ObjectId) -> bool, G: Fn(u64)>(
     fetcher: &mut Fetcher<Channel>,
-    mut sink: Arriving<R>,
+    mut sink: Arriving<R, G>,
 ) -> Came {
     let fetched = fetcher.fetch(&mut sink).await;
+    // All of it counts while it is judged.
+    sink.all_came();
     let Arriving { receiving, bad, .. } = sink;
     match fetched {
         Ok(Fetched::Nothing(head)) => Came::Whole(head, None),
@@ -308,43 +410,89 @@ pub(super) async fn bring<R: Fn(&ObjectId) -> bool>(
         },
         Err(FetchFailed::Refused(head)) => Came::Refused(head),
         Err(FetchFailed::Sink(head, e)) => match bad {
-            Some(bad) => Came::Bad(head, bad),
+            Some(bad) => match tokio::task::block_in_place(|| receiving.rescue()) {
+                Some((quarantine, commits)) => Came::Part(Part {
+                    head: Some(head),
+                    why: e.to_string(),
+                    bad: Some(bad),
+                    quarantine,
+                    commits,
+                }),
+                None => Came::Bad(head, bad),
+            },
             None => Came::Nothing(e.to_string()),
         },
         Err(e @ (FetchFailed::Peer(_) | FetchFailed::Channel(_) | FetchFailed::Unusable)) => {
             let part = tokio::task::block_in_place(|| receiving.rescue());
             match part {
-                Some((quarantine, commits)) => Came::Part(e.to_string(), quarantine, commits),
+                Some((quarantine, commits)) => Came::Part(Part {
+                    head: None,
+                    why: e.to_string(),
+                    bad: None,
+                    quarantine,
+                    commits,
+                }),
                 None => Came::Nothing(e.to_string()),
             }
         }
     }
 }
 
+/// How often it is said that a fetch gets on.
+const SAY_AGAIN: Duration = Duration::from_millis(250);
+
 /// Where a fetch meets our repository.
-pub(super) struct Arriving<R> {
+pub(super) struct Arriving<R, G> {
     store: Arc<ObjectStore>,
     /// Whether a head was refused before.
     refused: R,
+    /// Hears that it gets on: how many bytes there are of it.
+    gets_on: G,
+    /// When it was told that last.
+    said: Option<Instant>,
+    bytes: u64,
     receiving: Receiving,
     bad: Option<QuarantineError>,
     haves: Vec<ObjectId>,
+    /// What is asked for instead of what is offered.
+    older: Option<ObjectId>,
 }
 
-impl<R: Fn(&ObjectId) -> bool> Arriving<R> {
-    pub(super) fn new(store: Arc<ObjectStore>, refused: R, haves: Vec<ObjectId>) -> Self {
+impl<R: Fn(&ObjectId) -> bool, G: Fn(u64)> Arriving<R, G> {
+    pub(super) fn new(
+        store: Arc<ObjectStore>,
+        refused: R,
+        gets_on: G,
+        haves: Vec<ObjectId>,
+    ) -> Self {
         let receiving = store.quarantine(Limits::default());
         Self {
             store,
             refused,
+            gets_on,
+            said: None,
+            bytes: 0,
             receiving,
             bad: None,
             haves,
+            older: None,
+        }
+    }
+
+    /// The same, asking for a commit below the one that is offered.
+    pub(super) fn instead(mut self, older: Option<ObjectId>) -> Self {
+        self.older = older;
+        self
+    }
+
+    fn all_came(&self) {
+        if self.bytes > 0 {
+            (self.gets_on)(self.bytes);
         }
     }
 }
 
-impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
+impl<R: Fn(&ObjectId) -> bool, G: Fn(u64)> Sink for Arriving<R, G> {
     fn has(&self, id: &ObjectId) -> bool {
         self.store.contains(id)
     }
@@ -353,11 +501,22 @@ impl<R: Fn(&ObjectId) -> bool> Sink for Arriving<R> {
         (self.refused)(id)
     }
 
+    fn wants(&self, offered: ObjectId) -> ObjectId {
+        self.older.unwrap_or(offered)
+    }
+
     fn haves(&self) -> Vec<ObjectId> {
+        // It is asked for what it has shown.
+        (self.gets_on)(0);
         self.haves.clone()
     }
 
     fn pack(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        if self.said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            self.said = Some(Instant::now());
+            (self.gets_on)(self.bytes);
+        }
         self.receiving.write(bytes).map_err(|e| {
             let text = e.to_string();
             self.bad = Some(e);

@@ -351,15 +351,15 @@ impl Account {
 
     // --- what we may do ---
 
-    /// Why nothing can be written in a conversation that is here.
-    pub(super) fn read_only(&self, id: &ConversationId, snapshot: &Snapshot) -> Option<ReadOnly> {
+    /// Why nothing can be written in a conversation that is here, and that was found to break the rules (`invalid`) or
+    /// not. Who shows what was found passes on what they show: it may change meanwhile.
+    pub(super) fn read_only(&self, invalid: bool, snapshot: &Snapshot) -> Option<ReadOnly> {
         let banned = snapshot.banned_devices.contains(&self.device_id());
         match snapshot.role(&self.jami_id()) {
             Some(Role::Banned) => Some(ReadOnly::Banned),
             Some(Role::Admin | Role::Member) if banned => Some(ReadOnly::Banned),
             Some(Role::Left) | None => Some(ReadOnly::Left),
             Some(Role::Admin | Role::Member | Role::Invited) => {
-                let invalid = self.shared().invalid.contains(id);
                 invalid.then_some(ReadOnly::Invalid)
             }
         }
@@ -367,7 +367,8 @@ impl Account {
 
     /// The error for somebody who wants to write where they cannot.
     pub(super) fn may_write(&self, conversation: &Conversation) -> Result<(), ApiError> {
-        let why = match self.read_only(&conversation.id, &conversation.snapshot()) {
+        let invalid = self.shared().invalid.contains(&conversation.id);
+        let why = match self.read_only(invalid, &conversation.snapshot()) {
             None => return Ok(()),
             Some(ReadOnly::Banned) => {
                 "You were banned from this conversation. You can read what was written until then, or leave it."
@@ -449,11 +450,12 @@ impl Account {
         Ok(())
     }
 
-    /// A device whose history was refused offers what is good: nothing is left to explain.
+    /// A device whose history was refused offers what is good, or what was refused has come from
+    /// another: nothing is left to explain.
     pub(super) async fn no_longer_refused(
         self: &Arc<Self>,
         conversation: &Conversation,
-        from: DeviceId,
+        from: Option<DeviceId>,
     ) -> Result<(), AccountError> {
         let id = conversation.id;
         let Some(refused) = self.book.ask(move |b| b.local(&id).refusal).await? else {
@@ -467,7 +469,7 @@ impl Account {
             }
             None => false,
         };
-        if taken || refused.from == from {
+        if taken || from == Some(refused.from) {
             self.change_local(id, |local| local.refusal = None).await?;
             self.show_syncing(id).await;
         }
@@ -508,10 +510,10 @@ impl Account {
 
     // --- public conversations ---
 
-    /// What others give to `conversation.join`: of a public conversation that we are in.
+    /// What others give to `conversation.join`: of a public conversation that we are in and may write to.
     pub(super) fn address(&self, id: ConversationId, snapshot: &Snapshot) -> Option<String> {
         let own = self.jami_id();
-        if snapshot.mode != Mode::Public || self.read_only(&id, snapshot).is_some() {
+        if snapshot.mode != Mode::Public {
             return None;
         }
         // Admins stand first among the members.

@@ -3,22 +3,17 @@
 //! A device has at most a few `msg:` channels with us (each side may open one);
 //! whatever arrives on any is read, and notices go out on the newest.
 
+use super::frames::exchange;
 use starling_core::id::{AccountId, DeviceId};
-use starling_core::msgpack::Frames;
 use starling_core::notice::{MAX_NOTICE, Notice};
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 /// Notices that wait for a slow device; beyond that they are dropped, since the
 /// next connection catches up by itself.
 const QUEUE: usize = 64;
-
-/// How long a write to a device may take before its channel counts as dead.
-const WRITE: Duration = Duration::from_secs(30);
 
 /// Notices are identified by a number nobody answers, below 2^53 as in the reference.
 const MAX_ID: u64 = 1 << 53;
@@ -93,7 +88,7 @@ impl Links {
         C: AsyncRead + AsyncWrite + Unpin + Send,
         F: Future<Output = ()> + Send,
     {
-        let (out, queue) = mpsc::channel(QUEUE);
+        let (out, mut queue) = mpsc::channel(QUEUE);
         let number = {
             let mut lines = self.lines();
             lines.0 += 1;
@@ -111,7 +106,19 @@ impl Links {
             device,
             number,
         };
-        let end = exchange(channel, queue, &mut heard).await;
+        let mut id = random_number() % MAX_ID;
+        let encode = |notice: Notice| {
+            id = id % MAX_ID + 1;
+            notice.to_frame(id)
+        };
+        let heard = |frame: &[u8]| match Notice::from_frame(frame) {
+            Ok(notice) => Ok(Some(heard(notice))),
+            Err(e) => {
+                tracing::debug!(%e, "a notice that is not understood is passed over");
+                Ok(None)
+            }
+        };
+        let end = exchange(channel, MAX_NOTICE, &mut queue, encode, heard).await;
         tracing::debug!(%device, ?end, "a message channel has ended");
     }
 }
@@ -130,52 +137,6 @@ impl Drop for Registered {
             channels.retain(|l| l.number != self.number);
             if channels.is_empty() {
                 lines.1.remove(&self.device);
-            }
-        }
-    }
-}
-
-async fn exchange<C, F>(
-    channel: C,
-    mut queue: mpsc::Receiver<Notice>,
-    heard: &mut (impl FnMut(Notice) -> F + Send),
-) -> io::Result<()>
-where
-    C: AsyncRead + AsyncWrite + Unpin + Send,
-    F: Future<Output = ()> + Send,
-{
-    let (mut read, mut write) = tokio::io::split(channel);
-    let mut frames = Frames::new(MAX_NOTICE);
-    let mut piece = vec![0; 8 << 10];
-    let mut id = random_number() % MAX_ID;
-    loop {
-        tokio::select! {
-            notice = queue.recv() => {
-                let Some(notice) = notice else { return Ok(()) };
-                id = id % MAX_ID + 1;
-                let frame = notice.to_frame(id);
-                let send = async {
-                    write.write_all(&frame).await?;
-                    write.flush().await
-                };
-                match tokio::time::timeout(WRITE, send).await {
-                    Ok(done) => done?,
-                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-                }
-            }
-            n = read.read(&mut piece) => {
-                let n = n?;
-                if n == 0 {
-                    return Ok(());
-                }
-                frames.push(piece.get(..n).unwrap_or_default());
-                while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
-                    let notice = Notice::from_frame(frame);
-                    match notice {
-                        Ok(n) => heard(n).await,
-                        Err(e) => tracing::debug!(%e, "a notice that is not understood is passed over"),
-                    }
-                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod channels;
 mod copy;
 mod devices;
 mod fetch;
+mod frames;
 pub mod groups;
 mod guests;
 mod inbox;

@@ -4,7 +4,7 @@ use super::book::Book;
 use super::keep::{self, KeepError};
 use super::links::Links;
 use super::talk::Indexed;
-use super::upkeep::is_full;
+use super::upkeep::{full_text, is_full};
 use super::{Account, AccountError, Context, Options, Shared, copy, now_unix};
 use crate::actor::Actor;
 use crate::conversation::repo::RepoError;
@@ -24,7 +24,7 @@ use starling_core::identity::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,9 @@ pub struct Accounts {
     context: Context,
     open: RwLock<BTreeMap<LocalAccountId, Arc<Account>>>,
     /// Those that cannot be opened, as far as they can be shown, and why.
-    broken: RwLock<BTreeMap<LocalAccountId, (api::Account, String)>>,
+    broken: RwLock<BTreeMap<LocalAccountId, (api::Account, ApiError)>>,
+    /// One attempt at a time.
+    opening: tokio::sync::Mutex<()>,
 }
 
 /// Why a backup from elsewhere cannot be read.
@@ -111,12 +113,17 @@ impl Accounts {
             path: dir.clone(),
             source,
         };
+        if dir.exists() && !dir.is_dir() {
+            let what = "a file is where the directory of the accounts has to be: move it away";
+            return Err(io(std::io::Error::other(what)));
+        }
         std::fs::create_dir_all(&dir).map_err(io)?;
         let accounts = Self {
             dir: dir.clone(),
             context,
             open: RwLock::default(),
             broken: RwLock::default(),
+            opening: tokio::sync::Mutex::default(),
         };
         let mut entries: Vec<_> = std::fs::read_dir(&dir)
             .map_err(io)?
@@ -176,33 +183,50 @@ impl Accounts {
         open.get(id).cloned().ok_or_else(|| {
             let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
             match broken.get(id) {
-                Some((_, why)) => ApiError::new(
-                    ErrorCode::Corrupt,
-                    format!("This account cannot be opened: {why}"),
-                ),
+                Some((_, why)) => why.clone(),
                 None => ApiError::not_found(format!("This bridge has no account {id}.")),
             }
         })
     }
 
-    /// An account cannot be opened: said, and shown from now on, with what its files still tell.
+    /// An account cannot be opened: said, and shown from now on, with what its files still tell. Where
+    /// there is only no room for it, it waits, see [`Self::open_waiting`].
     fn say_broken(&self, id: &LocalAccountId, e: &AccountError) {
-        tracing::error!(account = %id, %e, "an account cannot be opened");
         let full = is_full(e);
-        (self.context.emit)(Event::BridgeNotice {
-            level: NoticeLevel::Error,
-            code: if full { "disk_full" } else { "account_broken" }.into(),
-            text: e.to_string(),
-            account: Some(id.clone()),
-        });
-        if full {
+        let (code, state, why) = if full {
+            let why = ApiError::new(ErrorCode::Storage, full_text(e));
+            ("disk_full", AccountState::Loading, why)
+        } else {
+            let text = format!(
+                "This account cannot be opened: {e}. Its files were left as they are.{}",
+                advice(e, &self.dir.join(id.as_str()))
+            );
+            let why = ApiError::new(ErrorCode::Corrupt, text);
+            ("account_broken", AccountState::Broken, why)
+        };
+        if self
+            .broken()
+            .get(id)
+            .is_some_and(|(_, w)| w.code == why.code)
+        {
+            // It was said.
             return;
         }
+        tracing::error!(account = %id, %e, "an account cannot be opened");
+        (self.context.emit)(Event::BridgeNotice {
+            level: NoticeLevel::Error,
+            code: code.into(),
+            text: if full {
+                why.message.clone()
+            } else {
+                e.to_string()
+            },
+            account: Some(id.clone()),
+        });
         let dir = self.dir.join(id.as_str());
-        let why = format!("{e}. Its files were left as they are.{}", advice(e, &dir));
         let chain = keep::read_chain(&dir);
-        let state = State::open(&dir.join("state.sqlite")).ok();
-        let options = state.and_then(|s| s.get::<Options>("own", "options").ok().flatten());
+        let kept = State::open(&dir.join("state.sqlite")).ok();
+        let options = kept.and_then(|s| s.get::<Options>("own", "options").ok().flatten());
         let options = options.unwrap_or_default();
         let view = api::Account {
             id: id.clone(),
@@ -215,17 +239,14 @@ impl Accounts {
             avatar: options.profile.avatar,
             registered_name: None,
             active: !options.inactive,
-            state: AccountState::Broken,
+            state,
             has_password: false,
             settings: options.settings,
         };
-        self.broken
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.clone(), (view.clone(), why));
+        self.broken().insert(id.clone(), (view.clone(), why));
         (self.context.emit)(Event::AccountState {
             account: id.clone(),
-            state: AccountState::Broken,
+            state,
             details: Some(Box::new(view)),
             removed: false,
         });
@@ -234,15 +255,38 @@ impl Accounts {
     async fn load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
         let loaded = self.try_load(id).await;
         match &loaded {
-            Ok(_) => drop(
-                self.broken
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(id),
-            ),
+            Ok(_) => drop(self.broken().remove(id)),
             Err(e) => self.say_broken(id, e),
         }
         loaded
+    }
+
+    /// Tries again to open the accounts for which there was no room on the disk: nothing says when
+    /// there is some. To be called now and then.
+    pub async fn open_waiting(&self) {
+        let _turn = self.opening.lock().await;
+        let waiting: Vec<LocalAccountId> = self
+            .broken()
+            .iter()
+            .filter(|(_, (view, _))| view.state == AccountState::Loading)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in waiting {
+            // What is wrong was said.
+            if let Ok(account) = self.load(&id).await {
+                let view = account.view();
+                (self.context.emit)(Event::AccountState {
+                    account: id,
+                    state: view.state,
+                    details: Some(Box::new(view)),
+                    removed: false,
+                });
+            }
+        }
+    }
+
+    fn broken(&self) -> RwLockWriteGuard<'_, BTreeMap<LocalAccountId, (api::Account, ApiError)>> {
+        self.broken.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an account on this device.
@@ -503,10 +547,8 @@ impl Accounts {
 
     /// Removes an account and everything of it.
     pub async fn remove(&self, id: &LocalAccountId) -> Result<(), AccountError> {
-        let broken = {
-            let mut broken = self.broken.write().unwrap_or_else(PoisonError::into_inner);
-            broken.remove(id).is_some()
-        };
+        let _turn = self.opening.lock().await;
+        let broken = self.broken().remove(id).is_some();
         if !broken {
             let account = self.get(id)?;
             self.open
@@ -553,6 +595,7 @@ impl Accounts {
 
     /// Ends all accounts.
     pub async fn stop(&self) {
+        let _turn = self.opening.lock().await;
         for account in self.all() {
             account.stop().await;
         }

@@ -1,6 +1,7 @@
 //! Does what the engines of each conversation ask for: opens and closes swarm channels, watches
 //! members, tells and fetches.
 
+use super::frames::exchange;
 use super::net::statuses;
 use super::{Account, AccountError, now_unix};
 use crate::actor::NoAnswer;
@@ -14,7 +15,6 @@ use starling_core::drt::{
 };
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::identity::CertificateChain;
-use starling_core::msgpack::Frames;
 use starling_core::notice::Notice;
 use starling_core::peer::attempts::Attempt;
 use starling_core::peer::channel_name::ChannelName;
@@ -25,7 +25,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Up to so many members every linked device is told: the routing table connects them all anyway.
 const SMALL: usize = 8;
@@ -36,9 +35,6 @@ const DECLINED: Duration = Duration::from_secs(300);
 
 /// The pause after another attempt to reach the device was on its way and failed.
 const ELSEWHERE: Duration = Duration::from_secs(5);
-
-/// How long a neighbour may take to accept a message.
-const WRITE: Duration = Duration::from_secs(30);
 
 /// Why there is no swarm channel.
 enum Missed {
@@ -65,6 +61,13 @@ impl Account {
             c.engines.drt(Input::Linked { device, account });
         }
         self.restore_mobiles(&c).await;
+        // The power went when we had left, and before that was noted: nobody would hear of it.
+        if !self.is_leaving(&c.id)
+            && matches!(c.ask(|r| r.own_leave()).await, Ok(Some(_)))
+            && let Err(e) = self.leave(c.id).await
+        {
+            tracing::warn!(conversation = %c.id, %e, "what was left is not taken out of the list");
+        }
         loop {
             let (snapshot, leaving) = (c.snapshot(), self.is_leaving(&c.id));
             let seen = last
@@ -460,6 +463,9 @@ impl Account {
         if new {
             // It really arrived: whoever is not connected may lack it too.
             c.engines.drt(Input::Reach);
+            if let Err(e) = self.no_longer_refused(c, None).await {
+                tracing::warn!(%e, "a refusal is still shown");
+            }
         }
     }
 
@@ -514,56 +520,22 @@ impl Account {
 }
 
 /// Runs one swarm channel until it ends.
-pub(super) async fn run_line(channel: Channel, c: &Conversation, line: Line) {
+pub(super) async fn run_line(channel: Channel, c: &Conversation, mut line: Line) {
     let device = channel.device();
-    if let Err(e) = exchange(channel, c, device, line).await {
+    let engines = &c.engines;
+    let heard = |frame: &[u8]| {
+        let Some((_, message)) = Message::first(frame).map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        engines.drt(Input::Message {
+            from: device,
+            message: Box::new(message),
+        });
+        // The task that answers comes first.
+        Ok(Some(tokio::task::yield_now()))
+    };
+    let ended = exchange(channel, MAX_MESSAGE, &mut line.out, |m| m.encode(), heard).await;
+    if let Err(e) = ended {
         tracing::debug!(%device, %e, "a swarm channel has ended");
-    }
-}
-
-async fn exchange(
-    channel: Channel,
-    c: &Conversation,
-    device: DeviceId,
-    mut line: Line,
-) -> io::Result<()> {
-    let (mut read, mut write) = tokio::io::split(channel);
-    let mut frames = Frames::new(MAX_MESSAGE);
-    let mut piece = vec![0; 4096];
-    loop {
-        tokio::select! {
-            message = line.out.recv() => {
-                let Some(message) = message else {
-                    return write.shutdown().await;
-                };
-                let send = async {
-                    write.write_all(&message.encode()).await?;
-                    write.flush().await
-                };
-                match tokio::time::timeout(WRITE, send).await {
-                    Ok(done) => done?,
-                    Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-                }
-            }
-            n = read.read(&mut piece) => {
-                let n = n?;
-                if n == 0 {
-                    return Ok(());
-                }
-                frames.push(piece.get(..n).unwrap_or_default());
-                while let Some(frame) = frames.next_frame().map_err(io::Error::other)? {
-                    let Some((_, message)) = Message::first(frame).map_err(io::Error::other)?
-                    else {
-                        continue;
-                    };
-                    c.engines.drt(Input::Message {
-                        from: device,
-                        message: Box::new(message),
-                    });
-                    // The task that answers comes first.
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
     }
 }

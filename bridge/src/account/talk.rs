@@ -3,7 +3,7 @@
 use super::book::Profile;
 use super::net::statuses;
 use super::{Account, AccountError, now_ms, now_unix};
-use crate::conversation::repo::{RepoError, Snapshot};
+use crate::conversation::repo::{Repo, RepoError, Snapshot};
 use crate::conversation::timeline::Changes;
 use crate::conversation::{Conversation, folding};
 use crate::store::state::StateError;
@@ -247,10 +247,17 @@ impl Account {
             .members
             .iter()
             .any(|m| m.id != own && matches!(m.role, Role::Admin | Role::Member));
-        if others && conversation.snapshot().takes_part(&own) {
-            let left = conversation
-                .ask(|r| r.write(now_unix(), |repo, writer, now| repo.leave(writer, now)))
-                .await?;
+        // The power may have gone after it was written, and before that was noted.
+        let written = conversation.ask(|r| r.own_leave()).await?;
+        if others && (written.is_some() || conversation.snapshot().takes_part(&own)) {
+            let left = match written {
+                Some(left) => Ok((left, Default::default())),
+                None => {
+                    let leave =
+                        |r: &mut Repo| r.write(now_unix(), |repo, w, now| repo.leave(w, now));
+                    conversation.ask(leave).await?
+                }
+            };
             let left = match left {
                 Ok((left, _)) => left,
                 // This device is banned, or never wrote here: nobody would believe it.
@@ -565,6 +572,7 @@ impl Account {
             .ask(move |r| (r.last_message(), r.unread(read_up_to.as_ref())))
             .await?;
         let snapshot = conversation.snapshot();
+        let read_only = self.read_only(local.invalid.is_some(), &snapshot);
         let text = |t: &Option<String>| t.clone().filter(|t| !t.is_empty());
         Ok(api::Conversation {
             id,
@@ -581,9 +589,12 @@ impl Account {
             read_up_to,
             preferences,
             own_role: snapshot.role(&self.jami_id()).map(api_role),
-            read_only: self.read_only(&id, &snapshot),
+            read_only,
             refused: local.refusal.or(local.invalid),
-            address: self.address(id, &snapshot),
+            address: match read_only {
+                None => self.address(id, &snapshot),
+                Some(_) => None,
+            },
         })
     }
 

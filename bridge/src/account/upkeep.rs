@@ -31,15 +31,9 @@ pub(super) fn is_full(e: &(dyn Error + 'static)) -> bool {
         StoreError::Io { kind, .. } => full(*kind),
         _ => false,
     };
-    let state = |e: &StateError| match e {
-        StateError::Io { source, .. } => {
-            source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-        }
-        _ => false,
-    };
     let repo = |e: &RepoError| match e {
         RepoError::Store(e) => store(e),
-        RepoError::State(e) => state(e),
+        RepoError::State(e) => e.is_full(),
         RepoError::Index(e) => e.is_full(),
         _ => false,
     };
@@ -50,7 +44,7 @@ pub(super) fn is_full(e: &(dyn Error + 'static)) -> bool {
     if let Some(e) = e.downcast_ref::<AccountError>() {
         return match e {
             AccountError::Repo(e) => repo(e),
-            AccountError::State(e) => state(e),
+            AccountError::State(e) => e.is_full(),
             AccountError::Keep(e) => keep(e),
             AccountError::NoAnswer(_) | AccountError::Api(_) => false,
         };
@@ -60,7 +54,7 @@ pub(super) fn is_full(e: &(dyn Error + 'static)) -> bool {
     }
     e.downcast_ref().is_some_and(repo)
         || e.downcast_ref().is_some_and(store)
-        || e.downcast_ref().is_some_and(state)
+        || e.downcast_ref().is_some_and(StateError::is_full)
         || e.downcast_ref().is_some_and(keep)
         || e.downcast_ref().is_some_and(IndexError::is_full)
         || e.downcast_ref::<io::Error>()
@@ -71,6 +65,13 @@ fn full(kind: io::ErrorKind) -> bool {
     matches!(
         kind,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// What a person is told when the disk is full.
+pub(super) fn full_text(e: &dyn std::fmt::Display) -> String {
+    format!(
+        "The disk is full ({e}). What is in the conversations is safe; make room, and Starling goes on where it stopped."
     )
 }
 
@@ -110,10 +111,7 @@ impl Account {
     }
 
     fn say_full(&self, e: &dyn std::fmt::Display) {
-        let text = format!(
-            "The disk is full ({e}). What is in the conversations is safe; make room, and Starling goes on where it stopped."
-        );
-        self.notice(NoticeLevel::Error, "disk_full", text);
+        self.notice(NoticeLevel::Error, "disk_full", full_text(e));
     }
 
     /// Says that the index was made anew.

@@ -10,7 +10,7 @@ use crate::serve::private::FileError;
 use starling_core::api::{ApiError, ErrorCode, Event, NoticeLevel};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,9 @@ pub struct App {
     /// What runs on the network, once it runs.
     network: OnceLock<Network>,
 }
+
+/// How often it is tried to open accounts for which there was no room on the disk.
+const ROOM_AGAIN: Duration = Duration::from_secs(5);
 
 /// What runs on the network.
 struct Network {
@@ -112,6 +115,18 @@ impl App {
         };
         let accounts = Accounts::open(&self.config.data_dir, context).await?;
         let _ = self.network.set(Network { dht, accounts });
+        let (app, stop) = (Arc::downgrade(self), self.stop.clone());
+        tokio::spawn(async move {
+            while tokio::time::timeout(ROOM_AGAIN, stop.cancelled())
+                .await
+                .is_err()
+            {
+                let Some(app) = app.upgrade() else { return };
+                if let Ok(accounts) = app.accounts() {
+                    accounts.open_waiting().await;
+                }
+            }
+        });
         Ok(())
     }
 

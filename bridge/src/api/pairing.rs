@@ -48,6 +48,9 @@ async fn start(ctx: Ctx, p: PairingStartParams) -> Result<PairingCode, ApiError>
         }
         _ => {}
     }
+    if let Some(account) = &p.account {
+        super::account::account(&ctx, account)?;
+    }
     let new = NewGrant {
         role: p.role,
         account: p.account,

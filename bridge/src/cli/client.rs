@@ -29,7 +29,7 @@ pub(super) struct Client {
 impl Client {
     /// Finds the bridge of a data directory.
     pub(super) async fn connect(data_dir: &Path) -> anyhow::Result<Self> {
-        let Some(bridge) = find_bridge(data_dir) else {
+        let Some(bridge) = find_bridge(data_dir)? else {
             anyhow::bail!(
                 "No bridge runs for {}. Start it with `starling --data-dir {0}`.",
                 data_dir.display()

@@ -47,7 +47,11 @@ fn mark(status: CheckStatus) -> &'static str {
 
 /// The running bridge, or whether one could run.
 async fn bridge(data_dir: &Path, listen: SocketAddr) -> Vec<Check> {
-    let Some(running) = find_bridge(data_dir) else {
+    let running = match find_bridge(data_dir) {
+        Ok(running) => running,
+        Err(e) => return vec![check("bridge", CheckStatus::Failed, e.to_string())],
+    };
+    let Some(running) = running else {
         let config = ServerConfig {
             listen,
             public: Vec::new(),

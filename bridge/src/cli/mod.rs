@@ -82,6 +82,10 @@ impl ServeArgs {
             [one] if one == "none" => Ok(Bootstrap::None),
             nodes => {
                 for node in nodes {
+                    anyhow::ensure!(
+                        node != "none",
+                        "--bootstrap: `none` stands alone, and here are other nodes as well."
+                    );
                     node.parse::<BootstrapAddr>()
                         .map_err(|e| anyhow::anyhow!("--bootstrap: {e}, or `none` alone."))?;
                 }
@@ -236,7 +240,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Verify { path }) => {
             let code = tokio::task::spawn_blocking(move || {
-                starling_bridge::verify::run(&path, &mut std::io::stdout().lock())
+                starling_bridge::verify::run(
+                    &path,
+                    &mut std::io::stdout().lock(),
+                    &mut std::io::stderr().lock(),
+                )
             });
             Ok(ExitCode::from(code.await?))
         }

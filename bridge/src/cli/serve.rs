@@ -25,6 +25,11 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         args.listen
     );
     let bootstrap = args.bootstrap()?;
+    if let Some(dist) = &args.dist
+        && !dist.join("index.html").is_file()
+    {
+        tracing::warn!(dist = %dist.display(), "There is no index.html in the page's directory: browsers get nothing.");
+    }
     let data_dir = DataDir::take(&args.data_dir.path()?)?;
     let app = App::open(Config {
         data_dir: data_dir.path().into(),

@@ -248,6 +248,12 @@ pub(super) fn words_now(
     Ok(found.and_then(|(entry, _)| Some((entry.now.timestamp, words(&entry.now)?.clone()))))
 }
 
+/// What is searched of a message that is read by nobody else.
+pub(super) fn words_of(mut body: Body) -> Option<String> {
+    body.shorten(MAX_TEXT);
+    words(&body).cloned()
+}
+
 /// The words of a message as it was written first.
 pub(super) fn first_words(place: &Place, commit: &Commit) -> Option<String> {
     words(&shortened(place, commit, MAX_TEXT)?).cloned()

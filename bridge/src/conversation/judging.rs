@@ -7,8 +7,9 @@
 //! do. A long history enters in steps of [`STEP`] commits, each a turn of its own.
 
 use super::Conversation;
+use super::making::Making;
 use super::repo::{Repo, RepoError, Snapshot, Taken, snapshot};
-use super::timeline::{Authors, CHUNK, Written};
+use super::timeline::{Authors, CHUNK, Made, Written};
 use super::wire::MAX_PACK;
 use crate::actor::NoAnswer;
 use crate::crypto::AwsLc;
@@ -23,11 +24,12 @@ use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::MAX_ARRIVED;
-use starling_core::swarm::validate::{Accepted, BATCH, RULES, Validation};
+use starling_core::swarm::validate::{Accepted, Batch, RULES, Validation};
 use starling_core::swarm::write;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 /// Commits that enter the history in one turn of the actor, about: some tenths of a second.
 const STEP: usize = 1024;
@@ -49,6 +51,10 @@ pub(super) struct Parts {
     heads: Vec<ObjectId>,
     bytes: u64,
 }
+
+/// Commits that are judged at a time: enough to keep all cores busy with their signatures for some
+/// hundredths of a second.
+const AT_ONCE: usize = 512;
 
 /// Why judging ended without a verdict.
 enum Ended {
@@ -73,28 +79,83 @@ impl From<Ended> for RepoError {
     }
 }
 
-/// Validates what `head` has beyond what is known, oldest first, signatures on all cores. `go_on`
-/// is asked before every batch. Which commits that are.
+/// Commits that were found valid.
+pub struct Valid {
+    /// Which, oldest first.
+    pub commits: Vec<ObjectId>,
+    /// Their trees.
+    pub trees: BTreeSet<ObjectId>,
+}
+
+/// Validates what `head` has beyond what is known, oldest first. `go_on` is asked before every
+/// batch. Of many commits some are read, while the signatures of those before are checked on all
+/// cores, while `each` takes those before in.
 fn validate(
     objects: &dyn Objects,
     id: ConversationId,
     known: &dyn Fn(&ObjectId) -> bool,
     head: ObjectId,
     go_on: &dyn Fn() -> bool,
-    mut each: impl FnMut(Accepted),
-) -> Result<Vec<ObjectId>, Ended> {
+    mut each: impl FnMut(Accepted) + Send,
+) -> Result<Valid, Ended> {
     let mut validation = Validation::with_known(objects, id, known, head)?;
-    loop {
-        if !go_on() {
-            return Err(Ended::CalledOff);
+    let mut trees = BTreeSet::new();
+    let mut take = |commits: Vec<Accepted>| {
+        for commit in commits {
+            trees.insert(commit.commit.tree);
+            each(commit);
         }
-        let Some(batch) = validation.next_batch(BATCH)? else {
-            break;
-        };
-        batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
-        batch.commits.into_iter().for_each(&mut each);
+    };
+    if validation.commits().len() <= AT_ONCE {
+        while go_on() {
+            let Some(batch) = validation.next_batch(AT_ONCE)? else {
+                let commits = validation.into_commits();
+                return Ok(Valid { commits, trees });
+            };
+            batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
+            take(batch.commits);
+        }
+        return Err(Ended::CalledOff);
     }
-    Ok(validation.into_commits())
+    thread::scope(|scope| {
+        // No queues: a batch may be megabytes.
+        let (check, checking) = mpsc::sync_channel::<Batch>(0);
+        let (pass, passing) = mpsc::sync_channel(0);
+        let checker = scope.spawn(move || {
+            for batch in checking {
+                batch.verdict(&AwsLc.verify_batch(&batch.checks))?;
+                if pass.send(batch.commits).is_err() {
+                    break;
+                }
+            }
+            Ok::<_, Fault>(())
+        });
+        let taker = scope.spawn(move || passing.into_iter().for_each(&mut take));
+        let judged = loop {
+            if !go_on() {
+                break Err(Ended::CalledOff);
+            }
+            match validation.next_batch(AT_ONCE) {
+                Ok(None) => break Ok(()),
+                // It is not taken any more where one before it is at fault.
+                Ok(Some(batch)) => match check.send(batch) {
+                    Ok(()) => {}
+                    Err(_) => break Ok(()),
+                },
+                Err(fault) => break Err(fault.into()),
+            }
+        };
+        drop(check);
+        let (checked, taken) = (checker.join(), taker.join());
+        // What was handed on stands before what was read last.
+        checked.unwrap_or_else(|panic| resume_unwind(panic))?;
+        taken.unwrap_or_else(|panic| resume_unwind(panic));
+        judged
+    })?;
+    Ok(Valid {
+        commits: validation.into_commits(),
+        trees,
+    })
 }
 
 /// Which commits were found valid before, part of the history or not: read from the index.
@@ -214,14 +275,14 @@ impl Judging {
         };
         let known = |id: &ObjectId| self.known.contains(id);
         let (mut new, mut steps) = (Vec::new(), Steps::new());
-        let commits = validate(objects, self.id, &known, head, go_on, |c| {
+        let Valid { commits, trees } = validate(objects, self.id, &known, head, go_on, |c| {
             steps.see(c.id, &c.commit.parents);
             if new.len() <= SHORT {
                 new.push(Written::new(c.id, &c.commit, c.account()));
             }
         })?;
         if let Some(quarantine) = quarantine {
-            quarantine.accept(&commits)?;
+            quarantine.accept_with(&commits, &trees)?;
         }
         if commits.len() > SHORT {
             new = Vec::new();
@@ -245,7 +306,7 @@ impl Judging {
             if !go_on() {
                 return Err(NoAnswer::Stopped.into());
             }
-            let written = |id: &ObjectId| authors.written(RULES, *id).map(|(written, _)| written);
+            let written = |id: &ObjectId| authors.written(RULES, *id);
             let rows: Result<Vec<Written>, _> = piece.iter().map(written).collect();
             self.known.add(&rows?)?;
         }
@@ -254,14 +315,20 @@ impl Judging {
 }
 
 /// Checks a clone: every commit, and that it is meant for us. Gives who is in it, and its commits.
+/// What is valid goes into its index at once.
 pub fn check_clone(
     id: ConversationId,
     objects: &dyn Objects,
     head: ObjectId,
     own: &AccountId,
     go_on: &dyn Fn() -> bool,
-) -> Result<(Snapshot, Vec<ObjectId>), RepoError> {
-    let commits = validate(objects, id, &|_| false, head, go_on, drop)?;
+    mut making: Option<&mut Making>,
+) -> Result<(Snapshot, Valid), RepoError> {
+    let valid = validate(objects, id, &|_| false, head, go_on, |c| {
+        if let Some(making) = &mut making {
+            making.add(Made::new(RULES, c.id, &c.commit, c.account()));
+        }
+    })?;
     let snapshot = snapshot(objects, id, head)?;
     if snapshot.mode == ConversationMode::Document {
         return Err(RepoError::Document);
@@ -269,7 +336,7 @@ pub fn check_clone(
     if !snapshot.may_fetch(own) {
         return Err(RepoError::NotForUs);
     }
-    Ok((snapshot, commits))
+    Ok((snapshot, valid))
 }
 
 /// Checks a part of a clone: every commit up to one that is not `known`. Gives those.
@@ -279,7 +346,7 @@ pub fn check_part(
     known: &dyn Fn(&ObjectId) -> bool,
     newest: ObjectId,
     go_on: &dyn Fn() -> bool,
-) -> Result<Vec<ObjectId>, RepoError> {
+) -> Result<Valid, RepoError> {
     Ok(validate(objects, id, known, newest, go_on, drop)?)
 }
 

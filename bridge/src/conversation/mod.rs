@@ -10,6 +10,7 @@ pub mod engines;
 pub mod folding;
 pub mod judging;
 pub mod keep_up;
+pub mod making;
 mod names;
 pub mod repo;
 mod showing;

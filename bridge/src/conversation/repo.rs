@@ -18,7 +18,7 @@ use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::members::{Member, Profile, Role};
 use starling_core::swarm::merge::Relation;
-use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::message::{Action, ConversationMode, Message};
 use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
@@ -452,6 +452,16 @@ impl Repo {
 
     pub(super) fn own(&self) -> AccountId {
         self.me.identity.account_id()
+    }
+
+    /// The newest commit, if it is one by which this device left.
+    pub fn own_leave(&self) -> Option<ObjectId> {
+        let commit = self.timeline.commit(&self.head)?;
+        let leave = matches!(
+            Message::parse(&commit.message),
+            Ok(Message::Member { action: Action::Remove, uri }) if uri.parse() == Ok(self.own())
+        );
+        (leave && commit.device == self.me.identity.device_id()).then_some(self.head)
     }
 
     /// Writes a commit by one of core's operations. When this returns it is on the disk.

@@ -4,11 +4,13 @@
 
 use super::folding::{self, Extent};
 use super::judging::Known;
+use super::making::Making;
 use crate::store::index::{Change, Index, IndexError, Place, Row, Rows};
 use crate::store::objects::ObjectStore;
 use rusqlite::Connection;
 use starling_core::api;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::swarm::ancestry::Walker;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::history::{self, Entry as Shown};
 use starling_core::swarm::judge::Judge;
@@ -35,6 +37,23 @@ const DENSE: u64 = 20;
 #[derive(Debug, Clone)]
 pub struct Written(pub(super) Row);
 
+/// A commit on its way into an index that is made anew.
+pub(super) struct Made {
+    pub(super) row: Row,
+    /// What is searched of it, as it was written first.
+    pub(super) words: Option<String>,
+}
+
+impl Made {
+    /// `rules`: the version of the rules it was found to follow; 0: it was not looked at yet.
+    pub(super) fn new(rules: u32, id: ObjectId, commit: &Commit, author: AccountId) -> Self {
+        let body = history::body(id, commit, author);
+        let Written(row) = Written::of(rules, id, commit, author, body.as_ref());
+        let words = body.filter(|_| row.shown).and_then(folding::words_of);
+        Self { row, words }
+    }
+}
+
 impl Written {
     /// A commit that was validated, or written here.
     pub fn new(id: ObjectId, commit: &Commit, author: AccountId) -> Self {
@@ -50,9 +69,19 @@ impl Written {
 
     fn under(rules: u32, id: ObjectId, commit: &Commit, author: AccountId) -> Self {
         let body = history::body(id, commit, author);
-        let target = body.as_ref().and_then(history::Body::target);
+        Self::of(rules, id, commit, author, body.as_ref())
+    }
+
+    fn of(
+        rules: u32,
+        id: ObjectId,
+        commit: &Commit,
+        author: AccountId,
+        body: Option<&history::Body>,
+    ) -> Self {
+        let target = body.and_then(history::Body::target);
         let shown = body.is_some() && target.is_none();
-        let counts = shown && body.as_ref().is_some_and(folding::says_something);
+        let counts = shown && body.is_some_and(folding::says_something);
         let change = target.is_some() && body.is_some_and(|b| b.fields.contains_key("edit"));
         Self(Row {
             id,
@@ -202,16 +231,22 @@ impl<'a> Authors<'a> {
         Some(author)
     }
 
-    pub(super) fn written(
-        &mut self,
-        rules: u32,
-        id: ObjectId,
-    ) -> Result<(Written, Commit), Damaged> {
+    fn read(&mut self, id: ObjectId) -> Result<(Commit, AccountId), Damaged> {
         let commit = read(self.objects, &id)?;
         let author = self
             .of(&commit)
             .ok_or_else(|| Damaged(format!("nobody is known who wrote {id}")))?;
-        Ok((Written::under(rules, id, &commit, author), commit))
+        Ok((commit, author))
+    }
+
+    pub(super) fn written(&mut self, rules: u32, id: ObjectId) -> Result<Written, Damaged> {
+        let (commit, author) = self.read(id)?;
+        Ok(Written::under(rules, id, &commit, author))
+    }
+
+    fn made(&mut self, rules: u32, id: ObjectId) -> Result<Made, Damaged> {
+        let (commit, author) = self.read(id)?;
+        Ok(Made::new(rules, id, &commit, author))
     }
 }
 
@@ -295,12 +330,19 @@ impl Timeline {
         *self.memory() = Memory::default();
         self.epoch = self.index.epoch();
         self.len = 0;
-        let found = self
+        let (found, made) = self
             .index
             .read(|db| match Rows::of(db, &self.conversation)? {
-                Some(rows) => rows.head(),
-                None => Ok(None),
+                Some(rows) => Ok((rows.head()?, rows.made()?)),
+                None => Ok((None, None)),
             })?;
+        if let Some((made, len)) = made
+            && made == head
+        {
+            // Beside its validation.
+            self.finish(head, len)?;
+            return Ok((Opened::CaughtUp, Changes::default()));
+        }
         if let Some((indexed, len)) = found {
             (self.head, self.len) = (indexed, len);
             if indexed == head {
@@ -334,7 +376,7 @@ impl Timeline {
             if out.len() >= MANY {
                 return Ok(None);
             }
-            let (written, _) = authors.written(0, id)?;
+            let written = authors.written(0, id)?;
             todo.extend(written.0.parents.iter().copied());
             out.push(written);
         }
@@ -344,53 +386,39 @@ impl Timeline {
     /// Makes the index of this conversation from the repository.
     fn make(&mut self, head: ObjectId, checked: bool) -> Result<(), TimelineError> {
         let store = self.store.clone();
-        let mut nodes: BTreeMap<ObjectId, Node> = BTreeMap::new();
-        let mut todo = vec![head];
-        while let Some(id) = todo.pop() {
-            if nodes.contains_key(&id) {
-                continue;
-            }
-            let commit = read(&*store, &id)?;
-            todo.extend(commit.parents.iter().copied());
-            let node = Node {
-                parents: commit.parents,
-                time: commit.time,
-            };
-            nodes.insert(id, node);
-        }
-        let order = reorder::<TimelineError>(None, head, &nodes, &mut |_| Ok(None))?.commits;
-        drop(nodes);
-        let conversation = self.conversation;
-        self.index
-            .change::<_, TimelineError>(|tx| Ok(Rows::make(tx, &conversation)?.clear()?))?;
+        let order = Walker::new(&*store).order(head, &|_| false, usize::MAX);
+        let order = order.map_err(|e| Damaged(e.to_string()))?;
         let rules = if checked { RULES } else { 0 };
-        let mut authors = Authors::new(&*store, conversation);
-        // In pieces: others use the index, too. Without its head it counts as not there.
-        for (n, chunk) in order.chunks(CHUNK).enumerate() {
+        let mut authors = Authors::new(&*store, self.conversation);
+        let mut making = Making::begin(self.index.clone(), self.conversation, rules);
+        for id in order.iter().rev() {
+            making.add(authors.made(rules, *id)?);
+        }
+        making.complete(&head)?;
+        self.finish(head, order.len() as u64)
+    }
+
+    /// All commits up to a head are in the index; what is looked up in the repository is not yet.
+    fn finish(&mut self, head: ObjectId, len: u64) -> Result<(), TimelineError> {
+        let mut after = None;
+        loop {
+            let changed = self.rows(|rows| rows.changed(after.as_ref(), CHUNK))?;
+            let Some(last) = changed.last().copied() else {
+                break;
+            };
+            after = Some(last);
             self.index.change::<_, TimelineError>(|tx| {
-                let rows = self.mine(tx)?;
-                let mut touched = BTreeSet::new();
-                for (at, (id, generation)) in chunk.iter().enumerate() {
-                    let (Written(row), commit) = authors.written(rules, *id)?;
-                    let place = (n * CHUNK + at) as u64;
-                    rows.put(place, *generation, &row)?;
-                    touched.extend(row.target);
-                    if put_words(&rows, &row, place, &commit)? {
-                        touched.insert(row.id);
-                    }
-                }
-                self.reword(&rows, touched)?;
+                self.reword(&self.mine(tx)?, changed.into_iter().collect())?;
                 Ok(())
             })?;
         }
         self.index.change::<_, TimelineError>(|tx| {
             let rows = self.mine(tx)?;
-            rows.set_rules(rules)?;
-            let last = folding::last(&rows, &store)?;
-            rows.finish(&head, order.len() as u64, last.as_deref())?;
+            let last = folding::last(&rows, &self.store)?;
+            rows.finish(&head, len, last.as_deref())?;
             Ok(())
         })?;
-        (self.head, self.len) = (head, order.len() as u64);
+        (self.head, self.len) = (head, len);
         Ok(())
     }
 

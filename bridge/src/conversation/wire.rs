@@ -29,6 +29,9 @@ const AT_FIRST: Duration = Duration::from_secs(120);
 /// Bytes of pack that are received at most; the reference's limit (`MAX_FETCH_SIZE`).
 pub const MAX_PACK: u64 = 256 << 20;
 
+/// More than a pkt-line has.
+const SPARE: u64 = 1 << 20;
+
 /// What is read from a channel at once.
 const PIECE: usize = 16 << 10;
 
@@ -97,6 +100,10 @@ pub trait Sink {
     fn has(&self, id: &ObjectId) -> bool;
     /// The commit is known to break the rules: it is not fetched.
     fn refuses(&self, id: &ObjectId) -> bool;
+    /// What is asked for where that commit is offered: it, or one below it.
+    fn wants(&self, offered: ObjectId) -> ObjectId {
+        offered
+    }
     /// Commits of ours to tell the peer of, best first.
     fn haves(&self) -> Vec<ObjectId>;
     /// The next bytes of the pack, into quarantine.
@@ -143,7 +150,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
     pub fn new(channel: C, conversation: ConversationId, server: DeviceId) -> Self {
         Self {
             channel,
-            engine: Fetch::new(conversation, server, MAX_PACK),
+            // A little more, so that whoever reads the pack says that it is too much.
+            engine: Fetch::new(conversation, server, MAX_PACK + SPARE),
         }
     }
 
@@ -186,8 +194,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
                     }
                     FetchOutput::Advertised(head) if sink.has(&head) => self.engine.up_to_date(),
                     FetchOutput::Advertised(head) => {
-                        wanted = head;
-                        self.engine.want(&sink.haves());
+                        wanted = sink.wants(head);
+                        self.engine.want_older(wanted, &sink.haves());
                     }
                     FetchOutput::Pack(bytes) => {
                         if let Err(e) = sink.pack(&bytes) {

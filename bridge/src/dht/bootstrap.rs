@@ -1,7 +1,7 @@
 //! Names of nodes to ask first, and their addresses.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// UDP port of a node that is named without one (OpenDHT's default).
@@ -53,7 +53,11 @@ impl FromStr for BootstrapAddr {
             Some(p) => p.parse().ok().filter(|p| *p != 0).ok_or_else(bad)?,
             None => DEFAULT_PORT,
         };
-        if host.is_empty() || host.contains(char::is_whitespace) {
+        let v6 = host.contains(':');
+        if host.is_empty()
+            || host.contains(char::is_whitespace)
+            || (v6 && host.parse::<Ipv6Addr>().is_err())
+        {
             return Err(bad());
         }
         Ok(Self {
@@ -106,7 +110,9 @@ mod tests {
             assert_eq!((addr.host.as_str(), addr.port), (host, port), "{text}");
             assert_eq!(addr.to_string().parse(), Ok(addr));
         }
-        for text in ["", ":4222", "a:", "a:0", "a:99999", "[::1", "[::1]x", "a b"] {
+        for text in [
+            "", ":4222", "a:", "a:0", "a:99999", "[::1", "[::1]x", "a b", "::bad::",
+        ] {
             assert_eq!(
                 text.parse::<BootstrapAddr>(),
                 Err(BadBootstrap(text.into())),

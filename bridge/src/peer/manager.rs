@@ -1,14 +1,16 @@
 //! All connections of one account: who is asked, who is answered, and which connection a channel uses.
 
+mod answering;
+mod asking;
+
 use super::certificates::CertificateStore;
 use super::channel::Channel;
 use super::held::Held;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
-use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
+use super::signalling::{Announced, Presence, Signalling, SignallingError};
 use super::tls::{TlsIdentity, WrongPeer};
 use super::treated::Treated;
-use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
@@ -17,14 +19,14 @@ use starling_core::peer::channel_name::ChannelName;
 use starling_core::peer::ice::{self, Agent, Failure, Role};
 use starling_core::peer::ice_text::{Credentials, IceText, IceTextError};
 use starling_core::peer::mux::{ChannelId, MuxError};
-use starling_core::peer::request::{MAX_ID, PeerRequest};
+use starling_core::peer::request::MAX_ID;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -483,256 +485,6 @@ impl Inner {
             account,
             state,
         });
-    }
-
-    fn first_time(&self, signal: &Signal, device: &DeviceId) -> bool {
-        let kind = if signal.request.is_answer { 'a' } else { 'r' };
-        let key = format!("{:x} {kind} {device}", signal.request.id);
-        let mut treated = self.treated.lock().unwrap_or_else(PoisonError::into_inner);
-        treated.first_time(&key)
-    }
-
-    async fn open(
-        self: &Arc<Self>,
-        device: DeviceId,
-        account: Option<AccountId>,
-        name: ChannelName,
-    ) -> Result<Channel, OpenError> {
-        if device == self.own {
-            return Err(OpenError::OwnDevice);
-        }
-        let mut retried = false;
-        loop {
-            if self.ended.is_cancelled() {
-                return Err(OpenError::Closed);
-            }
-            let mut changed = self.changed.subscribe();
-            let Some(entry) = self.pick(&device) else {
-                // The attempt's own link is found by the next turn.
-                let link = self.attempt(device, account).await?;
-                if let Progress::Ended(why) | Progress::Closed(why) = &*link.progress.borrow() {
-                    return Err(why.clone());
-                }
-                continue;
-            };
-            if account.is_some_and(|a| a != entry.account) {
-                return Err(OpenError::WrongAccount);
-            }
-            if !entry.outgoing && !entry.connected() {
-                // The peer's own attempt is likely to be faster than one of ours.
-                let until = entry.started + GLARE_WAIT;
-                tokio::select! {
-                    _ = changed.changed() => {}
-                    () = tokio::time::sleep_until(until) => {}
-                }
-                continue;
-            }
-            let was_connected = entry.connected();
-            let (reply, mut answer) = oneshot::channel();
-            if entry
-                .link
-                .commands
-                .send(Command::Open(name.clone(), reply))
-                .is_err()
-            {
-                self.remove(&device, entry.id, entry.outgoing);
-                continue;
-            }
-            let result = loop {
-                tokio::select! {
-                    result = &mut answer => break Some(result.unwrap_or(Err(OpenError::Closed))),
-                    _ = changed.changed() => {
-                        // Another connection may be ready before the one we wait for.
-                        let better = !entry.connected()
-                            && self.pick(&device).is_some_and(|e| e.connected());
-                        if better { break None; }
-                    }
-                }
-            };
-            match result {
-                None => continue,
-                Some(Ok(channel)) => return Ok(channel),
-                Some(Err(why)) => {
-                    let other = self.pick(&device).is_some_and(|e| e.connected());
-                    if retried || !why.is_of_link() || !(was_connected || other) {
-                        return Err(why);
-                    }
-                    retried = true;
-                    self.remove(&device, entry.id, entry.outgoing);
-                }
-            }
-        }
-    }
-
-    /// The newest connection that is ready, else an attempt of ours, else a fresh one of the peer's.
-    fn pick(&self, device: &DeviceId) -> Option<Entry> {
-        let table = self.table();
-        let entries = table.links.get(device)?;
-        let newest = |which: &dyn Fn(&&Entry) -> bool| entries.iter().rev().find(which).cloned();
-        newest(&|e| e.connected() && !e.link.commands.is_closed())
-            .or_else(|| newest(&|e| e.outgoing && e.negotiating()))
-            .or_else(|| newest(&|e| e.negotiating() && e.started.elapsed() < GLARE_WAIT))
-    }
-
-    /// The one attempt of ours to reach a device, up to its link.
-    fn attempt(self: &Arc<Self>, device: DeviceId, account: Option<AccountId>) -> Attempt {
-        let mut table = self.table();
-        if let Some(attempt) = table.attempts.get(&device) {
-            return attempt.clone();
-        }
-        if table.attempts.len() >= self.config.limits.outgoing {
-            return std::future::ready(Err(OpenError::TooMany)).boxed().shared();
-        }
-        let inner = self.clone();
-        // A task of its own: it goes on when the caller that began it gives up.
-        let task = tokio::spawn(async move {
-            inner.emit(device, account, LinkState::LookingUp);
-            let result = inner.ask(device, account).await;
-            inner.table().attempts.remove(&device);
-            if let Err(why) = &result {
-                inner.emit(device, account, LinkState::Failed { why: why.clone() });
-            }
-            result
-        });
-        let attempt = async move { task.await.unwrap_or(Err(OpenError::Closed)) }
-            .boxed()
-            .shared();
-        table.attempts.insert(device, attempt.clone());
-        attempt
-    }
-
-    async fn ask(
-        self: &Arc<Self>,
-        device: DeviceId,
-        account: Option<AccountId>,
-    ) -> Result<LinkHandle, OpenError> {
-        let chain = self.certificate(device, None).await?;
-        if account.is_some_and(|a| a != chain.account_id()) {
-            return Err(OpenError::WrongAccount);
-        }
-        self.pin(&chain);
-        let id = self.random_id();
-        let (setup, ice_msg) = self.prepare(&chain, Role::Controlled, None)?;
-        let link = self.add(id, true, &chain, setup)?;
-        let request = PeerRequest {
-            id,
-            ice_msg,
-            is_answer: false,
-            conn_type: String::new(),
-        };
-        let (inner, commands) = (self.clone(), link.commands.clone());
-        // The answer may be there before the last node has confirmed the request.
-        tokio::spawn(async move {
-            let both = [Family::Long, Family::Short];
-            if let Err(why) = inner.signalling.send(&chain.device, &request, &both).await {
-                let _ = commands.send(Command::Unsent(why));
-            }
-        });
-        Ok(link)
-    }
-
-    async fn listen(self: Arc<Self>) {
-        let mut signals = self.signalling.listen();
-        loop {
-            let signal = tokio::select! {
-                () = self.ended.cancelled() => {
-                    self.tell(|_, _| true, || Command::Close);
-                    return;
-                }
-                signal = signals.recv() => signal,
-            };
-            let Some(signal) = signal else { return };
-            let device = DeviceId::of_key(&signal.from);
-            if device == self.own {
-                continue;
-            }
-            if signal.request.is_answer {
-                self.handle_answer(&signal, device);
-                continue;
-            }
-            if !self.first_time(&signal, &device) {
-                continue;
-            }
-            let inner = self.clone();
-            tokio::spawn(async move {
-                if let Err(why) = inner.reply(&signal, device).await {
-                    tracing::debug!(%device, %why, "a connection request is not answered");
-                }
-            });
-        }
-    }
-
-    fn handle_answer(&self, signal: &Signal, device: DeviceId) {
-        let link = self
-            .table()
-            .links
-            .get(&device)
-            .and_then(|links| {
-                links
-                    .iter()
-                    .find(|e| e.outgoing && e.id == signal.request.id)
-            })
-            .map(|e| e.link.clone());
-        let Some(link) = link else {
-            return;
-        };
-        if !self.first_time(signal, &device) {
-            return;
-        }
-        match IceText::parse(&signal.request.ice_msg) {
-            Ok(text) => {
-                let _ = link.commands.send(Command::Answer(text));
-            }
-            Err(why) => tracing::debug!(%device, %why, "an answer without a use"),
-        }
-    }
-
-    /// Answers a request, or stays silent: no refusal exists.
-    async fn reply(self: &Arc<Self>, signal: &Signal, device: DeviceId) -> Result<(), OpenError> {
-        let text = IceText::parse(&signal.request.ice_msg)?;
-        let pending = self
-            .table()
-            .links
-            .values()
-            .flatten()
-            .filter(|e| !e.outgoing && e.negotiating())
-            .count();
-        if pending >= self.config.limits.incoming {
-            return Err(OpenError::TooMany);
-        }
-        let chain = match self.known(&device) {
-            Some(chain) => chain,
-            None => {
-                // Strangers who flood us with requests keep out other strangers, nobody else.
-                let _lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
-                let short = DeviceShortId::of_key(&signal.from);
-                self.certificate(device, Some(short)).await?
-            }
-        };
-        let account = chain.account_id();
-        let may = || (self.config.policy)(&account, &device);
-        let let_in = tokio::select! {
-            () = self.ended.cancelled() => return Err(OpenError::Closed),
-            let_in = self.held.let_in(device, signal.request.id, may) => let_in,
-        };
-        if !let_in {
-            return Err(OpenError::NotLetIn);
-        }
-        self.pin(&chain);
-        let (setup, ice_msg) = self.prepare(&chain, Role::Controlling, Some(text))?;
-        self.add(signal.request.id, false, &chain, setup)?;
-        let answer = PeerRequest {
-            id: signal.request.id,
-            ice_msg,
-            is_answer: true,
-            conn_type: String::new(),
-        };
-        // The connection is tried at the same time; the peer needs the answer to agree.
-        let family = [signal.family];
-        self.signalling
-            .send(&chain.device, &answer, &family)
-            .await?;
-        Ok(())
     }
 
     /// The chain of a device that was met before, if it is valid still.

@@ -32,7 +32,7 @@ pub enum DataDirError {
 pub struct DataDir {
     path: PathBuf,
     // The lock goes with the handle, also when the process is killed.
-    _lock: File,
+    lock: File,
 }
 
 /// How to find a running bridge: `<data-dir>/bridge.json`.
@@ -99,7 +99,7 @@ impl DataDir {
             .map_err(fail("written"))?;
         Ok(Self {
             path: path.into(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -127,19 +127,27 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path.join(BRIDGE_FILE));
+        // Closing it is not enough: a child process that is just being started has a copy until it is another program.
+        let _ = self.lock.unlock();
     }
 }
 
-/// Where the bridge of a data directory is; `None` when none runs.
-pub fn find_bridge(path: &Path) -> Option<BridgeFile> {
+/// Where the bridge of a data directory is; `None` when none runs. An error where that cannot be seen, as in somebody
+/// else's directory.
+pub fn find_bridge(path: &Path) -> Result<Option<BridgeFile>, FileError> {
+    let lock_path = path.join("lock");
+    let lock = match File::open(&lock_path) {
+        Ok(lock) => lock,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(FileError::io(&lock_path, "opened", e)),
+    };
     // A killed bridge leaves its file behind, but not its lock.
-    let lock = File::open(path.join("lock")).ok()?;
     match lock.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}
-        _ => return None,
+        _ => return Ok(None),
     }
-    let text = std::fs::read(path.join(BRIDGE_FILE)).ok()?;
-    serde_json::from_slice(&text).ok()
+    let text = std::fs::read(path.join(BRIDGE_FILE)).ok();
+    Ok(text.and_then(|t| serde_json::from_slice(&t).ok()))
 }
 
 #[cfg(test)]
@@ -150,10 +158,10 @@ mod tests {
     fn a_directory_has_one_bridge_at_a_time() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("data");
-        assert_eq!(find_bridge(&path), None);
+        assert_eq!(find_bridge(&path).unwrap(), None);
         let first = DataDir::take(&path).expect("to take");
         let told = first.announce("http://localhost:1").expect("to announce");
-        assert_eq!(find_bridge(&path), Some(told));
+        assert_eq!(find_bridge(&path).unwrap(), Some(told));
         let e = DataDir::take(&path).expect_err("taken");
         assert!(matches!(e, DataDirError::Locked { pid: Some(p), .. } if p == std::process::id()));
         let text = e.to_string();
@@ -162,7 +170,7 @@ mod tests {
             "{text}"
         );
         drop(first);
-        assert_eq!(find_bridge(&path), None);
+        assert_eq!(find_bridge(&path).unwrap(), None);
         DataDir::take(&path).expect("to take again");
     }
 
@@ -204,6 +212,6 @@ mod tests {
         let left = std::fs::read(dir.path().join(BRIDGE_FILE)).expect("to read");
         drop(first);
         std::fs::write(dir.path().join(BRIDGE_FILE), left).expect("to write");
-        assert_eq!(find_bridge(dir.path()), None);
+        assert_eq!(find_bridge(dir.path()).unwrap(), None);
     }
 }

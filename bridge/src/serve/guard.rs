@@ -172,7 +172,7 @@ impl Refusal {
                 "This bridge does not answer to this name. Use http://localhost with the bridge's port, or start it with --public-url for the name you use."
             }
             Self::Origin => {
-                "This request comes from another page (or does not say from which), and is refused."
+                "This request comes from another page (or does not say from which), and is refused. A program that is no browser brings the token in the data directory's admin.token."
             }
             Self::FetchSite => "This request comes from another site, and is refused.",
         }
@@ -252,7 +252,9 @@ pub async fn guard(State(rules): State<Arc<Rules>>, mut request: Request, next: 
     let (site, mut response) = match verdict {
         Ok(site) => {
             request.extensions_mut().insert(site.clone());
-            (Some(site), next.run(request).await)
+            let door = is_guarded(request.uri().path());
+            let answer = next.run(request).await;
+            (Some(site), if door { in_form(answer) } else { answer })
         }
         Err(refusal) => {
             tracing::debug!(?refusal, path = request.uri().path(), "Refused a request.");
@@ -272,6 +274,38 @@ pub async fn guard(State(rules): State<Arc<Rules>>, mut request: Request, next: 
 pub fn error_response(status: StatusCode, code: ErrorCode, message: &str) -> Response {
     let body = serde_json::json!({"error": {"code": code.as_str(), "message": message}});
     (status, axum::Json(body)).into_response()
+}
+
+/// What the router itself answers at a door, as an error in the form of all others.
+fn in_form(answer: Response) -> Response {
+    let status = answer.status();
+    let is = |kind: &str| {
+        let found = answer.headers().get(header::CONTENT_TYPE);
+        found.is_some_and(|v| v.as_bytes().starts_with(kind.as_bytes()))
+    };
+    if !(status.is_client_error() || status.is_server_error()) || is("application/json") {
+        return answer;
+    }
+    let (code, message) = match status {
+        StatusCode::NOT_FOUND => (ErrorCode::NotFound, "There is nothing at this address."),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            ErrorCode::InvalidRequest,
+            "This address takes other methods: see the header Allow.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (ErrorCode::TooLarge, "The request is too large."),
+        s if s.is_server_error() => (ErrorCode::Internal, "The bridge could not answer."),
+        _ => (
+            ErrorCode::InvalidRequest,
+            "This is no request that this address takes; /api is a WebSocket.",
+        ),
+    };
+    let mut made = error_response(status, code, message);
+    for (name, value) in answer.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            made.headers_mut().append(name, value.clone());
+        }
+    }
+    made
 }
 
 /// What the page may do, and what others may do with it.

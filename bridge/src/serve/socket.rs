@@ -286,7 +286,7 @@ async fn write<S: Service>(
         tokio::select! {
             biased;
             () = revoked.cancelled() => {
-                return End::Close(CLOSE_REVOKED, "This browser's access was revoked.");
+                return End::Close(CLOSE_REVOKED, "This browser signed out, or its access was revoked.");
             }
             () = heard.notified() => last_heard = Instant::now(),
             () = stop.cancelled() => return drain(sink, answers, calls).await,

@@ -12,6 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Version of the layout, in SQLite's `user_version`.
 const LAYOUT: i64 = 1;
 
+/// Whether SQLite failed because there is no room on the disk. It does not always say so: where the
+/// file that it shares with other users of the database cannot grow, it calls that an I/O error.
+pub(super) fn no_room(e: &rusqlite::Error) -> bool {
+    e.sqlite_error().is_some_and(|e| {
+        e.code == rusqlite::ErrorCode::DiskFull
+            || e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    })
+}
+
 /// What can be wrong with the state file.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -57,6 +66,13 @@ pub enum StateError {
         /// What does not fit.
         detail: String,
     },
+}
+
+impl StateError {
+    /// There is no room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if no_room(source))
+    }
 }
 
 /// The state of one account. Cheap to clone.

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 pub mod packs;
 pub mod process;
 pub mod raw;
+pub mod stage;
 
 pub fn now() -> u64 {
     SystemTime::now()
@@ -60,7 +61,8 @@ pub struct Hostile {
     pub signalling: Arc<DhtSignalling>,
     pub said: mpsc::UnboundedSender<Vec<u8>>,
     script: Arc<Script>,
-    says: Mutex<Option<mpsc::UnboundedReceiver<Vec<u8>>>>,
+    /// Held by the connection that notices go over.
+    says: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<u8>>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -96,7 +98,7 @@ impl Hostile {
             signalling,
             said,
             script,
-            says: Mutex::new(Some(says)),
+            says: Arc::new(tokio::sync::Mutex::new(says)),
             _dir: dir,
         }
     }
@@ -127,13 +129,21 @@ impl Hostile {
             .await
             .unwrap();
         let (mut read, mut write) = tokio::io::split(channel);
-        tokio::spawn(async move { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} });
-        let mut says = self.says.lock().unwrap().take().unwrap();
-        tokio::spawn(async move {
+        // Until the other side is gone: then there may be another connection.
+        let ended = async move { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} };
+        let says = self.says.clone();
+        let speak = async move {
+            let mut says = says.lock_owned().await;
             while let Some(bytes) = says.recv().await {
                 if write.write_all(&bytes).await.is_err() {
                     return;
                 }
+            }
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ended => {}
+                () = speak => {}
             }
         });
     }
@@ -265,10 +275,20 @@ impl Lines {
 
     /// Shows a branch; gives what the other side says it has. `None`: the end. Nothing: it wants nothing.
     pub async fn haves(&mut self, head: ObjectId) -> Option<Option<Vec<ObjectId>>> {
+        let asked = self.asked(head).await?;
+        Some(asked.map(|(_, haves)| haves))
+    }
+
+    /// The same, with what it wants.
+    pub async fn asked(&mut self, head: ObjectId) -> Option<Option<(ObjectId, Vec<ObjectId>)>> {
         self.send(&advertisement(head)).await?;
-        if self.next().await?.is_empty() {
+        let want = self.next().await?;
+        if want.is_empty() {
             return Some(None);
         }
+        let want = String::from_utf8_lossy(&want).into_owned();
+        let want = want.strip_prefix("want ").and_then(|w| w.get(..40))?;
+        let want = want.parse().ok()?;
         let mut haves = Vec::new();
         loop {
             let line = self.next().await?;
@@ -282,7 +302,7 @@ impl Lines {
             );
         }
         self.send(b"0008NAK\n").await?;
-        Some(Some(haves))
+        Some(Some((want, haves)))
     }
 
     /// Sends bytes of a pack.
@@ -331,6 +351,14 @@ pub fn offers(head: ObjectId, pack: Vec<u8>) -> Play {
             Some(lines)
         }
     })
+}
+
+/// The newest commit of a room without all that it stands upon.
+pub fn only_the_newest(room: &Room) -> Vec<u8> {
+    let (kind, data) = room.objects.object(&room.head).unwrap();
+    let mut lacking = MemoryObjects::new();
+    lacking.insert(kind, &data);
+    pack(&lacking, &MemoryObjects::new())
 }
 
 /// A pack of what one has and the other lacks.

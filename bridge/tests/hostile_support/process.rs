@@ -9,7 +9,7 @@ use starling_bridge::account::registry::Accounts;
 use starling_bridge::dht::Dht;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -40,6 +40,46 @@ fn starling() -> Command {
     command
 }
 
+/// What a listener hears, and how many events that were.
+type Heard = (Arc<Mutex<Vec<Value>>>, watch::Receiver<usize>);
+
+/// Runs the bridge on a directory, and who listens to its events.
+fn launch(first: &Dht, dir: &Path) -> (Child, Child, Heard) {
+    let mut bridge = starling()
+        .args(["--listen", "127.0.0.1:0", "--print-json", "--bootstrap"])
+        .arg(format!("127.0.0.1:{}", first.ports().0))
+        .arg("--data-dir")
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(bridge.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.starts_with('{'), "{line}");
+    let mut listener = starling()
+        .args(["events", "--data-dir"])
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let events: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (news, count) = watch::channel(0);
+    let lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+    let list = events.clone();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            list.lock()
+                .unwrap()
+                .push(serde_json::from_str(&line).unwrap());
+            news.send_modify(|n| *n += 1);
+        }
+    });
+    (bridge, listener, (events, count))
+}
+
 impl Victim {
     pub async fn start(first: &Dht, eve: &Hostile) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -65,38 +105,7 @@ impl Victim {
             all.stop().await;
             made
         };
-        let mut bridge = starling()
-            .args(["--listen", "127.0.0.1:0", "--print-json", "--bootstrap"])
-            .arg(format!("127.0.0.1:{}", first.ports().0))
-            .arg("--data-dir")
-            .arg(dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(bridge.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(line.starts_with('{'), "{line}");
-        let mut listener = starling()
-            .args(["events", "--data-dir"])
-            .arg(dir.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let events: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let (news, count) = watch::channel(0);
-        let lines = BufReader::new(listener.stdout.take().unwrap()).lines();
-        let list = events.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                list.lock()
-                    .unwrap()
-                    .push(serde_json::from_str(&line).unwrap());
-                news.send_modify(|n| *n += 1);
-            }
-        });
+        let (bridge, listener, (events, count)) = launch(first, dir.path());
         let mut victim = Self {
             bridge,
             listener,
@@ -118,6 +127,22 @@ impl Victim {
         eve.connect(victim.device, victim.jami_id).await;
         victim.idle = victim.status("VmRSS");
         victim
+    }
+
+    /// Kills the bridge where it stands, as when the power fails.
+    pub fn kill(&mut self) {
+        for child in [&mut self.bridge, &mut self.listener] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Runs it again after it ended.
+    pub fn start_again(&mut self, first: &Dht) {
+        let (bridge, listener, (events, count)) =
+            tokio::task::block_in_place(|| launch(first, self.dir.path()));
+        (self.bridge, self.listener) = (bridge, listener);
+        (self.events, self.count) = (events, count);
     }
 
     /// One call to the API; it must be answered soon, whatever goes on.
@@ -178,6 +203,12 @@ impl Victim {
 
     /// Accepts an invitation of the hostile member, and waits for the conversation.
     pub async fn takes(&self, eve: &Hostile, conversation: ConversationId) {
+        self.accepts(eve, conversation).await;
+        self.is_ready(conversation).await;
+    }
+
+    /// Accepts an invitation of the hostile member.
+    pub async fn accepts(&self, eve: &Hostile, conversation: ConversationId) {
         let id = conversation.to_hex();
         eve.invite(conversation);
         self.until("an invitation", |v| {
@@ -189,11 +220,22 @@ impl Victim {
             "request.accept",
             json!({"account": self.account, "conversation": id}),
         );
+    }
+
+    /// Waits for a conversation that was accepted.
+    pub async fn is_ready(&self, conversation: ConversationId) {
         self.until("the conversation", |v| {
-            v.events(|e| e["type"] == "conversation.ready" && e["conversation"] == *id)
-                .pop()
+            (v.conversation(conversation)["state"] == "ready").then_some(())
         })
         .await;
+    }
+
+    /// What the bridge says of a conversation that it knows.
+    pub fn conversation(&self, conversation: ConversationId) -> Value {
+        let id = conversation.to_hex();
+        let list = self.rpc("conversation.list", json!({"account": self.account}));
+        let mut all = list.as_array().unwrap().iter();
+        all.find(|c| c["id"] == *id).unwrap().clone()
     }
 
     /// The texts of a conversation.

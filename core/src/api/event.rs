@@ -183,7 +183,7 @@ pub enum Event {
         conversation: ConversationId,
         /// Who offered it.
         from: DeviceId,
-        /// The commit at fault, where there is one.
+        /// The commit at fault, where there is one; of a pack that is bad, what it was to bring.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         commit: Option<ObjectId>,
         /// The rule's name.

@@ -132,7 +132,7 @@ methods! {
     ConversationUpdate "conversation.update" Owner (ConversationUpdateParams) -> Conversation, "Changes title, description or picture.";
     ConversationGetPreferences "conversation.preferences" ScopedRead (ConversationParams) -> ConversationPreferences, "What the owner chose for a conversation.";
     ConversationSetPreferences "conversation.setPreferences" Owner (ConversationSetPreferencesParams) -> ConversationPreferences, "Changes what the owner chose for a conversation.";
-    GetConversationHistory "conversation.history" ScopedRead (ConversationHistoryParams) -> ConversationHistory, "A piece of history, newest first by default.";
+    GetConversationHistory "conversation.history" ScopedRead (ConversationHistoryParams) -> ConversationHistory, "A piece of history, oldest first: the newest, or what is right before `before`.";
     ConversationVerify "conversation.verify" Read (ConversationParams) -> ConversationVerdict, "Checks every commit again.";
     ExportConversation "conversation.export" Owner (ConversationParams) -> ConversationExport, "The repository as a git bundle.";
 

@@ -38,6 +38,10 @@ fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error
     }))
 }
 
+fn owner() -> Role {
+    Role::Owner
+}
+
 /// `{}`: the method takes nothing.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -72,7 +76,8 @@ params! {
     }
     /// A code for another browser.
     PairingStartParams {
-        /// What it will be allowed.
+        /// What it will be allowed: everything, if not said.
+        #[serde(default = "owner")]
         role: Role,
         /// The one account it may see; required for a kiosk.
         #[serde(default, skip_serializing_if = "Option::is_none")]

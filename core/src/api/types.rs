@@ -72,7 +72,8 @@ pub enum AccountState {
     /// Switched off by its owner.
     #[default]
     Inactive,
-    /// Being created or read from disk.
+    /// Being created or read from disk, or waiting until there is room on the disk to open it: then
+    /// every other method says so.
     Loading,
     /// Looking for the network.
     Connecting,
@@ -361,8 +362,8 @@ pub enum ReadOnly {
     Banned,
     /// This account has left, here or on another device.
     Left,
-    /// There is no copy: everything that was offered breaks the rules. Others who may have an
-    /// honest copy are still asked.
+    /// There is no copy: everything that was offered breaks the rules, or came damaged. Whoever may
+    /// have it whole is still asked.
     Refused,
     /// The history that is here breaks the rules, as was found after it had been taken in, for
     /// instance under rules of before. `refused` says what is wrong with it.
@@ -386,7 +387,7 @@ pub struct RefusedHistory {
     /// Whose commit is at fault, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountId>,
-    /// The commit at fault, where there is one.
+    /// The commit at fault, where there is one; of a pack that is bad, what it was to bring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<ObjectId>,
     /// When it was refused first.

@@ -168,9 +168,17 @@ impl Fetch {
     /// After [`Output::Advertised`]: fetch what was advertised. `haves` are commits of
     /// ours, best first ([`super::reach::haves`]); at most [`MAX_HAVES`] are sent.
     pub fn want(&mut self, haves: &[ObjectId]) {
-        let State::Advertised(head) = self.state else {
+        if let State::Advertised(head) = self.state {
+            self.want_older(head, haves);
+        }
+    }
+
+    /// The same for another commit than the one that was advertised: one below it. The reference's
+    /// server gives what it is asked for (`GitServer::Impl::parseOrder`); Starling's and git's refuse.
+    pub fn want_older(&mut self, head: ObjectId, haves: &[ObjectId]) {
+        if !matches!(self.state, State::Advertised(_)) {
             return;
-        };
+        }
         // All in one: no answer of the server changes what we say next, and the
         // reference's server looks at all haves together. 14 KiB at most.
         let mut out = Vec::new();

@@ -28,6 +28,12 @@ pub trait Repository {
     /// An object: its kind and its bytes.
     fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)>;
 
+    /// The entry of a pack in which the object lies, header and all, if it lies in one: it is sent as
+    /// it is ([`pack::PackWriter::copy`]).
+    fn packed(&self, _id: &ObjectId) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Whether the object is there. Worth doing better than reading it.
     fn contains(&self, id: &ObjectId) -> bool {
         self.object(id).is_some()

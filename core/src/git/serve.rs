@@ -387,11 +387,18 @@ impl Streaming {
         {
             match self.left.pop_front() {
                 Some(id) => {
-                    let (kind, bytes) = repo.object(&id).ok_or(Broken {
-                        kind: Kind::Blob,
-                        id,
-                    })?;
-                    self.bytes.extend(writer.object(kind, &bytes));
+                    let packed = repo.packed(&id);
+                    let entry = match packed.and_then(|entry| writer.copy(id, &entry)) {
+                        Some(entry) => entry,
+                        None => {
+                            let (kind, bytes) = repo.object(&id).ok_or(Broken {
+                                kind: Kind::Blob,
+                                id,
+                            })?;
+                            writer.object(kind, &bytes)
+                        }
+                    };
+                    self.bytes.extend(entry);
                 }
                 None => {
                     if let Some((checksum, _)) = self.writer.take().map(PackWriter::finish) {

@@ -4,6 +4,7 @@ use super::config::Broken;
 use super::replica::Trouble;
 use super::world::{Entry, Event, Life, World};
 use crate::id::{AccountId, ObjectId};
+use crate::swarm::ballot::Subject;
 use crate::swarm::members::{Profile, Role};
 use crate::swarm::message::Message;
 use crate::swarm::object::{Kind, Objects as _};
@@ -23,8 +24,8 @@ pub(crate) enum Wish {
     Join,
     Leave,
     /// To vote, and to carry it out.
-    Vote(Direction, AccountId),
-    Resolve(Direction, AccountId),
+    Vote(Direction, Subject),
+    Resolve(Direction, Subject),
 }
 
 impl World {
@@ -42,7 +43,7 @@ impl World {
                 dev.up
                     && dev.life == Life::In
                     && dev.wants.is_none()
-                    && dev.replica.takes_part(&dev.id())
+                    && dev.replica.admits(dev.replica.device)
             })
             .collect();
         let Some(n) = self.rng.pick(&able).copied() else {
@@ -59,7 +60,7 @@ impl World {
 
     /// A vote is seldom alone: other admins, and other devices of the same one, vote for the same
     /// at the same moment, or for the opposite; and whom it is about leaves, or does something.
-    fn vote_together(&mut self, n: usize, direction: Direction, who: AccountId) {
+    fn vote_together(&mut self, n: usize, direction: Direction, who: Subject) {
         for other in 0..self.devs.len() {
             let dev = &self.devs[other];
             let (id, admin) = (dev.id(), dev.replica.role(&dev.id()) == Some(Role::Admin));
@@ -67,7 +68,7 @@ impl World {
             {
                 continue;
             }
-            if id == who {
+            if Subject::Account(id) == who || Subject::Device(dev.replica.device.id) == who {
                 match self.rng.below(10) {
                     0..2 => self.wish(other, Wish::Leave),
                     2..4 => {
@@ -98,11 +99,11 @@ impl World {
             .replica
             .ballots(&self.pool)
             .into_iter()
-            .filter_map(|b| Some((b.direction, b.account?)))
+            .map(|b| (b.direction, b.target, b.account))
             .collect();
-        open.retain(|(_, who)| *who != own);
-        let (direction, who) = self.rng.pick(&open).copied()?;
-        Some(Wish::Vote(direction, who))
+        open.retain(|(.., account)| *account != Some(own));
+        let (direction, target, _) = self.rng.pick(&open).copied()?;
+        Some(Wish::Vote(direction, target.into()))
     }
 
     fn draw(&mut self, n: usize) -> Wish {
@@ -145,8 +146,14 @@ impl World {
                 } else {
                     able
                 };
-                match self.rng.pick(&list) {
-                    Some(who) => Wish::Vote(Direction::Ban, *who),
+                let who = self.rng.pick(&list).copied();
+                let device = who.filter(|_| self.rng.permille(250));
+                let device = device.and_then(|who| self.devs.iter().find(|d| d.id() == who));
+                match who {
+                    Some(who) => Wish::Vote(
+                        Direction::Ban,
+                        device.map_or(who.into(), |d| d.replica.device.id.into()),
+                    ),
                     None => Wish::Text(text(self)),
                 }
             }
@@ -157,7 +164,7 @@ impl World {
                     .map(|(id, _)| *id)
                     .collect();
                 match self.rng.pick(&banned) {
-                    Some(who) => Wish::Vote(Direction::Unban, *who),
+                    Some(who) => Wish::Vote(Direction::Unban, (*who).into()),
                     None => Wish::Text(text(self)),
                 }
             }
@@ -227,11 +234,12 @@ impl World {
                 .map(|d| d.id()),
             _ => None,
         };
-        let crashes = self.config.crashes;
-        let rng = &mut self.rng;
-        let mut power = || crashes > 0 && rng.permille(crashes);
+        let mut power = Self::power(&mut self.rng, &mut self.counts.writes, &self.config);
         let dev = &mut self.devs[n];
-        let before = (dev.replica.head, dev.replica.roles.clone());
+        let before = (
+            dev.replica.head,
+            (dev.replica.roles.clone(), dev.replica.banned.clone()),
+        );
         let done = dev.replica.write(
             &mut self.pool,
             &mut power,
@@ -254,7 +262,11 @@ impl World {
                 Wish::Resolve(direction, who) => r.resolve(w, *direction, *who, t),
             },
         );
+        drop(power);
         let head = dev.replica.head;
+        if head != before.0 && (!self.devs[n].honest() || self.wrote_apart(n)) {
+            self.counts.at_once += 1;
+        }
         if head != before.0
             && let Some(commit) = head
             && self.devs[n].honest()
@@ -294,6 +306,15 @@ impl World {
             }
             Ok(_) => {}
         }
+        match wish {
+            // They may bring what they wrote meanwhile.
+            Wish::Resolve(Direction::Unban, Subject::Account(who)) => {
+                let devs = &self.devs;
+                self.late.retain(|(by, _)| devs[*by].id() != who);
+            }
+            Wish::Resolve(Direction::Ban, Subject::Device(_)) => self.counts.devices_banned += 1,
+            _ => {}
+        }
         if matches!(wish, Wish::Resolve(..)) && self.config.admins > 1 {
             self.counts.decided += 1;
         }
@@ -323,14 +344,16 @@ impl World {
     /// The account has left: its devices take in nothing more.
     fn left_by(&mut self, n: usize) {
         let account = self.devs[n].account;
-        for dev in self.devs.iter_mut().filter(|d| d.account == account) {
-            if dev.life == Life::Stranger {
+        for n in 0..self.devs.len() {
+            let dev = &mut self.devs[n];
+            if dev.account != account || dev.life == Life::Stranger {
                 continue;
             }
             dev.life = Life::Left;
             if let Some(spread) = &mut dev.spread {
                 spread.only_tell();
             }
+            self.follow_members(n);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a run is made of.
 
 use super::rng::Rng;
+use crate::swarm::message::ConversationMode;
 use crate::swarm::spread::Mutation;
 use core::time::Duration;
 
@@ -51,6 +52,9 @@ pub(crate) struct Config {
     pub(crate) admins: usize,
     /// How many accounts are hostile.
     pub(crate) hostile: usize,
+    /// The last of the admins is, too.
+    pub(crate) traitor: bool,
+    pub(crate) mode: ConversationMode,
     /// What people do, all together.
     pub(crate) actions: usize,
     /// Between two of them, on average.
@@ -62,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) loss: u64,
     /// Writes of a thousand at which the power goes.
     pub(crate) crashes: u64,
+    /// The write at which the power goes, whatever else.
+    pub(crate) crash_at: Option<u64>,
     /// How often the network parts into two.
     pub(crate) partitions: usize,
     /// Most days a clock is wrong by, in either direction.
@@ -101,6 +107,12 @@ impl Config {
             devices,
             admins,
             hostile,
+            traitor: admins > 2 && apart.permille(300),
+            mode: match apart.below(4) {
+                0 => ConversationMode::AdminInvitesOnly,
+                1 => ConversationMode::Public,
+                _ => ConversationMode::InvitesOnly,
+            },
             actions: 12 + rng.below(10) + accounts,
             gap: Duration::from_millis(*rng.pick(&[300, 2_000, 15_000]).unwrap_or(&300)),
             links: match (crowd, rng.below(3)) {
@@ -111,6 +123,7 @@ impl Config {
             latency: *rng.pick(&[(1, 5), (10, 80), (20, 300)]).unwrap_or(&(1, 5)),
             loss: *rng.pick(&[0, 0, 10, 50]).unwrap_or(&0),
             crashes: *rng.pick(&[0, 0, 20, 80]).unwrap_or(&0),
+            crash_at: None,
             partitions: rng.below(3),
             skew: *rng.pick(&[0, 1, 9]).unwrap_or(&0),
             settle: Duration::from_secs(1_800),

@@ -12,7 +12,7 @@ use crate::drt::Input;
 use crate::drt::testkit::Mesh;
 use crate::id::{DeviceId, ObjectId};
 use crate::swarm::merge::Relation;
-use crate::swarm::spread::{Action, Ended, Spread, Standing};
+use crate::swarm::spread::{Action, Ended, Mutation, Spread, Standing};
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -35,6 +35,10 @@ struct Dev {
     fetching: BTreeMap<usize, u64>,
     timer: Option<Duration>,
     up: bool,
+    /// Is linked like others, and says and does nothing.
+    mute: bool,
+    /// Which of the watched commits are part of its history, by bit.
+    shows: u64,
 }
 
 enum Event {
@@ -95,6 +99,30 @@ pub(crate) struct Crowd {
     latency: (u64, u64),
     seed: u64,
     pub(crate) counts: Counts,
+    /// Commits of which it is seen when they become part of each history, and when that was.
+    watched: Vec<u32>,
+    shown: Vec<Duration>,
+}
+
+/// What it takes when many write at the same moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtOnce {
+    pub(crate) merges: usize,
+    /// Until all agree.
+    pub(crate) agree: Duration,
+    /// Until what was written is part of a history: mean, and the longest.
+    pub(crate) shown: (Duration, Duration),
+}
+
+/// Who takes part besides Starlings that do what they should.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Others {
+    /// So many of a thousand merge at once whatever they meet, as daemons do.
+    pub(crate) hasty: u64,
+    /// So many of those who would be the first to merge are there and do nothing.
+    pub(crate) mute: usize,
+    /// Milliseconds that a link takes; nothing: 20 to 80.
+    pub(crate) latency: Option<(u64, u64)>,
 }
 
 impl Crowd {
@@ -123,6 +151,8 @@ impl Crowd {
                     fetching: BTreeMap::new(),
                     timer: None,
                     up: true,
+                    mute: false,
+                    shows: 0,
                 })
                 .collect(),
             ids: HashMap::from([(first.id, 0)]),
@@ -132,7 +162,28 @@ impl Crowd {
             latency,
             seed,
             counts: Counts::default(),
+            watched: Vec::new(),
+            shown: Vec::new(),
         }
+    }
+
+    /// A crowd that has come together, with a rule of all its engines broken or none.
+    pub(crate) fn gathered(seed: u64, size: usize, broken: Mutation, others: Others) -> Self {
+        let mut crowd = Self::new(seed, size, others.latency.unwrap_or((20, 80)));
+        for dev in &mut crowd.devs {
+            dev.spread.mutation = broken;
+            if crowd.rng.permille(others.hasty) {
+                dev.spread.mutation = Mutation::AllMerge;
+            }
+        }
+        crowd.come(Duration::from_secs(60));
+        crowd.rest(Duration::from_secs(540));
+        let mut first: Vec<usize> = (0..size).collect();
+        first.sort_by_key(|n| crowd.devs[*n].id);
+        for n in first.into_iter().take(others.mute) {
+            crowd.devs[n].mute = true;
+        }
+        crowd
     }
 
     fn after(&mut self, wait: Duration, event: Event) {
@@ -257,9 +308,22 @@ impl Crowd {
             merges: parents.len() > 1,
         });
         self.devs[n].known.add(number);
-        self.devs[n].head = number;
-        self.counts.changed_at = self.now;
+        self.move_head(n, number);
         number
+    }
+
+    fn move_head(&mut self, n: usize, head: u32) {
+        self.counts.changed_at = self.now;
+        let dev = &mut self.devs[n];
+        dev.head = head;
+        let below = &self.commits[head as usize].below;
+        for (bit, commit) in self.watched.iter().enumerate() {
+            let mask = 1 << bit;
+            if dev.shows & mask == 0 && below.has(*commit) {
+                dev.shows |= mask;
+                self.shown.push(self.now);
+            }
+        }
     }
 
     /// Somebody writes.
@@ -310,8 +374,7 @@ impl Crowd {
             }
         };
         if follows {
-            self.devs[n].head = theirs;
-            self.counts.changed_at = self.now;
+            self.move_head(n, theirs);
         }
         let now = self.now;
         let (ids, dev) = (&self.ids, &mut self.devs[n]);
@@ -323,6 +386,9 @@ impl Crowd {
     // --- what engines want ---
 
     fn drain(&mut self, n: usize) {
+        if self.devs[n].mute {
+            return;
+        }
         let now = self.now;
         while let Some(action) = self.devs[n].spread.poll(now) {
             match action {
@@ -380,7 +446,8 @@ impl Crowd {
 
     /// The heads of those who are there.
     pub(crate) fn heads(&self) -> BTreeSet<u32> {
-        self.devs.iter().filter(|d| d.up).map(|d| d.head).collect()
+        let devs = self.devs.iter().filter(|d| d.up && !d.mute);
+        devs.map(|d| d.head).collect()
     }
 
     /// A device vanishes.
@@ -399,19 +466,65 @@ impl Crowd {
         self.counts.changed_at.saturating_sub(began)
     }
 
-    /// So many write at the same moment: merges, and until all agree.
-    fn write_at_once(&mut self, writers: usize) -> (usize, Duration) {
-        let (began, before) = (self.now, self.counts.merges);
-        for _ in 0..writers {
-            let who = self.rng.below(self.devs.len());
-            self.write(who);
+    /// So many of those who are there write at the same moment.
+    pub(crate) fn write_at_once(&mut self, writers: usize) -> AtOnce {
+        let mut able = self.able();
+        let mut who = Vec::new();
+        for _ in 0..writers.min(able.len()) {
+            who.push(able.swap_remove(self.rng.below(able.len())));
         }
-        self.rest(Duration::from_secs(120));
+        self.watch(&who, Duration::ZERO)
+    }
+
+    /// The same in two halves that do not reach each other until a minute later.
+    pub(crate) fn write_parted(&mut self, writers: usize) -> AtOnce {
+        self.mesh.part(|n| n % 2 == 0);
+        self.follow_links();
+        self.rest(Duration::from_secs(60));
+        let mut who = self.able();
+        while who.len() > writers {
+            let n = self.rng.below(who.len());
+            who.remove(n);
+        }
+        self.watch(&who, Duration::from_secs(60))
+    }
+
+    fn able(&self) -> Vec<usize> {
+        let able = |n: &usize| self.devs[*n].up && !self.devs[*n].mute;
+        (0..self.devs.len()).filter(able).collect()
+    }
+
+    fn watch(&mut self, who: &[usize], apart: Duration) -> AtOnce {
+        let before = self.counts;
+        self.watched = (self.commits.len()..)
+            .take(who.len())
+            .map(|n| n as u32)
+            .collect();
+        self.shown.clear();
+        for dev in &mut self.devs {
+            dev.shows = 0;
+        }
+        // Nobody's commit is carried before all have written: a write takes no time.
+        for n in who {
+            self.write(*n);
+        }
+        if !apart.is_zero() {
+            self.rest(apart);
+            self.mesh.heal();
+        }
+        let began = self.now;
+        let time = if apart.is_zero() { 180 } else { 1_800 };
+        self.rest(Duration::from_secs(time));
         assert_eq!(self.heads().len(), 1, "they do not agree");
-        (
-            self.counts.merges - before,
-            self.counts.changed_at.saturating_sub(began),
-        )
+        let shown = self.shown.iter().map(|at| at.saturating_sub(began));
+        AtOnce {
+            merges: self.counts.merges - before.merges,
+            agree: self.counts.changed_at.saturating_sub(began),
+            shown: (
+                shown.clone().sum::<Duration>() / self.shown.len() as u32,
+                shown.max().unwrap_or_default(),
+            ),
+        }
     }
 
     /// The life of a crowd: it comes together, ten write one after the other, then three and
@@ -431,7 +544,10 @@ impl Crowd {
         }
         let after = crowd.counts;
         let each = |n: usize| n as f64 / 10.0 / size as f64;
-        let at_once = [3, 10].map(|writers| crowd.write_at_once(writers));
+        let at_once = [3, 10].map(|writers| {
+            let seen = crowd.write_at_once(writers);
+            (seen.merges, seen.agree)
+        });
         let steps = crowd.mesh.steps_from(0);
         for n in (0..size).filter(|n| n % 10 < 3) {
             crowd.kill(n);

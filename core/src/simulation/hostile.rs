@@ -19,7 +19,7 @@ pub(crate) enum Hostile {
     Silent,
     /// Says it has what does not exist.
     Liar,
-    /// The same, a hundred times a second.
+    /// The same to everybody, thirty times in a twentieth of a second, again and again.
     Flooder,
     /// Offers a head it does not have.
     Empty,
@@ -47,6 +47,19 @@ impl Hostile {
         }
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Liar => "lies",
+            Self::Flooder => "floods",
+            Self::Empty => "has not what it offers",
+            Self::Forger(_) => "forges",
+            Self::Rewriter => "rewrites",
+            Self::Stubborn => "goes on after the ban",
+            Self::Late => "writes from the future",
+        }
+    }
+
     /// The head it offers in place of its own.
     pub(crate) fn offers(&self) -> Option<ObjectId> {
         match self {
@@ -68,6 +81,7 @@ impl World {
         if !self.devs[n].up || self.devs[n].life != Life::In {
             return;
         }
+        *self.counts.hostile.entry(kind.name()).or_default() += 1;
         match kind {
             Hostile::Silent | Hostile::Empty => {
                 let head = ObjectId(self.rng.bytes());
@@ -93,8 +107,8 @@ impl World {
                 self.write(n, 0, "something else");
             }
             Hostile::Stubborn => {
-                let id = self.devs[n].id();
-                let banned = |d: &super::world::Dev| d.replica.role(&id) == Some(Role::Banned);
+                let device = self.devs[n].replica.device;
+                let banned = |d: &super::world::Dev| d.replica.is_banned(device);
                 let mut honest = self
                     .devs
                     .iter()
@@ -138,6 +152,8 @@ impl World {
         self.log(|| format!("{} writes {head:.8}: {what}", self.name(n)));
         let now = self.now;
         self.hostile_commits += 1;
+        // Whatever it was that it stands on.
+        self.counts.at_once += 1;
         if let Some(spread) = &mut self.devs[n].spread {
             spread.wrote(head, now);
         }
@@ -172,7 +188,11 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         let victim = self.rng.pick(&others).copied().unwrap_or(own);
-        let member = |id| TreePath::Live(Target::Account(Standing::Member, id));
+        let live = |standing, id| TreePath::Live(Target::Account(standing, id));
+        let file = |path| {
+            let view = replica.view(&self.pool);
+            Trees::new(&view).lookup(parent.tree, &path).ok().flatten()
+        };
         let mut edits: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
         let mut blobs = Vec::new();
         let mut blob = |data: &[u8]| {
@@ -181,8 +201,8 @@ impl World {
             blobs.push(object);
             id
         };
-        let mut honest_key = true;
-        let message = match self.rng.below(6) {
+        let (mut honest_key, mut merges) = (true, false);
+        let message = match self.rng.below(9) {
             0 => {
                 edits.insert(
                     TreePath::Profile,
@@ -195,43 +215,102 @@ impl World {
                 Message::text("signed by somebody else", None)
             }
             2 => {
-                edits.insert(member(victim), None);
+                edits.insert(live(Standing::Member, victim), None);
                 Message::member(Action::Remove, victim)
             }
             3 => {
+                // In the name of another admin, where there is one.
+                let admins = replica
+                    .roles
+                    .iter()
+                    .filter(|(_, role)| **role == Role::Admin);
+                let admins: Vec<AccountId> = admins.map(|(id, _)| *id).collect();
+                let voter = admins.iter().find(|id| **id != own).copied().unwrap_or(own);
                 let target = Target::Account(Standing::Member, victim);
-                edits.insert(TreePath::Vote(Direction::Ban, target, own), Some(blob(b"")));
+                let path = TreePath::Vote(Direction::Ban, target, voter);
+                edits.insert(path, Some(blob(b"")));
                 Message::Vote { uri: target.id() }
             }
             4 => {
-                edits.insert(member(AccountId(self.rng.bytes())), Some(EMPTY_BLOB));
+                let guest = AccountId(self.rng.bytes());
+                edits.insert(live(Standing::Member, guest), Some(EMPTY_BLOB));
                 blob(b"");
                 Message::text("and a guest", None)
             }
+            5 => {
+                // An admin of itself.
+                let chain = file(live(Standing::Member, own)).or(file(live(Standing::Admin, own)));
+                edits.insert(live(Standing::Member, own), None);
+                edits.insert(live(Standing::Admin, own), chain);
+                edits.insert(live(Standing::Admin, victim), chain);
+                Message::member(Action::Join, own)
+            }
+            6 => {
+                // A merge of two harmless commits by which somebody is gone.
+                merges = true;
+                edits.insert(live(Standing::Member, victim), None);
+                Message::text("merged", None)
+            }
+            7 => {
+                // The end of a ban, or a ban of the one that made the group, that nobody voted for.
+                let banned = replica
+                    .roles
+                    .iter()
+                    .find(|(_, role)| **role == Role::Banned);
+                let banned = banned.map_or(victim, |(id, _)| *id);
+                let target = Target::Account(Standing::Member, banned);
+                let chain = file(TreePath::Banned(target));
+                edits.insert(TreePath::Banned(target), None);
+                edits.insert(TreePath::Live(target), chain.or(Some(EMPTY_BLOB)));
+                blob(b"");
+                Message::member(Action::Unban, banned)
+            }
             _ => {
-                let target = TreePath::Live(Target::Account(Standing::Member, victim));
-                edits.insert(target, None);
+                // A ban without a vote, its file where it belongs.
+                let target = Target::Account(Standing::Member, victim);
+                edits.insert(TreePath::Banned(target), file(TreePath::Live(target)));
+                edits.insert(TreePath::Live(target), None);
                 Message::member(Action::Ban, victim)
             }
         };
         let (tree, new) = Trees::new(&self.devs[n].replica.view(&self.pool))
             .change(Some(parent.tree), &edits)
             .expect("its own tree");
-        let draft = Draft {
-            tree,
-            parents: vec![head],
-            name: &device.name,
-            device: device.id,
-            time: self.unix(n),
-            message: &message.to_text(),
-        };
+        let time = self.unix(n);
         let key = if honest_key {
             device.key()
         } else {
             super::people::device(0, 0, false).key()
         };
-        let commit = draft.sign(key).expect("these keys sign");
+        let draft = |tree, parents, message: &Message| {
+            let draft = Draft {
+                tree,
+                parents,
+                name: &device.name,
+                device: device.id,
+                time,
+                message: &message.to_text(),
+            };
+            draft.sign(key).expect("these keys sign")
+        };
+        let mut parents = vec![head];
+        let mut message = message;
+        if merges {
+            let sides = ["one", "two"].map(|text| {
+                let text = Message::text(format!("{text} {time}"), None);
+                draft(parent.tree, vec![head], &text)
+            });
+            parents = sides.iter().map(|side| side.id).collect();
+            blobs.extend(sides);
+            message = Message::merge(parents[1]);
+        }
+        let commit = draft(tree, parents, &message);
         let id = commit.id;
+        self.hostile_commits += 1;
+        if self.config.traitor {
+            // What an admin does may be in order.
+            self.counts.at_once += 1;
+        }
         for object in blobs.into_iter().chain(new).chain([commit]) {
             let number = self.pool.add(object);
             self.devs[n].replica.have.add(number);

@@ -5,7 +5,7 @@ use super::config::Broken;
 use super::people::{Device, SimCrypto};
 use super::pool::{Pool, Set, View};
 use crate::crypto::Crypto as _;
-use crate::id::{AccountId, ConversationId, ObjectId};
+use crate::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use crate::swarm::ballot::Ballot;
 use crate::swarm::commit::{Commit, Draft};
 use crate::swarm::members::Role;
@@ -63,6 +63,8 @@ pub(crate) struct Replica {
     pub(crate) known: BTreeMap<ObjectId, Node>,
     pub(crate) order: LinearOrder,
     pub(crate) roles: BTreeMap<AccountId, Role>,
+    /// Devices that are banned by themselves.
+    pub(crate) banned: BTreeSet<DeviceId>,
     /// What is wrong with this program.
     pub(crate) broken: Broken,
 }
@@ -79,6 +81,7 @@ impl Replica {
             known: BTreeMap::new(),
             order: LinearOrder::new(),
             roles: BTreeMap::new(),
+            banned: BTreeSet::new(),
             broken: Broken::Nothing,
         }
     }
@@ -106,15 +109,24 @@ impl Replica {
         self.roles.get(account).copied()
     }
 
-    pub(crate) fn may_fetch(&self, account: &AccountId) -> bool {
-        matches!(
-            self.role(account),
-            Some(Role::Admin | Role::Member | Role::Invited)
-        )
+    pub(crate) fn may_fetch(&self, device: &Device) -> bool {
+        let role = self.role(&device.account);
+        matches!(role, Some(Role::Admin | Role::Member | Role::Invited))
+            && !self.banned.contains(&device.id)
     }
 
     pub(crate) fn takes_part(&self, account: &AccountId) -> bool {
         matches!(self.role(account), Some(Role::Admin | Role::Member))
+    }
+
+    /// Whether a device writes with the others: its person takes part, and it is not banned itself.
+    pub(crate) fn admits(&self, device: &Device) -> bool {
+        self.takes_part(&device.account) && !self.banned.contains(&device.id)
+    }
+
+    /// Whether it is out: its person is banned, or it by itself.
+    pub(crate) fn is_banned(&self, device: &Device) -> bool {
+        self.role(&device.account) == Some(Role::Banned) || self.banned.contains(&device.id)
     }
 
     /// Whether a commit is part of the history, not just seen.
@@ -138,6 +150,7 @@ impl Replica {
         self.known.clear();
         self.order = LinearOrder::new();
         self.roles.clear();
+        self.banned.clear();
         let Some(head) = self.head else { return };
         let mut todo = vec![head];
         while let Some(id) = todo.pop() {
@@ -173,9 +186,10 @@ impl Replica {
             return;
         };
         let view = self.view(pool);
-        let members = Repository::new(&view, conversation, head)
-            .and_then(|mut r| r.members())
-            .expect("a repository that was validated");
+        let read = Repository::new(&view, conversation, head)
+            .and_then(|mut r| Ok((r.members()?, r.banned_devices()?)));
+        let (members, banned) = read.expect("a repository that was validated");
+        self.banned = banned;
         self.roles = members.into_iter().map(|m| (m.id, m.role)).collect();
     }
 
@@ -232,10 +246,10 @@ impl Replica {
         power: Power<'_>,
         written: Written,
     ) -> Result<(), Trouble> {
-        if power() {
-            return Err(Trouble::Crash);
-        }
         for object in written.objects {
+            if power() {
+                return Err(Trouble::Crash);
+            }
             let n = pool.add(object);
             self.have.add(n);
         }
@@ -325,10 +339,10 @@ impl Replica {
 
     /// What was fetched and is good goes to the disk.
     pub(crate) fn accept(&mut self, power: Power<'_>, objects: &[u32]) -> Result<(), Trouble> {
-        if power() {
-            return Err(Trouble::Crash);
-        }
         for n in objects {
+            if power() {
+                return Err(Trouble::Crash);
+            }
             self.have.add(*n);
         }
         if power() {

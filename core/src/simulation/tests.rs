@@ -2,9 +2,11 @@
 
 use super::checks::{Check, check};
 use super::config::{Broken, Config, Links};
-use super::crowd::Crowd;
+use super::crowd::{AtOnce, Crowd, Others};
 use super::world::World;
 use crate::swarm::spread::Mutation;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,11 @@ struct Totals {
     broke: AtomicUsize,
     /// Bans and their ends where there are several admins.
     decided: AtomicUsize,
+    at_once: AtomicUsize,
+    devices_banned: AtomicUsize,
+    /// How many hostile deeds of each kind there were, and refused histories by rule.
+    hostile: Mutex<BTreeMap<String, usize>>,
+    refused: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Totals {
@@ -36,6 +43,18 @@ impl Totals {
         add(&self.crashes, counts.crashes);
         add(&self.merges, counts.merges);
         add(&self.decided, counts.decided);
+        add(&self.at_once, counts.at_once);
+        add(&self.devices_banned, counts.devices_banned);
+        let sum = |to: &Mutex<BTreeMap<String, usize>>, name: &str, n| {
+            let mut to = to.lock().expect("no thread panics with it");
+            *to.entry(name.to_owned()).or_default() += n;
+        };
+        for (name, n) in &counts.hostile {
+            sum(&self.hostile, name, *n);
+        }
+        for (name, n) in &counts.refused {
+            sum(&self.refused, name, *n);
+        }
         if drt {
             add(&self.tied, counts.connected);
             add(&self.broke, counts.breaks);
@@ -82,14 +101,22 @@ fn seeds(from: u64, count: u64, accounts: Option<usize>) -> Totals {
             .collect()
     });
     println!(
-        "{count} seeds in {:.1} s: {} crashes, {} merges, {} votes of several admins carried out, \
+        "{count} seeds in {:.1} s: {} crashes, {} merges for {} commits at once, {} votes of several admins carried out, \
          {} links by routing tables came and {} went",
         began.elapsed().as_secs_f64(),
         totals.crashes.load(Ordering::Relaxed),
         totals.merges.load(Ordering::Relaxed),
+        totals.at_once.load(Ordering::Relaxed),
         totals.decided.load(Ordering::Relaxed),
         totals.tied.load(Ordering::Relaxed),
         totals.broke.load(Ordering::Relaxed),
+    );
+    for (what, sums) in [("hostile", &totals.hostile), ("refused", &totals.refused)] {
+        println!("{what}: {:?}", sums.lock().expect("no thread panicked"));
+    }
+    println!(
+        "{} devices were banned",
+        totals.devices_banned.load(Ordering::Relaxed)
     );
     assert!(failed.is_empty(), "{}", failed.join("\n"));
     totals
@@ -104,10 +131,88 @@ fn whatever_happens_all_agree() {
         ("votes carried out", &totals.decided, 50),
         ("links that tables made", &totals.tied, 1_000),
         ("links that went", &totals.broke, 500),
+        ("devices banned", &totals.devices_banned, 10),
     ] {
         let happened = happened.load(Ordering::Relaxed);
         assert!(happened >= least, "only {happened} {what}");
     }
+    // Each way of being hostile, and each rule that somebody breaks.
+    let hostile = totals.hostile.into_inner().expect("no thread panicked");
+    assert!(
+        hostile.len() == 8 && hostile.values().all(|n| *n > 100),
+        "{hostile:?}"
+    );
+    let refused = totals.refused.into_inner().expect("no thread panicked");
+    for rule in [
+        "WrongSignature",
+        "ProfileByNonAdmin",
+        "RemoveOther",
+        "VoteByNonAdmin",
+        "UnexpectedFile",
+        "JoinTwice",
+        "MergeWithContent",
+        "VoteInOtherName",
+        "BanChangesContent",
+        "BanByNonAdmin",
+        "BanWithoutMajority",
+        "DeviceNotAuthorised",
+        "MissingObject",
+    ] {
+        assert!(
+            refused.contains_key(rule),
+            "{rule} was never broken: {refused:?}"
+        );
+    }
+}
+
+/// A short story in which the power goes once, at each of all writes in turn.
+#[test]
+fn the_power_may_go_at_every_write() {
+    let mut crashes = 0;
+    for seed in [4, 11, 17] {
+        let config = |crash_at| Config {
+            accounts: 4,
+            founders: 2,
+            devices: 1,
+            admins: 1,
+            hostile: 0,
+            traitor: false,
+            actions: 8,
+            crashes: 0,
+            loss: 0,
+            partitions: 0,
+            settle: Duration::from_secs(300),
+            crash_at,
+            ..Config::of(seed, Some(4))
+        };
+        let (world, faults) = run(config(None));
+        assert_eq!((faults, world.counts.crashes), (vec![], 0), "{seed}");
+        for at in 1..=world.counts.writes {
+            let (world, faults) = run(config(Some(at)));
+            assert_eq!(faults, [], "seed {seed}, write {at}");
+            crashes += world.counts.crashes;
+        }
+        assert!(world.counts.writes > 30, "{}", world.counts.writes);
+    }
+    assert!(crashes > 100, "{crashes}");
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [3, 12] {
+        let tell = |(world, _): (World, _)| {
+            let order = world.devs.iter().map(|d| d.replica.order.order().to_vec());
+            (format!("{:?}", world.counts), order.collect::<Vec<_>>())
+        };
+        let [a, b] = [(); 2].map(|()| tell(run(Config::of(seed, None))));
+        assert!(a == b, "seed {seed}");
+    }
+}
+
+/// A larger group than most.
+#[test]
+fn thirty_people_agree() {
+    seeds(0, 2, Some(30));
 }
 
 /// So many more as `SIM_SEEDS` and `SIM_CROWDS` say, of small groups and of a hundred accounts.
@@ -285,6 +390,114 @@ fn scale() {
     }
 }
 
+/// What many who write at the same moment cost, as it was and as it is: what `ARCHITECTURE.md`
+/// says was measured so. `SIM_SIZES`, and `SIM_SEEDS` crowds of each.
+#[test]
+#[ignore = "a measurement: `just simulate-merges`"]
+fn merges() {
+    let sizes = std::env::var("SIM_SIZES").unwrap_or_else(|_| "10 100 300 1000".into());
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok());
+    let (plain, far) = (Others::default(), Some((100, 300)));
+    let kinds = [
+        ("", plain),
+        ("the first eight are mute", Others { mute: 8, ..plain }),
+        (
+            "a tenth merges at once",
+            Others {
+                hasty: 100,
+                ..plain
+            },
+        ),
+        (
+            "far apart",
+            Others {
+                latency: far,
+                ..plain
+            },
+        ),
+    ];
+    println!(
+        "devices | others | writers at once | each waits once: merges, mean / most; all agree after, \
+         mean / most; shown after, mean | waits anew: the same"
+    );
+    for size in sizes.split(' ').filter_map(|n| n.parse::<usize>().ok()) {
+        for (kind, others) in kinds {
+            let mut seen: BTreeMap<&str, [Vec<AtOnce>; 2]> = BTreeMap::new();
+            for (n, rule) in [Mutation::WaitsOnce, Mutation::Nothing]
+                .into_iter()
+                .enumerate()
+            {
+                for seed in 0..seeds.unwrap_or(3) {
+                    let mut crowd = Crowd::gathered(seed, size, rule, others);
+                    for (name, writers) in [(" 1", 1), (" 3", 3), ("10", 10), ("30", 30)] {
+                        if writers + others.mute <= size {
+                            let row = &mut seen.entry(name).or_default()[n];
+                            row.push(crowd.write_at_once(writers));
+                            row.push(crowd.write_at_once(writers));
+                        }
+                    }
+                    let parted = crowd.write_parted(10);
+                    seen.entry("10, parted").or_default()[n].push(parted);
+                }
+            }
+            for (writers, seen) in seen {
+                let [before, now] = seen.map(|seen| summary(&seen));
+                println!("{size} | {kind} | {writers} | {before} | {now}");
+            }
+        }
+    }
+}
+
+fn summary(seen: &[AtOnce]) -> String {
+    let mean = |what: fn(&AtOnce) -> f64| seen.iter().map(what).sum::<f64>() / seen.len() as f64;
+    let most = |what: fn(&AtOnce) -> f64| seen.iter().map(what).fold(0.0, f64::max);
+    let merges = |s: &AtOnce| s.merges as f64;
+    let agree = |s: &AtOnce| s.agree.as_secs_f64();
+    format!(
+        "{:.0} / {:.0}; {:.1} / {:.1} s; {:.1} s",
+        mean(merges),
+        most(merges),
+        mean(agree),
+        most(agree),
+        mean(|s| s.shown.0.as_secs_f64()),
+    )
+}
+
+/// Merges where so many write at once: each but the last is one that is needed.
+fn at_once(seed: u64, size: usize, rule: Mutation, others: Others) -> Vec<(usize, AtOnce)> {
+    let mut crowd = Crowd::gathered(seed, size, rule, others);
+    let mut seen: Vec<_> = [1, 3, 10, 30]
+        .map(|writers| (writers, crowd.write_at_once(writers)))
+        .into();
+    seen.push((10, crowd.write_parted(10)));
+    seen
+}
+
+/// Whether there were too many.
+fn too_many(writers: usize, seen: &AtOnce) -> bool {
+    seen.merges > 3 * writers.saturating_sub(1)
+}
+
+#[test]
+fn merges_follow_the_writers_not_the_group() {
+    let plain = Others::default();
+    let mute = Others { mute: 8, ..plain };
+    for (seed, size, others) in [(1, 40, plain), (2, 100, mute), (3, 300, plain)] {
+        for (writers, seen) in at_once(seed, size, Mutation::Nothing, others) {
+            assert!(!too_many(writers, &seen), "{writers} of {size}: {seen:?}");
+            let most = Duration::from_secs(60);
+            assert!(seen.agree < most, "{writers} of {size}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn it_is_noticed_when_who_waits_does_not_wait_anew() {
+    let seen = at_once(3, 300, Mutation::WaitsOnce, Others::default());
+    let noticed = seen.iter().any(|(writers, seen)| too_many(*writers, seen));
+    assert!(noticed, "{seen:?}");
+}
+
 #[test]
 fn a_crowd_agrees_in_few_messages() {
     for (seed, size) in [(1, 30), (2, 100), (3, 300)] {
@@ -292,7 +505,7 @@ fn a_crowd_agrees_in_few_messages() {
         let log = f64::from(u32::try_from(size).unwrap_or(u32::MAX).ilog2());
         assert!(f.notices <= 3.0 * log, "{f:?}");
         assert!(f.fetches <= 1.2 && f.carried <= 1.0, "{f:?}");
-        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 40, "{f:?}");
+        assert!(f.at_once[0].0 <= 6 && f.at_once[1].0 <= 27, "{f:?}");
     }
 }
 

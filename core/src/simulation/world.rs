@@ -12,7 +12,6 @@ use super::rng::Rng;
 use crate::drt::testkit::Mesh;
 use crate::id::{AccountId, DeviceId, ObjectId};
 use crate::swarm::members::Role;
-use crate::swarm::message::ConversationMode;
 use crate::swarm::spread::{Action, Ended, Spread};
 use crate::swarm::write::initial;
 use core::time::Duration;
@@ -118,17 +117,29 @@ pub(crate) struct Entry {
     pub(crate) body: Option<String>,
 }
 
+/// The roles of all, and the devices that are banned by themselves.
+pub(crate) type Roles = (BTreeMap<AccountId, Role>, BTreeSet<DeviceId>);
+
 /// What is counted.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counts {
     /// Notices of honest devices.
     pub(crate) notices: usize,
     pub(crate) fetches: usize,
+    /// The same.
     pub(crate) merges: usize,
+    /// Commits whose writers lacked one that was there.
+    pub(crate) at_once: usize,
     /// Bans and their ends that were carried out where there are several admins.
     pub(crate) decided: usize,
     pub(crate) bytes: u64,
     pub(crate) crashes: usize,
+    /// Writes to disks: at each of them the power may go.
+    pub(crate) writes: u64,
+    /// Hostile members who did something, by what they are.
+    pub(crate) hostile: BTreeMap<&'static str, usize>,
+    /// Devices that were banned by themselves.
+    pub(crate) devices_banned: usize,
     pub(crate) breaks: usize,
     /// Of honest devices about a device: attempts in a row that brought nothing, and the most.
     pub(crate) in_vain: BTreeMap<(usize, usize), (usize, usize)>,
@@ -191,7 +202,10 @@ impl World {
         let mut devs = Vec::new();
         for account in 0..config.accounts {
             let bad = account >= config.accounts - config.hostile;
-            let hostile = bad.then(|| Hostile::draw(&mut rng));
+            let mut hostile = bad.then(|| Hostile::draw(&mut rng));
+            if config.traitor && account + 1 == config.admins {
+                hostile = Some(Hostile::Forger(None));
+            }
             let late = matches!(hostile, Some(Hostile::Late));
             for number in 0..1 + rng.below(config.devices) {
                 let days = i64::try_from(config.skew).unwrap_or(0);
@@ -256,8 +270,8 @@ impl World {
     /// The group as it is when the story begins: made by the first, the others invited by it and in.
     fn found(&mut self) {
         let first = self.devs[0].replica.device;
-        let written = initial(&first.writer(), ConversationMode::InvitesOnly, None, DAY)
-            .expect("a first commit");
+        let written =
+            initial(&first.writer(), self.config.mode, None, DAY).expect("a first commit");
         let conversation = written.commit.into();
         for dev in &mut self.devs {
             dev.replica.conversation = Some(conversation);
@@ -343,8 +357,16 @@ impl World {
     }
 
     /// Whether the power goes at a write of this device.
-    fn power(rng: &mut Rng, crashes: u64) -> impl FnMut() -> bool + '_ {
-        move || crashes > 0 && rng.permille(crashes)
+    pub(crate) fn power<'a>(
+        rng: &'a mut Rng,
+        writes: &'a mut u64,
+        config: &Config,
+    ) -> impl FnMut() -> bool + use<'a> {
+        let (crashes, at) = (config.crashes, config.crash_at);
+        move || {
+            *writes += 1;
+            at == Some(*writes) || (crashes > 0 && rng.permille(crashes))
+        }
     }
 
     // --- the run ---
@@ -565,9 +587,9 @@ impl World {
     /// Takes in a head whose objects are there.
     fn merge(&mut self, n: usize, theirs: ObjectId) {
         let now_unix = self.unix(n);
-        let mut power = Self::power(&mut self.rng, self.config.crashes);
+        let mut power = Self::power(&mut self.rng, &mut self.counts.writes, &self.config);
         let dev = &mut self.devs[n];
-        let before = dev.replica.roles.clone();
+        let before = (dev.replica.roles.clone(), dev.replica.banned.clone());
         let done = dev
             .replica
             .enter(&mut self.pool, &mut power, now_unix, theirs);
@@ -581,7 +603,9 @@ impl World {
             Ok(made) => {
                 self.counts.changed_at = self.now;
                 if let Some(made) = made {
-                    self.counts.merges += 1;
+                    if self.devs[n].honest() {
+                        self.counts.merges += 1;
+                    }
                     self.log(|| format!("{} merges {theirs:.8}: {made:.8}", self.name(n)));
                 }
             }
@@ -602,14 +626,31 @@ impl World {
     }
 
     /// Members changed: who is linked may hear more or less from now on.
-    pub(crate) fn follow_roles(&mut self, n: usize, before: &BTreeMap<AccountId, Role>) {
-        if self.devs[n].replica.roles == *before || self.config.broken == Broken::StaleRoles {
+    pub(crate) fn follow_roles(&mut self, n: usize, before: &Roles) {
+        let banned = before.1 != self.devs[n].replica.banned;
+        if (!banned && self.devs[n].replica.roles == before.0)
+            || self.config.broken == Broken::StaleRoles
+        {
             return;
         }
         for other in self.linked(n) {
             self.greet(n, other);
         }
         self.follow_members(n);
+    }
+
+    /// Whether somebody who takes part has a commit that was not here before the newest one.
+    pub(crate) fn wrote_apart(&self, n: usize) -> bool {
+        let here = &self.devs[n].replica;
+        let there =
+            |d: &&Dev| d.honest() && d.life != Life::Stranger && !here.is_banned(d.replica.device);
+        // On the disk: it counts though the power goes in the next moment.
+        let mut heads = self
+            .devs
+            .iter()
+            .filter(there)
+            .filter_map(|d| d.replica.head);
+        heads.any(|head| !here.holds(&head) && here.head != Some(head))
     }
 
     // --- crashes ---

@@ -1,6 +1,6 @@
 //! Walking the graph of commits: what is new, what two heads have in common.
 
-use super::commit::Commit;
+use super::commit::{Commit, skim};
 use super::object::{Kind, Objects};
 use super::order::{Node, Queue};
 use crate::id::ObjectId;
@@ -124,27 +124,26 @@ impl<'a> Walker<'a> {
 
     /// Remembers a commit that was read elsewhere.
     pub fn remember(&mut self, id: ObjectId, commit: &Commit) {
-        if self.steps.len() >= CACHED_STEPS {
-            self.steps.clear();
-        }
         let node = Node {
             parents: commit.parents.clone(),
             time: commit.time,
         };
-        self.steps.insert(
-            id,
-            Step {
-                node,
-                tree: commit.tree,
-            },
-        );
+        let tree = commit.tree;
+        self.keep(id, Step { node, tree });
+    }
+
+    fn keep(&mut self, id: ObjectId, step: Step) {
+        if self.steps.len() >= CACHED_STEPS {
+            self.steps.clear();
+        }
+        self.steps.insert(id, step);
     }
 
     /// Parents, time and tree of a commit.
     pub fn step(&mut self, id: ObjectId) -> Result<&Step, WalkError> {
         if !self.steps.contains_key(&id) {
-            let commit = self.read(id)?;
-            self.remember(id, &commit);
+            let step = self.read(id)?;
+            self.keep(id, step);
         }
         self.steps.get(&id).ok_or(WalkError::Missing(id))
     }
@@ -166,7 +165,7 @@ impl<'a> Walker<'a> {
             let id = usize::try_from(number).ok().and_then(|n| met.ids.get(n));
             let Some(id) = id.copied() else { continue };
             // Each is read once here: there is nothing to keep.
-            let commit = self.read(id)?;
+            let commit = self.read(id)?.node;
             let mut parents = Vec::with_capacity(commit.parents.len());
             for parent in commit.parents.iter().filter(|p| !known(p)) {
                 let (parent, new) = met.number(*parent, max)?;
@@ -206,10 +205,13 @@ impl<'a> Walker<'a> {
         Ok(out)
     }
 
-    fn read(&self, id: ObjectId) -> Result<Commit, WalkError> {
+    /// Says no more than that it cannot be read; [`Commit::parse`] is stricter.
+    fn read(&self, id: ObjectId) -> Result<Step, WalkError> {
         match self.objects.object(&id) {
             Some((Kind::Commit, data)) => {
-                Commit::parse(&data).map_err(|_| WalkError::NotACommit(id))
+                let (tree, parents, time) = skim(&data).map_err(|_| WalkError::NotACommit(id))?;
+                let node = Node { parents, time };
+                Ok(Step { node, tree })
             }
             Some(_) => Err(WalkError::NotACommit(id)),
             None => Err(WalkError::Missing(id)),

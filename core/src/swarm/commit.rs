@@ -73,6 +73,18 @@ fn person(line: &str) -> Option<(&str, &str, i64)> {
     ))
 }
 
+/// The tree, the parents and the time of a commit, in less than reading all of it takes. It may be
+/// none that [`Commit::parse`] takes.
+pub(super) fn skim(data: &[u8]) -> Result<(ObjectId, Vec<ObjectId>, i64), BadCommit> {
+    if data.len() > MAX_COMMIT {
+        return Err(BadCommit::TooLong);
+    }
+    let commit = parse_commit(data)?;
+    let committer = core::str::from_utf8(commit.committer).map_err(|_| BadCommit::NotText)?;
+    let (_, _, time) = person(committer).ok_or(BadCommit::Headers)?;
+    Ok((commit.tree, commit.parents, time))
+}
+
 impl Commit {
     /// Reads a commit object: exactly the headers `tree`, `parent`*, `author`,
     /// `committer`, `signature`?, in this order, each on one line.

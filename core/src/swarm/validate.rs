@@ -37,8 +37,9 @@ const WALK_STEPS_PER_COMMIT: u64 = 200;
 pub const BATCH: usize = 2_048;
 
 /// Bytes of commits after which a batch is full, however few they are: a commit may have megabytes,
-/// and is held four times while it is checked. Our choice: more than a full batch of what people write.
-const BATCH_BYTES: usize = 2 << 20;
+/// and is held four times while it is checked, and a batch or two beside it. Our choice: about a full
+/// batch of what people write.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A commit whose structure is in order.
 #[derive(Debug, Clone)]
@@ -245,14 +246,18 @@ impl<'a> Validation<'a> {
     pub fn survey(&mut self, crypto: &dyn Crypto, max: usize) -> Vec<Fault> {
         let mut faults = Vec::new();
         while self.at < self.commits.len() && faults.len() < max {
-            let mut batch = Batch::default();
-            while batch.commits.len() < BATCH {
+            let (mut batch, mut bytes) = (Batch::default(), 0usize);
+            while batch.commits.len() < BATCH && bytes < BATCH_BYTES {
                 let Some(id) = self.commits.get(self.at).copied() else {
                     break;
                 };
                 self.at = self.at.saturating_add(1);
-                if let Err(fault) = self.judge_commit(id, &mut batch) {
-                    faults.push(fault);
+                match self.judge_commit(id, &mut batch) {
+                    Ok(()) => {
+                        let signed = batch.checks.last().map_or(0, |c| c.message.len());
+                        bytes = bytes.saturating_add(signed);
+                    }
+                    Err(fault) => faults.push(fault),
                 }
             }
             let results = crypto.verify_batch(&batch.checks);

@@ -79,13 +79,17 @@ fn one(history: &Path, kept: &Path, size: usize) -> Vec<Row> {
     ours.wait_request_for(&group);
     theirs.wait_request_for(&group);
 
-    // One after the other: the writer has work with both.
+    // One after the other: the writer has work with both. And when nobody is busy with anything
+    // else: a daemon makes numbers for its new account for seconds.
+    let all = [writer.pid(), ours.pid(), theirs.pid()];
+    process::rest(&all);
     let mut page = Client::new(&ours);
     let accept = json!({"account": ours.account(), "conversation": group});
     let done = watch(ours.pid());
     page.call("request.accept", accept);
     ours.wait_ready_within(&group, LIMIT);
     let starling = done();
+    process::rest(&all);
     let done = watch(theirs.pid());
     let ready = theirs.accept_within(&group, LIMIT);
     let daemon = done();

@@ -83,6 +83,18 @@ pub(crate) fn cpu(pids: &[u32], time: Duration) -> Vec<f64> {
         .collect()
 }
 
+/// Waits until each of some processes has nothing to do, or half a minute is over.
+pub(crate) fn rest(pids: &[u32]) {
+    /// In percent of a processor.
+    const BUSY: f64 = 4.0;
+    let begun = Instant::now();
+    while cpu(pids, Duration::from_millis(500))
+        .iter()
+        .any(|c| *c > BUSY)
+        && begun.elapsed() < Duration::from_secs(30)
+    {}
+}
+
 /// Seconds that all programs which have ended were on a processor.
 pub(crate) fn children() -> f64 {
     use nix::sys::resource::{UsageWho, getrusage};

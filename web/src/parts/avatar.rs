@@ -53,7 +53,7 @@ pub(crate) fn PersonFace(
     presence: bool,
 ) -> impl IntoView {
     let state = State::get();
-    let name = Memo::new(move |_| state.bare_name_of(&id));
+    let name = Memo::new(move |_| state.name_of(&id));
     let picture = Memo::new(move |_| state.picture_of(&id));
     let online = Signal::derive(move || presence && state.is_online(&id));
     view! { <Avatar id=id.to_hex() name=name picture=picture size=size online=online /> }

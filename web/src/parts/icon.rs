@@ -19,7 +19,6 @@ pub(crate) enum Icon {
     Copy,
     Share,
     Clock,
-    Saved,
     Told,
     Delivered,
     Read,
@@ -64,9 +63,12 @@ impl Icon {
             Self::Copy => "M9 9h11v11H9zM5 15H4V4h11v1",
             Self::Share => "M12 15V4M8 7.5L12 3.5l4 4M5 12v8h14v-8",
             Self::Clock => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v4.5l3 2",
-            Self::Saved => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16z",
             Self::Told => "M5 12.5l4.5 4.5L19 7.5",
-            Self::Delivered | Self::Read => "M2 12.5l4.5 4.5L16 7.5M11.5 16l1 1L22 7.5",
+            Self::Delivered => "M2 12.5l4.5 4.5L16 7.5M11.5 16l1 1L22 7.5",
+            // Filled by its style: seen without its colour as well.
+            Self::Read => {
+                "M12 2.5a9.5 9.5 0 1 0 0 19 9.5 9.5 0 0 0 0-19zM7.5 12.5l3.200 3.200 6-6.700"
+            }
             Self::Failed => "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v5M12 16v.1",
             Self::Shield => {
                 "M12 3.5l7.5 2.700v5.300c0 4.300-3 7.5-7.5 9-4.5-1.5-7.5-4.700-7.5-9V6.2zM8.5 12l2.5 2.5 4.5-5"

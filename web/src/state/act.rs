@@ -4,13 +4,14 @@ use super::{Notice, Place, State, Undo};
 use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
-    ContactBlock, ContactUnblock, ConversationBan, ConversationUnban, ConversationVotes,
-    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend, MessageUnreact,
+    ContactBlock, ContactRemove, ContactUnblock, ConversationBan, ConversationUnban,
+    ConversationVotes, ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend,
+    MessageUnreact, RequestBlock, RequestDecline,
 };
 use starling_core::api::{
     AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
     ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams, MessageReactParams,
-    MessageType, NoticeLevel,
+    MessageType, NoticeLevel, RequestParams,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
@@ -64,8 +65,58 @@ impl State {
         self.deleting.update(|all| drop(all.remove(id)));
     }
 
+    /// Turns a request down, after a while in which that can be taken back.
+    pub(crate) fn refuse_request(&self, conversation: ConversationId, block: bool) {
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
+        self.refusing
+            .update(|all| drop(all.insert(conversation, (account, block))));
+        let this = *self;
+        spawn_local(async move {
+            sleep_ms(UNDO_MS).await;
+            this.refuse_now(conversation);
+        });
+    }
+
+    /// Takes that back.
+    pub(crate) fn keep_request(&self, conversation: &ConversationId) {
+        self.refusing.update(|all| drop(all.remove(conversation)));
+    }
+
+    fn refuse_now(&self, conversation: ConversationId) {
+        let waiting = self
+            .refusing
+            .with_untracked(|all| all.get(&conversation).cloned());
+        let Some((account, block)) = waiting else {
+            return;
+        };
+        let this = *self;
+        spawn_local(async move {
+            let params = RequestParams {
+                account,
+                conversation,
+            };
+            let done = match block {
+                true => this.bridge().call::<RequestBlock>(params).await,
+                false => this.bridge().call::<RequestDecline>(params).await,
+            };
+            match done {
+                Ok(()) => this.requests.update(|all| drop(all.remove(&conversation))),
+                Err(error) => this.report(&error),
+            }
+            this.keep_request(&conversation);
+        });
+    }
+
     /// Who goes meant what they did: nothing waits any longer.
-    pub(crate) fn delete_all_now(&self) {
+    pub(crate) fn do_all_now(&self) {
+        let refused: Vec<ConversationId> = self
+            .refusing
+            .with_untracked(|all| all.keys().copied().collect());
+        for conversation in refused {
+            self.refuse_now(conversation);
+        }
         let waiting: Vec<ObjectId> = self
             .deleting
             .with_untracked(|all| all.keys().copied().collect());
@@ -180,6 +231,7 @@ impl State {
                     this.notify(Notice {
                         level: NoticeLevel::Info,
                         text: crate::say::tf("block/done", &[("name", &name)]),
+                        detail: None,
                         undo: Some(Undo::Unblock(id)),
                     });
                     sleep_ms(UNDO_NOTICE_MS).await;
@@ -191,20 +243,26 @@ impl State {
         });
     }
 
-    /// Lets a person reach one again.
+    /// Lets a person reach one again. With a conversation that is still here they are a contact as before; without one
+    /// they are nobody in particular, who may ask again: nobody is asked by being unblocked.
     pub(crate) fn unblock(&self, id: AccountId) {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
         self.notices
             .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
+        let before = self
+            .contacts
+            .with_untracked(|all| all.get(&id).and_then(|c| c.conversation));
+        let talked = before.is_some_and(|c| untrack(|| self.conversation(&c)).is_some());
         let this = *self;
         spawn_local(async move {
-            if let Err(error) = this
-                .bridge()
-                .call::<ContactUnblock>(ContactParams { account, id })
-                .await
-            {
+            let params = ContactParams { account, id };
+            let done = match talked {
+                true => this.bridge().call::<ContactUnblock>(params).await,
+                false => this.bridge().call::<ContactRemove>(params).await,
+            };
+            if let Err(error) = done {
                 this.report(&error);
             }
         });
@@ -220,7 +278,7 @@ impl State {
     /// Shows a notice; the newest few stay.
     pub(crate) fn notify(&self, notice: Notice) {
         self.notices.update(|all| {
-            all.retain(|n| n.text != notice.text);
+            all.retain(|n| n.text != notice.text || n.detail != notice.detail);
             all.push(notice);
             let excess = all.len().saturating_sub(3);
             all.drain(..excess);
@@ -326,7 +384,15 @@ impl State {
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(export.archive)
             .map_err(|e| ApiError::internal(e.to_string()))?;
-        browser::download(&format!("{}.gz", name.unwrap_or_default()), &bytes);
+        // Nothing of a sentence: what keeps names apart there has no place in the name of a file.
+        let file = crate::text::fill(
+            &crate::say::t("backup/file"),
+            &[
+                ("name", &name.unwrap_or_default()),
+                ("day", &browser::file_day(browser::now_ms())),
+            ],
+        );
+        browser::download(&format!("{file}.gz"), &bytes);
         browser::keep(&format!("backup-{id}"), "done");
         self.backup_asked.update(|n| *n += 1);
         Ok(())

@@ -10,6 +10,21 @@ use wasm_bindgen_futures::spawn_local;
 /// Whoever was heard typing longer ago than this has stopped, or is gone. Milliseconds; Jami tells again every few seconds.
 const TYPING_MS: i32 = 12_000;
 
+/// The words for what the bridge wants to say, by its code.
+fn notice_in_words(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "disk_full" => "notice/disk-full",
+        "account_broken" => "notice/account-broken",
+        "conversation_broken" => "notice/conversation-broken",
+        "conversation_invalid" => "notice/conversation-invalid",
+        "index_behind" => "notice/index-behind",
+        "index_rebuilt" => "notice/index-rebuilt",
+        "internal_fault" => "notice/internal-fault",
+        "group_incomplete" => "notice/group-incomplete",
+        _ => return None,
+    })
+}
+
 impl State {
     /// Takes in what happened.
     pub(crate) fn apply(&self, event: Event) {
@@ -25,6 +40,12 @@ impl State {
                 details,
                 removed,
             } => {
+                use starling_core::api::AccountState::Loading;
+                let waited = state != Loading
+                    && shown.as_ref() == Some(&account)
+                    && self.accounts.with_untracked(|all| {
+                        all.iter().any(|a| a.id == account && a.state == Loading)
+                    });
                 self.accounts.update(|all| {
                     if removed {
                         all.retain(|a| a.id != account);
@@ -37,11 +58,16 @@ impl State {
                         all.push(*details);
                     }
                 });
-                let gone = shown.is_none_or(|id| {
+                let gone = shown.as_ref().is_none_or(|id| {
                     !self
                         .accounts
-                        .with_untracked(|all| all.iter().any(|a| a.id == id))
+                        .with_untracked(|all| all.iter().any(|a| a.id == *id))
                 });
+                if waited && !gone {
+                    // There was nothing to read of it before.
+                    let this = *self;
+                    spawn_local(async move { this.read_account().await });
+                }
                 if gone {
                     self.forget();
                     self.account_id.set(
@@ -62,11 +88,21 @@ impl State {
                     known.avatar = avatar;
                 }
             }),
-            Event::BridgeNotice { level, text, .. } => self.notify(Notice {
-                level,
-                text,
-                undo: None,
-            }),
+            Event::BridgeNotice {
+                level, code, text, ..
+            } => {
+                let (words, detail) = match notice_in_words(&code) {
+                    Some(key) => (crate::say::t(key), Some(text)),
+                    // Of a newer bridge: its own sentence is all there is.
+                    None => (text, None),
+                };
+                self.notify(Notice {
+                    level,
+                    text: words,
+                    detail,
+                    undo: None,
+                });
+            }
             _ if elsewhere => {}
             Event::ContactUpdated {
                 contact, removed, ..
@@ -84,7 +120,8 @@ impl State {
                     .update(|all| drop(all.insert(request.conversation, *request)));
             }
             Event::RequestRemoved { conversation, .. } => {
-                self.requests.update(|all| drop(all.remove(&conversation)))
+                self.requests.update(|all| drop(all.remove(&conversation)));
+                self.keep_request(&conversation);
             }
             Event::ConversationSyncing { conversation, .. } => {
                 if let Some(signal) = untrack(|| self.conversation(&conversation)) {
@@ -152,6 +189,7 @@ impl State {
                 self.notify(Notice {
                     level: starling_core::api::NoticeLevel::Warning,
                     text,
+                    detail: None,
                     undo: None,
                 });
             }
@@ -266,6 +304,7 @@ impl State {
                 self.notify(Notice {
                     level,
                     text,
+                    detail: None,
                     undo: None,
                 });
             }

@@ -76,6 +76,8 @@ pub(crate) struct History {
     /// What was read last when the conversation was opened.
     pub(crate) unread_after: ArcRwSignal<Option<ObjectId>>,
     next_key: ArcStoredValue<u64>,
+    /// The last message, and the count of unread ones, that the bridge was told of.
+    told: ArcStoredValue<Option<(ObjectId, u32)>>,
 }
 
 impl State {
@@ -96,6 +98,7 @@ impl State {
             reading: ArcRwSignal::new(false),
             unread_after: ArcRwSignal::new(None),
             next_key: ArcStoredValue::new(1),
+            told: ArcStoredValue::new(None),
         };
         history.recall();
         self.histories
@@ -418,25 +421,34 @@ impl History {
 
     /// Tells the bridge that everything was read.
     pub(crate) fn mark_read(&self, state: State) {
-        let Some(last) = self
-            .entries
-            .with_untracked(|entries| entries.last().map(|(id, _)| *id))
-        else {
-            return;
-        };
+        // What the others do not have is no place up to which one has read.
+        let last = self.entries.with_untracked(|entries| {
+            let mut accepted = entries
+                .iter()
+                .rev()
+                .filter(|(_, m)| !m.with_untracked(|m| m.unaccepted));
+            accepted.next().map(|(id, _)| *id)
+        });
+        let Some(last) = last else { return };
         let Some(account) = state.account_id.get_untracked() else {
             return;
         };
         let Some(conversation) = untrack(|| state.conversation(&self.conversation)) else {
             return;
         };
-        if conversation.with_untracked(|c| c.unread == 0 && c.read_up_to == Some(last)) {
+        let (unread, read) = conversation.with_untracked(|c| (c.unread, c.read_up_to));
+        if unread == 0 && read == Some(last) {
             return;
         }
         conversation.update(|c| {
             c.unread = 0;
             c.read_up_to = Some(last);
         });
+        // A bridge that counts the same again was told already.
+        if self.told.get_value() == Some((last, unread)) {
+            return;
+        }
+        self.told.set_value(Some((last, unread)));
         let params = MessageParams {
             account,
             conversation: self.conversation,

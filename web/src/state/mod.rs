@@ -35,8 +35,10 @@ use wasm_bindgen_futures::spawn_local;
 pub(crate) struct Notice {
     /// How loud.
     pub(crate) level: NoticeLevel,
-    /// In the bridge's words.
+    /// In words.
     pub(crate) text: String,
+    /// In detail, as the bridge says it in English.
+    pub(crate) detail: Option<String>,
     /// What can be taken back.
     pub(crate) undo: Option<Undo>,
 }
@@ -84,6 +86,10 @@ pub(crate) enum Question {
     Vote(ConversationId, AccountId, Option<DeviceId>, BallotAction),
     /// Whether to remove an account from this device.
     RemoveAccount,
+    /// Whether to remove a person, and the conversation with them.
+    RemovePerson(AccountId, ConversationId),
+    /// Whether a browser is to be let in no longer: its grant, and its name unless it is this one.
+    Unpair(String, Option<String>),
 }
 
 /// Everything the page knows. Copied freely: it holds handles.
@@ -113,14 +119,20 @@ pub(crate) struct State {
     pub(crate) histories: StoredValue<BTreeMap<ConversationId, History>>,
     /// Where the person is.
     pub(crate) place: RwSignal<Place>,
+    /// Where they were before.
+    pub(crate) came_from: StoredValue<Place>,
     /// What is asked over the page.
     pub(crate) question: RwSignal<Option<Question>>,
+    /// Grows when the list of paired browsers changes.
+    pub(crate) pairings: RwSignal<u32>,
     /// The message that is answered, by conversation.
     pub(crate) replying: RwSignal<BTreeMap<ConversationId, ObjectId>>,
     /// The own message whose words are in the composer, by conversation.
     pub(crate) editing: RwSignal<BTreeMap<ConversationId, ObjectId>>,
     /// Messages that are deleted in a moment, unless that is taken back.
     pub(crate) deleting: RwSignal<BTreeMap<ObjectId, (LocalAccountId, ConversationId)>>,
+    /// Requests that are turned down in a moment, unless that is taken back; with true their senders are blocked.
+    pub(crate) refusing: RwSignal<BTreeMap<ConversationId, (LocalAccountId, bool)>>,
     /// The menu that is open.
     pub(crate) menu: RwSignal<Option<Menu>>,
     /// Votes that are not decided, by conversation.
@@ -165,6 +177,9 @@ impl State {
             replying: RwSignal::default(),
             editing: RwSignal::default(),
             deleting: RwSignal::default(),
+            refusing: RwSignal::default(),
+            came_from: StoredValue::new(Place::List),
+            pairings: RwSignal::new(0),
             menu: RwSignal::new(None),
             ballots: RwSignal::default(),
             backup_asked: RwSignal::new(0),
@@ -226,6 +241,7 @@ impl State {
             return;
         }
         browser::keep("account", id.as_str());
+        self.do_all_now();
         self.account_id.set(Some(id));
         self.forget();
         Place::List.go();
@@ -382,6 +398,7 @@ impl State {
         self.notify(Notice {
             level: NoticeLevel::Error,
             text: crate::views::error_in_words(error),
+            detail: crate::views::error_detail(error),
             undo: None,
         });
     }
@@ -417,7 +434,7 @@ pub(crate) fn start() -> State {
     provide_context(state);
     place::follow(state);
     // Nothing that was decided waits for a page that is gone.
-    window_event_listener_untyped("pagehide", move |_| state.delete_all_now());
+    window_event_listener_untyped("pagehide", move |_| state.do_all_now());
     state.bridge().start(Rc::new(Ears(state)));
     state
 }

@@ -1,17 +1,19 @@
 //! What people and conversations are called.
 
 use super::State;
+use crate::bridge::Socket;
 use crate::picture;
 use crate::say::{t, tf, tn};
 use crate::timeline::{short_id, short_id_within};
 use leptos::prelude::*;
 use starling_core::api::{
-    Conversation, ConversationMode, Member, MemberRole, PresenceState, Request,
+    Conversation, ConversationMode, ConversationState, Member, MemberRole, PresenceState, Request,
 };
 use starling_core::id::AccountId;
 
 impl State {
-    /// What a person is called here: their own name, the name from the directory, or the ends of their address.
+    /// What a person is called here: their own name, the name from the directory, the one they sign with, or the ends of
+    /// their address. Where it matters who it is, see [`State::marked_name_of`].
     pub(crate) fn name_of(&self, id: &AccountId) -> String {
         let own = self.account();
         if let Some(account) = own.filter(|a| a.jami_id == *id) {
@@ -30,22 +32,36 @@ impl State {
                     .find(|n| !n.is_empty())
             })
             .or_else(|| self.name_in_conversations(id, |m| Some(m.display_name.clone())))
-            .or_else(|| {
-                // A name that somebody wrote beside a signature could be anybody's.
-                let name = self.written_name(id)?;
-                let short = short_id_within(&id.to_hex());
-                Some(tf("person/as-written", &[("name", &name), ("id", &short)]))
-            })
+            .or_else(|| self.written_name(id))
             .unwrap_or_else(|| short_id(&id.to_hex()))
     }
 
-    /// The same without the marks of where it is from: for letters in a picture's place.
-    pub(crate) fn bare_name_of(&self, id: &AccountId) -> String {
+    /// The same with the ends of the address where the name alone does not tell who it is: one that somebody wrote
+    /// beside a signature could be anybody's.
+    pub(crate) fn marked_name_of(&self, id: &AccountId) -> String {
         let name = self.name_of(id);
-        match self.written_name(id) {
-            Some(written) if name.starts_with(&written) => written,
-            _ => name,
+        match self.is_as_written(id, &name) {
+            true => {
+                let short = short_id_within(&id.to_hex());
+                tf("person/as-written", &[("name", &name), ("id", &short)])
+            }
+            false => name,
         }
+    }
+
+    /// Whether this name is only what they sign with.
+    pub(crate) fn is_as_written(&self, id: &AccountId, name: &str) -> bool {
+        let carded = self.contacts.with(|all| {
+            all.get(id).is_some_and(|c| {
+                c.display_name == name || c.registered_name.as_deref() == Some(name)
+            })
+        });
+        !carded
+            && self.me() != Some(*id)
+            && self.written_name(id).as_deref() == Some(name)
+            && self
+                .name_in_conversations(id, |m| Some(m.display_name.clone()))
+                .is_none()
     }
 
     /// The name that somebody without a card signs with.
@@ -56,12 +72,9 @@ impl State {
     /// What there is to know about a name: whose it is, and where it is from if that matters.
     pub(crate) fn name_help(&self, id: &AccountId) -> String {
         let whole = id.to_hex();
-        let plain = |name: &str| name.is_empty() || name == short_id(&whole);
-        match self.written_name(id) {
-            Some(name) if self.name_of(id).starts_with(&name) && !plain(&name) => {
-                tf("person/as-written-help", &[("id", &whole)])
-            }
-            _ => whole,
+        match self.is_as_written(id, &self.name_of(id)) {
+            true => tf("person/as-written-help", &[("id", &whole)]),
+            false => whole,
         }
     }
 
@@ -147,6 +160,12 @@ impl State {
         if let Some(title) = conversation.title.as_ref().filter(|t| !t.trim().is_empty()) {
             return title.clone();
         }
+        // Of one that is only asked to be let in nobody is known yet but whom to ask: it is no conversation with them.
+        if conversation.mode == ConversationMode::Public
+            && conversation.state == ConversationState::Syncing
+        {
+            return t("conversation/public-group");
+        }
         let others = self.others(conversation);
         match others.as_slice() {
             [] => t("conversation/just-you"),
@@ -202,8 +221,20 @@ impl State {
         }
     }
 
+    /// Whether anybody can be reached at all: the page has its bridge, and the account is on a network.
+    pub(crate) fn is_connected(&self) -> bool {
+        use starling_core::api::AccountState::{Broken, Inactive, Offline, Revoked};
+        self.bridge().state().get() == Socket::Open
+            && self
+                .account()
+                .is_none_or(|a| !matches!(a.state, Offline | Inactive | Revoked | Broken))
+    }
+
     /// Whether someone can be reached.
     pub(crate) fn is_online(&self, id: &AccountId) -> bool {
+        if !self.is_connected() {
+            return false;
+        }
         let linked = self.links.with(|all| {
             all.get(id)
                 .is_some_and(|l| l.phase == starling_core::api::LinkPhase::Connected)

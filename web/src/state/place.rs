@@ -94,9 +94,23 @@ impl Place {
     }
 }
 
+impl State {
+    /// Leaves what is beside a conversation. What was opened from its details leads back to them.
+    pub(crate) fn step_out(&self) {
+        let (now, before) = (self.place.get_untracked(), self.came_from.get_value());
+        match (now, before) {
+            (Place::Proof(id, _), Place::Details(other)) if id == other => before.go(),
+            _ => now.outer().go(),
+        }
+    }
+}
+
 /// Lets the state follow the address.
 pub(crate) fn follow(state: State) {
-    let callback = Closure::<dyn FnMut()>::new(move || state.place.set(Place::here()));
+    let callback = Closure::<dyn FnMut()>::new(move || {
+        state.came_from.set_value(state.place.get_untracked());
+        state.place.set(Place::here());
+    });
     let _ =
         window().add_event_listener_with_callback("hashchange", callback.as_ref().unchecked_ref());
     // The page has one state for as long as it lives.

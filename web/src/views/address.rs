@@ -18,10 +18,31 @@ pub(crate) fn Address() -> impl IntoView {
     Some(view! {
         <Qr text=scanned label=t("address/qr") />
         <div class="stack tight">
-            <p class="address" data-testid="address">{id.clone()}</p>
+            <InGroups id=id.clone() testid="address" />
             <Copying text=id />
         </div>
     })
+}
+
+/// An address in groups of four, as people read it out; copied, it is one word.
+#[component]
+pub(crate) fn InGroups(
+    /// 40 digits.
+    id: String,
+    /// A name for tests.
+    #[prop(optional)]
+    testid: &'static str,
+) -> impl IntoView {
+    let groups: Vec<String> = id
+        .as_bytes()
+        .chunks(4)
+        .map(|four| String::from_utf8_lossy(four).into_owned())
+        .collect();
+    view! {
+        <p class="address in-groups" data-testid=testid>
+            {groups.into_iter().map(|four| view! { <span>{four}</span> }).collect_view()}
+        </p>
+    }
 }
 
 /// Buttons that copy and share a text.

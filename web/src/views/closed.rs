@@ -1,7 +1,8 @@
 //! Conversations in which one cannot write, and histories that were refused: why, and what one can do.
 
+use super::questions::is_in;
 use crate::browser::{self, full_time};
-use crate::parts::{Icon, icon};
+use crate::parts::{Icon, icon, turning_icon};
 use crate::rule;
 use crate::say::{t, tf};
 use crate::state::{Place, Question, State};
@@ -50,17 +51,22 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
                     &[("device", &short_id(&refused.from.to_hex()))],
                 )
             },
-            |id| state.name_of(&id),
+            |id| state.marked_name_of(&id),
         );
         let values = [("name", who.as_str())];
+        let broke = rule::words(&refused.rule);
+        // What came so from one may be whole at another.
+        let damaged = broke == "rule/damaged";
         let what = match refused.rule.as_str() {
             "NotForUs" => t("refused/not-meant"),
+            _ if damaged => tf("refused/sent", &values),
             _ => tf("refused/what", &values),
         };
-        let broke = t(rule::words(&refused.rule));
+        let broke = t(broke);
         let means = t(match why {
             Some(ReadOnly::Refused) => "refused/none-here",
             Some(ReadOnly::Invalid) => "refused/only-read",
+            _ if damaged => "refused/sent-goes-on",
             _ => "refused/goes-on",
         });
         let facts = [
@@ -125,6 +131,38 @@ pub(crate) fn Refusal(id: ConversationId) -> impl IntoView {
     })
 }
 
+/// The button that asks whether to end it with a conversation: to leave it, or to delete what is here of it.
+#[component]
+pub(crate) fn End(id: ConversationId, #[prop(optional)] small: bool) -> impl IntoView {
+    let state = State::get();
+    move || {
+        let conversation = state.conversation(&id)?;
+        let peer = conversation.with(|c| state.peer(c));
+        // Followed: one may be banned, or leave elsewhere, while this is shown.
+        conversation.track();
+        let (words, mark, question) = match peer {
+            Some(peer) => (
+                "details/remove-person",
+                icon(Icon::Delete).into_any(),
+                Question::RemovePerson(peer, id),
+            ),
+            None if is_in(state, &id) => (
+                "details/leave",
+                turning_icon(Icon::Leave).into_any(),
+                Question::Leave(id),
+            ),
+            None => (
+                "closed/remove",
+                icon(Icon::Delete).into_any(),
+                Question::Leave(id),
+            ),
+        };
+        Some(view! {
+            <button class="button danger" class:small-button=small type="button" on:click=move |_| state.question.set(Some(question.clone()))>{mark}{t(words)}</button>
+        })
+    }
+}
+
 /// One sentence in the place of the composer.
 #[component]
 pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
@@ -145,7 +183,7 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
                 signal.with_untracked(|m| {
                     let change = m.member.as_ref()?;
                     (change.action == action && Some(change.id) == me)
-                        .then(|| browser::day_in_words(m.sent_at))
+                        .then(|| browser::on_day(m.sent_at))
                 })
             })
         })
@@ -177,7 +215,7 @@ pub(crate) fn Closed(id: ConversationId, why: ReadOnly) -> impl IntoView {
                 {matches!(why, ReadOnly::Refused | ReadOnly::Invalid).then(|| view! {
                     <button class="button small-button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
                 })}
-                <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>{t("closed/remove")}</button>
+                <End id=id small=true />
             </div>
         </div>
     })

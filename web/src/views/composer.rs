@@ -247,7 +247,7 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
                     aria-expanded=move || emoji.get().to_string() on:click=move |_| emoji.set(true)>{icon(Icon::Smile)}</button>
                 <textarea id="composer" rows="1" node_ref=field dir="auto" enterkeyhint="send" disabled=closed
                     aria-label=move || tf("composer/label", &[("name", &name.get())])
-                    placeholder=move || tf("composer/label", &[("name", &name.get())])
+                    placeholder=t("composer/placeholder")
                     prop:value=text on:input=move |event| changed(event_target_value(&event)) on:keydown=by_key data-testid="composer"></textarea>
                 <button class="icon-button send" type="submit" aria-label=move || t(if editing.get().is_some() { "composer/save" } else { "composer/send" })
                     title=move || t(if editing.get().is_some() { "composer/save" } else { "composer/send" })

@@ -9,7 +9,7 @@ use crate::say::t;
 use crate::state::{Place, State};
 use crate::{browser, views::history::typing_line};
 use leptos::prelude::*;
-use starling_core::api::{Conversation, ConversationMode};
+use starling_core::api::{Conversation, ConversationMode, ConversationState};
 use starling_core::id::ConversationId;
 use wasm_bindgen::JsCast;
 
@@ -39,7 +39,6 @@ fn Known(id: ConversationId) -> impl IntoView {
     let history = state.history(id);
     let conversation: Signal<Conversation> = signal.into();
     let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
-    let subtitle = Memo::new(move |_| conversation.with(|c| link::subtitle(state, c)));
     let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
     let closed = Memo::new(move |_| conversation.with(|c| c.read_only));
     let refused =
@@ -48,6 +47,20 @@ fn Known(id: ConversationId) -> impl IntoView {
     let line = Memo::new(move |_| {
         conversation
             .with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text)))
+    });
+    // What the line says of the other one is said once.
+    let subtitle = Memo::new(move |_| match line.with(Option::is_some) && !group.get() {
+        true => String::new(),
+        false => conversation.with(|c| link::subtitle(state, c)),
+    });
+    // Votes wait for answers here, wherever the details are.
+    let votes = Memo::new(move |_| {
+        conversation.with(|c| c.state == ConversationState::Ready) && group.get()
+    });
+    Effect::new(move |_| {
+        if votes.get() {
+            state.read_ballots(id);
+        }
     });
     let details = move || matches!(state.place.get(), Place::Details(_));
     let finding = move || matches!(state.place.get(), Place::Find(_));
@@ -69,12 +82,12 @@ fn Known(id: ConversationId) -> impl IntoView {
                     <ConversationFace id=id />
                     <div class="titles">
                         <h2 dir="auto"><button type="button" title=t("conversation/details") on:click=toggle>{move || title.get()}</button></h2>
-                        <div class="subtitle" data-testid="link">{move || subtitle.get()}</div>
+                        {move || Some(subtitle.get()).filter(|s| !s.is_empty()).map(|text| view! { <div class="subtitle" data-testid="link">{text}</div> })}
                     </div>
                 </div>
                 <button class="icon-button" type="button" aria-label=t("find/title") title=t("find/title")
                     aria-expanded=move || finding().to_string() on:click=find>{icon(Icon::Search)}</button>
-                <button class="icon-button" type="button" aria-label=t("conversation/details") title=t("conversation/details")
+                <button class="icon-button wide-only" type="button" aria-label=t("conversation/details") title=t("conversation/details")
                     aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
             </header>
             <div role="status">
@@ -86,6 +99,7 @@ fn Known(id: ConversationId) -> impl IntoView {
                     <button class="button small-button" type="button" on:click=move |_| Place::Details(id).go()>{t("closed/why")}</button>
                 </div>
             })}
+            <super::votes::AskedToVote id=id />
             <HistoryView history=history.clone() one_to_one=Signal::derive(move || !group.get()) />
             <p class="typing" aria-live="polite">{move || typing_line(state, &id)}</p>
             {move || match closed.get() {

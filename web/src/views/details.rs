@@ -1,6 +1,6 @@
 //! What there is to know about a conversation: its people, its kind, what one can do.
 
-use super::closed::Refusal;
+use super::closed::{End, Refusal};
 use super::questions::Failure;
 use super::votes::OpenVotes;
 use crate::browser;
@@ -46,12 +46,6 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
     let close = move |_| Place::Conversation(id).go();
     // Without a history there are no votes, and nothing to check.
     let here = Memo::new(move |_| conversation.with(|c| c.state == ConversationState::Ready));
-    let closed = Memo::new(move |_| conversation.with(|c| c.read_only.is_some()));
-    Effect::new(move |_| {
-        if group.get() && here.get() {
-            state.read_ballots(id);
-        }
-    });
     Some(view! {
         <aside class="pane details-pane" aria-label=t("conversation/details") data-testid="details">
             <super::conversation::Grip side="details" />
@@ -71,7 +65,7 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
                     <div class="part">
                         <h3>{t("details/address")}</h3>
                         <p class="small quiet">{t("details/address-help")}</p>
-                        <p class="address">{peer.to_hex()}</p>
+                        <super::address::InGroups id=peer.to_hex() />
                         <super::address::Copying text=peer.to_hex() />
                         <details><summary>{t("details/address-qr")}</summary><Qr text=format!("jami:{}", peer.to_hex()) label=t("details/address-qr") /></details>
                     </div>
@@ -81,21 +75,18 @@ pub(crate) fn Details(id: ConversationId) -> impl IntoView {
                         <h3>{t("details/group-address")}</h3>
                         <p class="small quiet">{t("details/group-address-help")}</p>
                         <p class="address" data-testid="group-address">{address.clone()}</p>
-                        <super::address::Copying text=address />
+                        <super::address::Copying text=address.clone() />
+                        <details><summary>{t("details/address-qr")}</summary><Qr text=address label=t("details/group-address-qr") /></details>
                     </div>
                 })}
                 <Members id=id />
                 <div class="part">
                     {move || here.get().then(|| view! { <Verify id=id /> })}
-                    {move || match (group.get(), peer.get(), blocked()) {
-                        (true, ..) => view! {
-                            <button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::Leave(id)))>
-                                {turning_icon(Icon::Leave)}{move || t(if closed.get() { "closed/remove" } else { "details/leave" })}</button>
-                        }.into_any(),
-                        (false, Some(peer), true) => view! { <button class="button" type="button" on:click=move |_| state.unblock(peer)>{t("details/unblock")}</button> }.into_any(),
-                        (false, Some(peer), false) => view! { <button class="button danger" type="button" on:click=move |_| state.block(peer)>{icon(Icon::Ban)}{t("details/block")}</button> }.into_any(),
-                        _ => ().into_any(),
-                    }}
+                    {move || peer.get().map(|peer| match blocked() {
+                        true => view! { <button class="button" type="button" on:click=move |_| state.unblock(peer)>{t("details/unblock")}</button> }.into_any(),
+                        false => view! { <button class="button danger" type="button" on:click=move |_| state.block(peer)>{icon(Icon::Ban)}{t("details/block")}</button> }.into_any(),
+                    })}
+                    <End id=id />
                 </div>
             </div>
         </aside>
@@ -115,7 +106,11 @@ fn Profile(id: ConversationId, editing: RwSignal<bool>) -> impl IntoView {
             <ConversationFace id=id size="large" />
             <h2 dir="auto">{move || title.get()}</h2>
             {move || conversation.with(|c| c.description.clone()).filter(|d| !d.is_empty()).map(|d| view! { <p class="description" dir="auto">{d}</p> })}
-            <p class="small quiet">{move || conversation.with(|c| mode_in_words(c.mode))}</p>
+            {move || match conversation.with(|c| state.peer(c)) {
+                // Of two people one knows that they are two: how they are connected is what there is to say.
+                Some(peer) => super::link::route(state, &peer).map(|words| view! { <p class="small quiet" data-testid="route">{words}</p> }),
+                None => Some(view! { <p class="small quiet" data-testid="route">{conversation.with(|c| mode_in_words(c.mode))}</p> }),
+            }}
             {move || admin.get().then(|| view! {
                 <button class="button small-button" type="button" on:click=move |_| editing.set(true)>{icon(Icon::Edit)}{t("details/edit")}</button>
             })}
@@ -280,7 +275,7 @@ fn Members(id: ConversationId) -> impl IntoView {
     };
     Some(view! {
         <div class="part members">
-            <div class="row between"><h3>{move || tn("conversation/members", here(), &[])}</h3></div>
+            <div class="row between"><h3>{move || if two.get() { t("details/people") } else { tn("conversation/members", here(), &[]) }}</h3></div>
             {invite}
             {move || shown.get_value().into_iter().zip(counts.get()).filter(|(_, count)| *count > 0).map(|((role, words), _)| view! {
                 <section>
@@ -312,6 +307,15 @@ fn Person(
     let about: Signal<Conversation> = signal.into();
     let open = RwSignal::new(false);
     let name = Memo::new(move |_| state.name_of(&person));
+    // The ends of the address, where the name does not tell who it is.
+    let doubtful = Memo::new(move |_| {
+        let name = name.get();
+        let others = about.with(|c| c.members.iter().map(|m| m.id).collect::<Vec<_>>());
+        state.is_as_written(&person, &name)
+            || others
+                .iter()
+                .any(|id| *id != person && state.name_of(id) == name)
+    });
     let me = Memo::new(move |_| state.me() == Some(person));
     let admin = Memo::new(move |_| about.with(|c| state.is_admin(c)));
     let voted = Memo::new(move |_| {
@@ -372,27 +376,24 @@ fn Person(
         let mut words = vec![];
         if me.get() {
             words.push(t("person/you"));
-        } else if two {
-            words.push(t(match role {
-                MemberRole::Admin => "role/admin",
-                MemberRole::Member => "role/member",
-                MemberRole::Invited => "role/invited",
-                MemberRole::Banned => "role/banned",
-                MemberRole::Left => "role/left",
-            }));
+        } else if two && role == MemberRole::Invited {
+            words.push(t("role/invited"));
         }
         if !me.get() && !away && state.is_online(&person) {
             words.push(t("link/available"));
         }
-        words.push(short_id_within(&person.to_hex()));
+        if doubtful.get() {
+            words.push(short_id_within(&person.to_hex()));
+        }
         words.join(" · ")
     };
     let does = move || {
         view! {
             <div class="does">
-                <p class="address">{person.to_hex()}</p>
+                // Between two, that of the other one stands above.
+                {(!two || me.get()).then(|| view! { <super::address::InGroups id=person.to_hex() /> })}
                 <div class="row">
-                    <super::address::Copying text=person.to_hex() plain=true />
+                    {(!two || me.get()).then(|| view! { <super::address::Copying text=person.to_hex() plain=true /> })}
                     {move || (!me.get() && !two).then(|| match contact.get().filter(|c| !c.blocked).map(|c| c.conversation) {
                         Some(Some(at)) => view! { <button class="button small-button" type="button" on:click=move |_| Place::Conversation(at).go()>{icon(Icon::Chat)}{t("details/write")}</button> }.into_any(),
                         Some(None) => ().into_any(),
@@ -421,7 +422,7 @@ fn Person(
                 <PersonFace id=person presence=!away />
                 <span class="who">
                     <span class="name" dir="auto" title=move || state.name_help(&person)>{move || name.get()}</span>
-                    <span class="role">{under}</span>
+                    {move || Some(under()).filter(|words| !words.is_empty()).map(|words| view! { <span class="role">{words}</span> })}
                 </span>
                 {icon(Icon::Down)}
             </button>

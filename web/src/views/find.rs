@@ -174,13 +174,30 @@ pub(crate) fn Find(id: ConversationId) -> impl IntoView {
     }
 }
 
-/// What was said with the words of the list's search box.
+/// What was said with the words of the list's search box; and that nothing was found, where that is so.
 #[component]
-pub(crate) fn FoundEverywhere() -> impl IntoView {
+pub(crate) fn FoundEverywhere(
+    /// No conversation is called so.
+    nobody: Signal<bool>,
+) -> impl IntoView {
     let state = State::get();
     let found = search(state, None, state.search.into());
-    move || match found.get() {
-        Found::Messages(all) if !all.is_empty() => {
+    move || {
+        match found.get() {
+        Found::Failed(error) => {
+            Some(view! { <p class="empty" role="alert">{error_in_words(&error)}</p> }.into_any())
+        }
+        Found::Messages(all) if all.is_empty() => nobody.get().then(|| {
+            let query = state.search.get();
+            view! { <p class="empty" role="status">{tf("list/nothing-found", &[("query", query.trim())])}</p> }.into_any()
+        }),
+        Found::Nothing => {
+            let query = state.search.get();
+            // Too short to look for in messages, so that is all there is to say.
+            let short = (1..FEWEST_LETTERS).contains(&query.trim().chars().count());
+            (short && nobody.get()).then(|| view! { <p class="empty" role="status">{tf("list/nobody-found", &[("query", query.trim())])}</p> }.into_any())
+        }
+        Found::Messages(all) => {
             let query = state.search.get_untracked();
             Some(view! {
                 <section aria-labelledby="found-title">
@@ -189,8 +206,8 @@ pub(crate) fn FoundEverywhere() -> impl IntoView {
                         {all.into_iter().map(|one| view! { <Hit found=one query=query.clone() everywhere=true /> }).collect_view()}
                     </ul>
                 </section>
-            })
+            }.into_any())
         }
-        _ => None,
+    }
     }
 }

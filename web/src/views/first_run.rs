@@ -2,9 +2,11 @@
 
 use super::address::Address;
 use super::error_in_words;
+use super::questions::Failure;
 use crate::browser;
 use crate::say::t;
 use crate::state::{Question, State};
+use leptos::html;
 use leptos::prelude::*;
 use starling_core::api::method::{AccountCreate, AccountImport, AccountRemove, AccountSetProfile};
 use starling_core::api::{
@@ -215,7 +217,8 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
     let state = State::get();
     let password = RwSignal::new(String::new());
     let file = StoredValue::new_local(None::<web_sys::File>);
-    let chosen = RwSignal::new(false);
+    let input = NodeRef::<html::Input>::new();
+    let chosen = RwSignal::new(String::new());
     let busy = RwSignal::new(false);
     let error = RwSignal::new(None::<ApiError>);
     let submit = move |event: web_sys::SubmitEvent| {
@@ -256,7 +259,7 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
             .target()
             .and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok());
         let picked = input.and_then(|i| i.files()).and_then(|files| files.get(0));
-        chosen.set(picked.is_some());
+        chosen.set(picked.as_ref().map(web_sys::File::name).unwrap_or_default());
         file.set_value(picked);
         error.set(None);
     };
@@ -267,8 +270,12 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
         </div>
         <form on:submit=submit>
             <div class="field">
-                <label for="backup-file">{t("first/backup-file")}</label>
-                <input id="backup-file" class="input" type="file" accept=".gz,.jac,.zip,application/gzip,application/octet-stream" required on:change=pick />
+                <span class="label">{t("first/backup-file")}</span>
+                <div class="row">
+                    <button class="button" type="button" on:click=move |_| if let Some(input) = input.get_untracked() { input.click(); }>{t("first/backup-choose")}</button>
+                    <span class="small file-name" role="status"><bdi>{move || chosen.get()}</bdi></span>
+                </div>
+                <input node_ref=input class="hidden-text" type="file" tabindex="-1" aria-hidden="true" data-testid="backup-file" accept=".gz,.jac,.zip,application/gzip,application/octet-stream" on:change=pick />
             </div>
             <div class="field">
                 <label for="backup-password">{t("first/backup-password")}</label>
@@ -276,8 +283,8 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
                     on:input=move |event| password.set(event_target_value(&event)) />
                 <span class="hint">{t("first/backup-password-hint")}</span>
             </div>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
-            <button class="button main wide" type="submit" disabled=move || busy.get() || !chosen.get()>
+            <Failure error=error />
+            <button class="button main wide" type="submit" disabled=move || busy.get() || chosen.with(String::is_empty)>
                 {move || if busy.get() { t("first/backup-reading") } else { t("first/backup-go") }}
             </button>
         </form>

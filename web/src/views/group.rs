@@ -129,18 +129,24 @@ fn People(
                     } />
             </div>
         </div>
-        <ul class="people" id="people-list" role="listbox" aria-multiselectable="true" aria-label=t("group/people")>
+        <ul class="people" class:none=move || people.with(Vec::is_empty) id="people-list" role="listbox" aria-multiselectable="true" aria-label=t("group/people")>
             {move || people.get().into_iter().enumerate().map(|(index, id)| {
                 let name = untrack(|| state.name_of(&id));
                 let picked = move || chosen.with(|all| all.contains(&id));
                 let known = state.contacts.with_untracked(|all| all.contains_key(&id));
-                let under = match known { true => short_id_within(&id.to_hex()), false => t("group/by-address") };
+                // Two people of one name are told apart by their addresses.
+                let twin = untrack(|| state.contacts.with(|all| all.keys().any(|other| *other != id && state.name_of(other) == name)));
+                let under = match (known, twin) {
+                    (false, _) => Some(t("group/by-address")),
+                    (true, true) => Some(short_id_within(&id.to_hex())),
+                    (true, false) => None,
+                };
                 view! {
                     <li role="option" id=format!("person-{index}") aria-label=name.clone() aria-selected=move || picked().to_string()
                         data-active=move || (at.get() == Some(index)).to_string() on:click=move |_| { toggle(id); browser::focus("people"); }>
                         <PersonFace id=id size="small" presence=true />
                         <span class="name" dir="auto">{name.clone()}</span>
-                        <span class="small quiet">{under}</span>
+                        {under.map(|words| view! { <span class="small quiet">{words}</span> })}
                         <span class="tick">{move || picked().then(|| icon(Icon::Check))}</span>
                     </li>
                 }
@@ -297,16 +303,18 @@ pub(crate) fn JoinGroup(known: String) -> impl IntoView {
             <p class="quiet">{t("join/lead")}</p>
             <div class="field">
                 <label for="join-address">{t("join/address")}</label>
-                <textarea id="join-address" class="input mono" dir="ltr" rows="3" autocomplete="off" autocapitalize="off" spellcheck="false" required prop:value=address
+                <textarea id="join-address" class="input mono grows-down" dir="ltr" rows="3"
+                    aria-describedby=move || if wrong.with(Option::is_some) { "join-wrong" } else { "join-hint" } aria-invalid=move || wrong.with(Option::is_some).to_string() autocomplete="off" autocapitalize="off" spellcheck="false" required prop:value=address
                     on:input=move |event| { address.set(event_target_value(&event)); error.set(None); wrong.set(None); }></textarea>
+                {move || {
+                    let key = match wrong.get() {
+                        Some(BadAddress::NobodyToAsk) => "join/nobody-to-ask",
+                        Some(BadAddress::NotAnAddress | BadAddress::TooManyToAsk) => "join/bad-address",
+                        None => return view! { <span id="join-hint" class="hint">{t("join/hint")}</span> }.into_any(),
+                    };
+                    view! { <p id="join-wrong" class="note error" role="alert">{t(key)}</p> }.into_any()
+                }}
             </div>
-            {move || wrong.get().map(|bad| {
-                let key = match bad {
-                    BadAddress::NobodyToAsk => "join/nobody-to-ask",
-                    BadAddress::NotAnAddress | BadAddress::TooManyToAsk => "join/bad-address",
-                };
-                view! { <p class="note error" role="alert">{t(key)}</p> }
-            })}
             <Failure error=error />
             <div class="row end"><button class="button main" type="submit" disabled=move || busy.get() || address.with(|a| a.trim().is_empty())>
                 {move || if busy.get() { t("join/joining") } else { t("join/go") }}</button></div>

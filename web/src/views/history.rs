@@ -19,6 +19,11 @@ const AT_END: i32 = 80;
 /// Nearer to the beginning than this many pixels asks for an older page.
 const AT_BEGINNING: i32 = 600;
 
+/// How long the day that is pinned at the top is shown after one has moved, in milliseconds.
+const DAY_SHOWN_MS: i32 = 1_200;
+/// The pixels above a day; further up than these it is pinned, and covers what is said.
+const DAY_MARGIN: f64 = 8.0;
+
 /// Who types here.
 pub(crate) fn typing_line(state: State, id: &ConversationId) -> String {
     let people = state
@@ -32,6 +37,11 @@ pub(crate) fn typing_line(state: State, id: &ConversationId) -> String {
         [one, two] => tf("typing/two", &[("first", one), ("second", two)]),
         _ => t("typing/many"),
     }
+}
+
+/// How much there is below what is in sight, in pixels.
+fn rest_below(frame: &web_sys::HtmlDivElement) -> i32 {
+    frame.scroll_height() - frame.scroll_top() - frame.client_height()
 }
 
 /// The rows of one day.
@@ -183,9 +193,13 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         }
         (count, last, pending)
     });
-    // What is in sight of a page that has the focus was read.
+    // What is in sight of a page that has the focus was read; so was what the bridge counts anew later, as after a vote
+    // that changes what is shown.
+    let unread = untrack(|| state.conversation(&history.conversation));
+    let unread = Memo::new(move |_| unread.as_ref().map_or(0, |c| c.with(|c| c.unread)));
     Effect::new(move |_| {
         watched.entries.track();
+        unread.track();
         if at_end.get() && document().has_focus().unwrap_or(true) {
             watched.mark_read(state);
             below.set(0);
@@ -202,8 +216,12 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
     // The address may name a message: it is brought into sight, from however far back.
     let reach_history = history.clone();
     Effect::new(move |_| {
-        let crate::state::Place::At(at, id) = state.place.get() else {
-            return;
+        use crate::state::Place::{At, Proof};
+        let (at, id, proof) = match state.place.get() {
+            At(at, id) => (at, id, false),
+            // Which message a proof is of is seen.
+            Proof(at, id) => (at, id, true),
+            _ => return,
         };
         let history = reach_history.clone();
         if at != history.conversation {
@@ -211,9 +229,18 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         }
         spawn_local(async move {
             if history.reach(state, id).await {
+                // The pane beside it makes the lines shorter: the end is not held on to meanwhile.
                 at_end.try_set(false);
                 request_animation_frame(move || {
-                    request_animation_frame(move || super::message::jump_to(&id));
+                    request_animation_frame(move || match proof {
+                        true => {
+                            super::message::into_sight(&id);
+                            if let Some(frame) = frame.try_get_untracked().flatten() {
+                                at_end.try_set(rest_below(&frame) < AT_END);
+                            }
+                        }
+                        false => super::message::jump_to(&id),
+                    });
                 });
             }
         });
@@ -259,13 +286,41 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
         }
     };
 
+    // Which day one is in is said while one goes through them; who reads is not in need of it.
+    let moves = RwSignal::new(false);
+    let last_move = StoredValue::new(0_u32);
+    let moved = move |frame: &web_sys::HtmlDivElement| {
+        let now = last_move.get_value().wrapping_add(1);
+        last_move.set_value(now);
+        moves.set(true);
+        spawn_local(async move {
+            browser::sleep_ms(DAY_SHOWN_MS).await;
+            if last_move.try_get_value() == Some(now) {
+                moves.try_set(false);
+            }
+        });
+        let top = frame.get_bounding_client_rect().top();
+        let Ok(days) = frame.query_selector_all(".day-group") else {
+            return;
+        };
+        for index in 0..days.length() {
+            let Some(day) = days
+                .item(index)
+                .and_then(|d| d.dyn_into::<web_sys::Element>().ok())
+            else {
+                continue;
+            };
+            let stuck = day.get_bounding_client_rect().top() + DAY_MARGIN < top;
+            let _ = day.class_list().toggle_with_force("stuck", stuck);
+        }
+    };
     let scroll_history = history.clone();
     let scrolled = move |_| {
         let Some(frame) = frame.get_untracked() else {
             return;
         };
-        let rest = frame.scroll_height() - frame.scroll_top() - frame.client_height();
-        at_end.set(rest < AT_END);
+        moved(&frame);
+        at_end.set(rest_below(&frame) < AT_END);
         if frame.scroll_top() < AT_BEGINNING
             && scroll_history.more.get_untracked()
             && !scroll_history.reading.get_untracked()
@@ -299,7 +354,7 @@ pub(crate) fn HistoryView(history: History, one_to_one: Signal<bool>) -> impl In
     };
     view! {
         <div class="history-frame">
-            <div class="history" class:one-to-one=move || one_to_one.get() node_ref=frame tabindex="0" role="log" aria-label=t("conversation/history")
+            <div class="history" class:one-to-one=move || one_to_one.get() class:moves=move || moves.get() node_ref=frame tabindex="0" role="log" aria-label=t("conversation/history")
                 aria-live="polite" aria-relevant="additions" on:scroll=scrolled on:keydown=walk data-testid="history">
                 <div class="history-inner">
                     {move || match (begun.get(), reading.get(), more.get()) {

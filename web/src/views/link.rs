@@ -1,5 +1,6 @@
 //! How people are reached, in words.
 
+use crate::bridge::Socket;
 use crate::browser::{brief_time, clock, local_day, now_ms};
 use crate::say::{t, tf, tn};
 use crate::state::{History, State};
@@ -28,10 +29,14 @@ impl Tone {
     }
 }
 
-/// Under the title: over what one is connected, or how many members there are.
+/// Under the title: whether the other one is there, or how many members are. Where nobody can be reached at all, that is
+/// no news about them.
 pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
     match state.peer(conversation) {
-        Some(peer) => one(state, &peer),
+        Some(_) if !state.is_connected() => String::new(),
+        Some(peer) => presence(state, &peer),
+        // Who the members are is not known before the history is here.
+        None if conversation.state != ConversationState::Ready => String::new(),
         None => {
             let others = state.others(conversation);
             let online = others.iter().filter(|id| state.is_online(id)).count();
@@ -40,7 +45,8 @@ pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
                 conversation.member_count.max(1) as usize,
                 &[],
             );
-            if online == 0 {
+            // Whoever is out hears nothing of the others any more.
+            if online == 0 || conversation.read_only.is_some() {
                 members
             } else {
                 format!("{members} · {}", tn("conversation/online", online, &[]))
@@ -49,26 +55,40 @@ pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
     }
 }
 
-fn one(state: State, peer: &AccountId) -> String {
-    let link = state.links.with(|all| all.get(peer).cloned());
+/// Over what one is connected with somebody, if one is.
+pub(crate) fn route(state: State, peer: &AccountId) -> Option<String> {
+    if !state.is_connected() {
+        return None;
+    }
+    let link = state.links.with(|all| all.get(peer).cloned())?;
+    match (link.phase, link.over) {
+        (LinkPhase::Connected, Some(LinkRoute::Local)) => Some(t("link/local")),
+        (LinkPhase::Connected, Some(LinkRoute::Relay)) => Some(t("link/relay")),
+        (LinkPhase::Connected, _) => Some(t("link/direct")),
+        _ => None,
+    }
+}
+
+/// Since when somebody is away, in words; nothing if that is not known.
+fn away_since(state: State, peer: &AccountId) -> Option<String> {
     let presence = state
         .contacts
         .with(|all| all.get(peer).map(|c| c.presence))
         .unwrap_or_default();
-    match link.map(|l| (l.phase, l.over)) {
-        Some((LinkPhase::Connected, Some(LinkRoute::Local))) => t("link/local"),
-        Some((LinkPhase::Connected, Some(LinkRoute::Relay))) => t("link/relay"),
-        Some((LinkPhase::Connected, _)) => t("link/direct"),
-        _ => match (presence.state, presence.since) {
-            (PresenceState::Offline, Some(since)) if local_day(since) == local_day(now_ms()) => {
-                tf("link/offline-since", &[("time", &clock(since))])
-            }
-            (PresenceState::Offline, Some(since)) => {
-                tf("link/offline-since", &[("time", &brief_time(since))])
-            }
-            (PresenceState::Offline, None) => t("link/offline"),
-            _ => t("link/available"),
-        },
+    let since = presence
+        .since
+        .filter(|_| presence.state == PresenceState::Offline)?;
+    Some(match local_day(since) == local_day(now_ms()) {
+        true => clock(since),
+        false => brief_time(since),
+    })
+}
+
+fn presence(state: State, peer: &AccountId) -> String {
+    match (state.is_online(peer), away_since(state, peer)) {
+        (true, _) => t("link/available"),
+        (false, Some(time)) => tf("link/offline-since", &[("time", &time)]),
+        (false, None) => t("link/offline"),
     }
 }
 
@@ -93,6 +113,10 @@ pub(crate) fn line(
     conversation: &Conversation,
     history: &History,
 ) -> Option<(Tone, String)> {
+    // The page says so itself, over everything.
+    if state.bridge().state().get() != Socket::Open {
+        return None;
+    }
     if conversation.state == ConversationState::Syncing
         && conversation.mode == ConversationMode::Public
     {
@@ -108,7 +132,8 @@ pub(crate) fn line(
             Offline => return Some((Tone::Failed, t("link/no-network"))),
             Revoked => return Some((Tone::Failed, t("link/revoked"))),
             Broken => return Some((Tone::Failed, t("link/broken"))),
-            Loading | Connecting | Online => {}
+            Loading => return Some((Tone::Trying, t("link/loading"))),
+            Connecting | Online => {}
         }
     }
     if conversation.mode != ConversationMode::OneToOne {
@@ -137,10 +162,16 @@ pub(crate) fn line(
         )),
         LinkPhase::Failed => Some((Tone::Failed, text("link/failed"))),
         LinkPhase::Idle if !confirmed => Some((Tone::Quiet, text("link/not-confirmed"))),
-        LinkPhase::Idle if waiting > 0 && !state.is_online(&peer) => Some((
-            Tone::Quiet,
-            tn("link/offline-waiting", waiting, &[("name", &name)]),
-        )),
+        LinkPhase::Idle if waiting > 0 && !state.is_online(&peer) => {
+            let words = match away_since(state, &peer) {
+                Some(time) => {
+                    let values = [("name", name.as_str()), ("time", time.as_str())];
+                    tn("link/offline-since-waiting", waiting, &values)
+                }
+                None => tn("link/offline-waiting", waiting, &[("name", &name)]),
+            };
+            Some((Tone::Quiet, words))
+        }
         LinkPhase::Idle => None,
     }
 }

@@ -5,9 +5,10 @@ use crate::parts::{Avatar, ConversationFace, Icon, icon};
 use crate::picture;
 use crate::say::{t, tf, tn};
 use crate::state::{Place, Question, State};
+use crate::timeline::short_id_within;
 use crate::views::message::summary;
 use leptos::prelude::*;
-use starling_core::api::method::{RequestAccept, RequestBlock, RequestDecline};
+use starling_core::api::method::RequestAccept;
 use starling_core::api::{
     Conversation, ConversationMode, ConversationState, Request, RequestParams,
 };
@@ -56,6 +57,12 @@ pub(crate) fn ListPane() -> impl IntoView {
             .with(|all| all.keys().copied().collect::<Vec<_>>())
     });
     let any = move || state.conversations.with(|all| !all.is_empty());
+    // What is open is in sight, however it was opened.
+    Effect::new(move |_| {
+        if state.place.get().conversation().is_some() {
+            browser::into_sight(".list-pane .entry[aria-current=true]");
+        }
+    });
     view! {
         <section class="pane list-pane" aria-label=t("list/label")>
             <header class="pane-head">
@@ -69,12 +76,11 @@ pub(crate) fn ListPane() -> impl IntoView {
                 <div class="tools">
                     <div class="search" role="search" aria-label=t("list/search-label")>
                         {icon(Icon::Search)}
-                        <input id="search" class="input" type="search" aria-label=t("list/search") placeholder=t("list/search")
+                        <input id="search" class="input" type="search" aria-label=t("list/search") placeholder=t("list/search") aria-keyshortcuts="Control+Shift+F"
                             prop:value=query on:input=move |event| query.set(event_target_value(&event))
                             on:keydown=move |event| if event.key() == "Enter" && let Some(first) = found.get_untracked().first() {
                                 Place::Conversation(*first).go();
                             } />
-                        <kbd aria-hidden="true">"Ctrl K"</kbd>
                     </div>
                 </div>
             })}
@@ -87,15 +93,12 @@ pub(crate) fn ListPane() -> impl IntoView {
                     </section>
                 })}
                 {move || query.with(String::is_empty).then(|| view! { <BackupCard /> })}
-                {move || match (any(), found.with(Vec::is_empty)) {
-                    (false, _) => view! { <NoConversations /> }.into_any(),
-                    (true, true) => view! { <p class="empty">{tf("list/nobody-found", &[("query", query.get().trim())])}</p> }.into_any(),
-                    (true, false) => ().into_any(),
-                }}
+                // Whoever is asked has something to do already.
+                {move || (!any() && requests.with(Vec::is_empty)).then(|| view! { <NoConversations /> })}
                 <ul class="entries" aria-label=t("list/title")>
                     <For each=move || found.get() key=|id| *id let(id)><li><Entry id=id /></li></For>
                 </ul>
-                {move || any().then(|| view! { <super::find::FoundEverywhere /> })}
+                {move || any().then(|| view! { <super::find::FoundEverywhere nobody=Signal::derive(move || found.with(Vec::is_empty)) /> })}
             </div>
             <super::conversation::Grip side="list" />
         </section>
@@ -118,6 +121,11 @@ fn NoConversations() -> impl IntoView {
     }
 }
 
+/// The keys that go anywhere, as they stand on this keyboard.
+fn pick_keys() -> String {
+    format!("{} K", super::questions::key_name("keys/ctrl"))
+}
+
 /// Beside the list, while nothing is open.
 #[component]
 pub(crate) fn NothingOpen() -> impl IntoView {
@@ -127,8 +135,11 @@ pub(crate) fn NothingOpen() -> impl IntoView {
         <main class="pane conversation-pane">
             <div class="empty fills">
                 <h2>{move || if any() { t("list/pick-title") } else { tf("list/welcome", &[("name", &state.account().map(|a| a.display_name).unwrap_or_default())]) }}</h2>
-                <p>{move || if any() { t("list/pick") } else { t("list/welcome-help") }}</p>
-                <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Address))>{t("list/show-address")}</button>
+                <p>{move || if any() { tf("list/pick", &[("keys", &pick_keys())]) } else { t("list/welcome-help") }}</p>
+                // A list that is empty has this button itself.
+                {move || (any() || state.requests.with(|all| !all.is_empty())).then(|| view! {
+                    <button class="button" type="button" on:click=move |_| state.question.set(Some(Question::Address))>{t("list/show-address")}</button>
+                })}
             </div>
         </main>
     }
@@ -168,6 +179,9 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
             }
             None => {
                 let text = signal.with(|c| match (&c.last_message, c.state) {
+                    (_, ConversationState::Syncing) if c.mode == ConversationMode::Public => {
+                        t("list/knocking")
+                    }
                     (_, ConversationState::Syncing) => t("list/syncing"),
                     (_, ConversationState::Refused) => t("list/refused"),
                     (Some(message), _) => summary(state, c, message),
@@ -232,20 +246,14 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
         });
     };
     let refuse = move |block: bool| {
-        let Some(params) = params() else { return };
-        busy.set(true);
-        spawn_local(async move {
-            let done = match block {
-                true => state.bridge().call::<RequestBlock>(params).await,
-                false => state.bridge().call::<RequestDecline>(params).await,
-            };
-            match done {
-                Ok(()) => state.requests.update(|all| drop(all.remove(&id))),
-                Err(error) => state.report(&error),
-            }
-            busy.try_set(false);
-        });
+        state.refuse_request(id, block);
+        browser::focus_on(format!("keep-{id}"));
     };
+    let refusing = Memo::new(move |_| {
+        state
+            .refusing
+            .with(|all| all.get(&id).map(|(_, block)| *block))
+    });
     let is_group = request.mode != ConversationMode::OneToOne;
     let what = match (&request.title, is_group) {
         (Some(title), true) if !title.is_empty() => tf("request/into-group", &[("title", title)]),
@@ -254,6 +262,10 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
     };
     let label = tf("request/from", &[("name", &name)]);
     let shown = name.clone();
+    let asker = name.clone();
+    // Anybody can give themselves any name.
+    let address = short_id_within(&request.from.to_hex());
+    let named = !request.display_name.is_empty();
     let picture = request.avatar.clone().filter(|url| picture::is_shown(url));
     Some(view! {
         <article class="request" aria-label=label data-testid="request">
@@ -262,14 +274,28 @@ fn RequestCard(id: ConversationId) -> impl IntoView {
                 <div>
                     <div class="name" dir="auto">{shown}</div>
                     <div class="small quiet">{what}</div>
+                    {named.then(|| view! { <div class="small quiet">{address}</div> })}
                 </div>
             </div>
             {request.message.clone().filter(|m| !m.is_empty()).map(|m| view! { <p class="said" dir="auto">{m}</p> })}
-            <div class="row">
-                <button class="button main" type="button" disabled=move || busy.get() on:click=accept>{t("request/accept")}</button>
-                <button class="button" type="button" disabled=move || busy.get() on:click=move |_| refuse(false)>{t("request/decline")}</button>
-                <button class="button plain danger" type="button" disabled=move || busy.get() on:click=move |_| refuse(true)>{t("request/block")}</button>
-            </div>
+            {move || match refusing.get() {
+                Some(block) => {
+                    let key = if block { "request/blocking" } else { "request/declining" };
+                    view! {
+                        <div class="row" role="status">
+                            <p class="small grows">{tf(key, &[("name", &asker)])}</p>
+                            <button class="button" type="button" id=format!("keep-{id}") on:click=move |_| state.keep_request(&id)>{icon(Icon::Undo)}{t("common/undo")}</button>
+                        </div>
+                    }.into_any()
+                }
+                None => view! {
+                    <div class="row">
+                        <button class="button main" type="button" disabled=move || busy.get() on:click=accept>{t("request/accept")}</button>
+                        <button class="button" type="button" disabled=move || busy.get() on:click=move |_| refuse(false)>{t("request/decline")}</button>
+                        <button class="button plain danger" type="button" disabled=move || busy.get() on:click=move |_| refuse(true)>{t("request/block")}</button>
+                    </div>
+                }.into_any(),
+            }}
         </article>
     })
 }

@@ -1,6 +1,7 @@
 //! What one can do with a message: one small panel for all of them, at the place where it was asked for.
 
-use crate::browser;
+use super::message::{before_edits, reactions_in_words, state_in_words};
+use crate::browser::{self, full_time};
 use crate::parts::{EmojiGrid, Icon, MORE, QUICK, icon, turning_icon};
 use crate::say::t;
 use crate::state::{Menu, Place, State, can_delete, can_edit};
@@ -129,6 +130,18 @@ fn Open(menu: Menu) -> impl IntoView {
     Some(view! {
         <div class="menu" popover="auto" role="dialog" aria-label=t("menu/label") node_ref=panel on:toggle=toggled on:keydown=key data-testid="menu"
             style:left=move || format!("{}px", place.get().0) style:top=move || format!("{}px", place.get().1)>
+            // What hovering shows elsewhere, for fingers too.
+            <div class="about" data-testid="about">
+                {move || message.with(|m| {
+                    let time = full_time(m.sent_at);
+                    view! {
+                        <p>{time}</p>
+                        {state_in_words(state, m).map(|words| view! { <p>{words}</p> })}
+                        {reactions_in_words(state, m).into_iter().map(|(emoji, names)| view! { <p><span class="emoji">{emoji}</span>" "<bdi>{names}</bdi></p> }).collect_view()}
+                        {before_edits(m).map(|words| view! { <p class="before" dir="auto">{words}</p> })}
+                    }
+                })}
+            </div>
             {open.then(|| view! {
                 <EmojiGrid emoji=&QUICK label=t("menu/react") on_choose=react chosen=chosen />
                 {move || match all.get() {
@@ -139,6 +152,8 @@ fn Open(menu: Menu) -> impl IntoView {
             <ul>
                 {move || (open && !all.get()).then(|| view! {
                     <li><button type="button" on:click=move |_| all.set(true)>{icon(Icon::Smile)}{t("menu/more-emoji")}</button></li>
+                })}
+                {open.then(|| view! {
                     <li><button type="button" on:click=move |_| { state.menu.set(None); state.begin_reply(conversation, id); }>{turning_icon(Icon::Reply)}{t("message/reply")}</button></li>
                 })}
                 {has_words.then(|| view! { <li><button type="button" on:click=copy>{icon(Icon::Copy)}{t("menu/copy")}</button></li> })}

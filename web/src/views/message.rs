@@ -6,7 +6,7 @@ use crate::parts::{Icon, PersonFace, icon, turning_icon};
 use crate::rich::{Piece, pieces};
 use crate::say::{self, t, tf, tn};
 use crate::state::{History, Menu, Pending, PendingState, Place, State, can_delete, can_edit};
-use crate::timeline::{hue, only_emoji};
+use crate::timeline::{hue, only_emoji, short_id_within};
 use crate::worker::Verdict;
 use leptos::prelude::*;
 use starling_core::api::{
@@ -54,8 +54,11 @@ fn profile_in_words(message: &Message) -> Vec<String> {
         .collect()
 }
 
-/// What happened, as a sentence.
-pub(crate) fn event_in_words(state: State, message: &Message) -> String {
+/// What happened, as a sentence. It depends on the kind of conversation what people call it: into one for two somebody
+/// accepts to come, and into a public group they are let in.
+pub(crate) fn event_in_words(state: State, mode: ConversationMode, message: &Message) -> String {
+    let two = mode == ConversationMode::OneToOne;
+    let public = mode == ConversationMode::Public;
     let name = state.name_of(&message.author);
     let own = Some(message.author) == state.me();
     let say = |mine: &str, theirs: &str, values: &[(&str, &str)]| {
@@ -72,6 +75,12 @@ pub(crate) fn event_in_words(state: State, message: &Message) -> String {
             let (other, whom) = target_in_words(state, change);
             let values = [("name", name.as_str()), ("whom", whom.as_str())];
             match (change.action, other.is_none()) {
+                (MemberAction::Add, true) if public => tf("event/let-you-in", &values),
+                (MemberAction::Add, false) if public => {
+                    say("event/you-let-in", "event/let-in", &values)
+                }
+                (MemberAction::Join, true) if two => t("event/you-accepted"),
+                (MemberAction::Join, false) if two => tf("event/accepted", &values),
                 (MemberAction::Add, true) => tf("event/added-you", &values),
                 (MemberAction::Add, false) => say("event/you-added", "event/added", &values),
                 (MemberAction::Join, true) => t("event/you-joined"),
@@ -143,10 +152,10 @@ fn happening(message: &Message) -> Happening {
 }
 
 /// A line of what happened: several events that say the same have one sentence.
-fn line_in_words(state: State, line: &Line, message: &Message) -> String {
+fn line_in_words(state: State, mode: ConversationMode, line: &Line, message: &Message) -> String {
     let people: Vec<AccountId> = line.whom.iter().filter_map(|id| id.parse().ok()).collect();
     if people.len() < 2 {
-        return event_in_words(state, message);
+        return event_in_words(state, mode, message);
     }
     let me = state.me();
     // Oneself last: no sentence begins with a small letter.
@@ -159,11 +168,18 @@ fn line_in_words(state: State, line: &Line, message: &Message) -> String {
     let name = state.name_of(&message.author);
     let values = [("name", name.as_str()), ("whom", whom.as_str())];
     match line.deed {
-        Deed::Invited if Some(message.author) == me => tf("event/you-added", &values),
-        Deed::Invited => tf("event/added", &values),
+        Deed::Invited => {
+            let key = match (mode == ConversationMode::Public, Some(message.author) == me) {
+                (true, true) => "event/you-let-in",
+                (true, false) => "event/let-in",
+                (false, true) => "event/you-added",
+                (false, false) => "event/added",
+            };
+            tf(key, &values)
+        }
         Deed::Joined => tn("event/joined", people.len(), &values),
         Deed::Left => tn("event/left", people.len(), &values),
-        Deed::Alone => event_in_words(state, message),
+        Deed::Alone => event_in_words(state, mode, message),
     }
 }
 
@@ -177,7 +193,7 @@ pub(crate) fn summary(state: State, conversation: &Conversation, message: &Messa
             .as_ref()
             .map(|f| f.name.clone())
             .unwrap_or_else(|| t("message/file")),
-        _ => return event_in_words(state, message),
+        _ => return event_in_words(state, conversation.mode, message),
     };
     if Some(message.author) == state.me() {
         return tf("list/you-said", &[("text", &text)]);
@@ -209,25 +225,123 @@ pub(crate) fn EventsRow(history: History, ids: Vec<String>) -> impl IntoView {
         .filter_map(|id| messages.get(id))
         .map(|m| m.with_untracked(happening))
         .collect();
-    let all = lines(&happened);
+    let mode = untrack(|| state.conversation(&history.conversation))
+        .map_or(ConversationMode::Unknown, |c| c.with_untracked(|c| c.mode));
+    let all: Vec<Line> = lines(&happened)
+        .into_iter()
+        .filter(|line| {
+            messages
+                .get(&line.id)
+                .is_none_or(|m| !m.with_untracked(|m| decides_alone(&history, m)))
+        })
+        .collect();
     let open = RwSignal::new(all.len() <= FOLD);
-    let folded = all.len().saturating_sub(1);
+    let last = all.len().saturating_sub(1);
+    // Who was shut out is never among what is folded away.
+    let grave = |line: &Line| {
+        let action = messages
+            .get(&line.id)
+            .and_then(|m| m.with_untracked(|m| m.member.as_ref().map(|c| c.action)));
+        matches!(action, Some(MemberAction::Ban | MemberAction::Unban))
+    };
+    let stays: Vec<bool> = all
+        .iter()
+        .enumerate()
+        .map(|(index, line)| index == last || grave(line))
+        .collect();
+    let folded = stays.iter().filter(|stays| !**stays).count();
     move || {
-        let shown = if open.get() { 0 } else { folded };
-        let rows = all.iter().skip(shown).filter_map(|line| {
-            let message = messages.get(&line.id)?.clone();
-            let time = full_time(message.with_untracked(|m| m.sent_at));
-            let line = line.clone();
-            Some(view! { <p class="system" title=time data-testid="event"><bdi>{move || message.with(|m| line_in_words(state, &line, m))}</bdi></p> })
-        });
+        let unfolded = open.get() || folded == 0;
+        let rows = all
+            .iter()
+            .zip(&stays)
+            .filter(|(_, stays)| unfolded || **stays)
+            .filter_map(|(line, _)| {
+                let message = messages.get(&line.id)?.clone();
+                let time = full_time(message.with_untracked(|m| m.sent_at));
+                let line = line.clone();
+                Some(view! { <p class="system" title=time data-testid="event"><bdi>{move || message.with(|m| line_in_words(state, mode, &line, m))}</bdi></p> })
+            });
         let rows = rows.collect_view();
         view! {
-            {(shown > 0).then(|| view! {
-                <p class="system"><button class="button plain" type="button" on:click=move |_| open.set(true)>{icon(Icon::Down)}{tn("event/folded", shown, &[])}</button></p>
+            {(!unfolded).then(|| view! {
+                <p class="system"><button class="button plain" type="button" on:click=move |_| open.set(true)>{icon(Icon::Down)}{tn("event/folded", folded, &[])}</button></p>
             })}
             {rows}
         }
     }
+}
+
+/// A vote that nobody else had a part in, and that was carried out at once: the ban that follows says it all.
+fn decides_alone(history: &History, vote: &Message) -> bool {
+    let (MessageType::Vote, Some(change)) = (&vote.kind, &vote.member) else {
+        return false;
+    };
+    let about = |m: &Message| {
+        let same = |c: &MemberChange| c.id == change.id && c.device == change.device;
+        m.member.as_ref().filter(|c| same(c)).map(|c| c.action)
+    };
+    history.entries.with_untracked(|entries| {
+        let Some(at) = entries.iter().position(|(id, _)| *id == vote.id) else {
+            return false;
+        };
+        let (before, after) = entries.split_at(at);
+        let done = after.get(1).is_some_and(|(_, m)| {
+            m.with_untracked(|m| {
+                m.kind == MessageType::Member
+                    && m.author == vote.author
+                    && about(m) == Some(change.action)
+            })
+        });
+        // Votes of others since the last time it was decided.
+        let alone = before
+            .iter()
+            .rev()
+            .map(|(_, m)| m.with_untracked(|m| (m.kind.clone(), m.author, about(m))))
+            .find(|(_, _, about)| about.is_some())
+            .is_none_or(|(kind, author, _)| kind != MessageType::Vote || author == vote.author);
+        done && alone
+    })
+}
+
+/// How far a message of one's own got, in words; nothing about the messages of others.
+pub(crate) fn state_in_words(state: State, message: &Message) -> Option<String> {
+    (Some(message.author) == state.me()).then(|| match message.unaccepted {
+        true => t("message/unaccepted"),
+        false => delivery_in_words(state, message).2,
+    })
+}
+
+/// Who reacted with what: “❤️ Bob and you”.
+pub(crate) fn reactions_in_words(state: State, message: &Message) -> Vec<(String, String)> {
+    let me = state.me();
+    message
+        .reactions
+        .iter()
+        .filter(|(_, who)| !who.is_empty())
+        .map(|(emoji, who)| {
+            // Oneself last: no list begins with a small letter.
+            let (mine, others): (Vec<_>, Vec<_>) = who.iter().partition(|r| Some(r.author) == me);
+            let mut names: Vec<String> = others.iter().map(|r| state.name_of(&r.author)).collect();
+            if !mine.is_empty() {
+                names.push(t(if names.is_empty() {
+                    "person/you"
+                } else {
+                    "event/you"
+                }));
+            }
+            (emoji.clone(), say::list(&names))
+        })
+        .collect()
+}
+
+/// The first words of a message that was edited: those are what the proof is of.
+pub(crate) fn before_edits(message: &Message) -> Option<String> {
+    let before = message.edits.last().filter(|_| !is_deleted(message))?;
+    Some(tf(
+        "message/edited-before",
+        &[("text", &before.body), ("time", &clock(before.sent_at))],
+    ))
 }
 
 /// How far one's own message got: an icon and its words.
@@ -289,7 +403,7 @@ fn delivery_in_words(state: State, message: &Message) -> (Icon, &'static str, St
         },
     };
     let (mark, class) = match reached {
-        Delivery::Saved => (Icon::Saved, "state saved"),
+        Delivery::Saved => (Icon::Clock, "state saved"),
         Delivery::Told => (Icon::Told, "state told"),
         Delivery::Fetched => (Icon::Delivered, "state fetched"),
         Delivery::Read => (Icon::Read, "state read"),
@@ -305,7 +419,7 @@ fn body(text: &str) -> AnyView {
             Piece::Words(words) => words.into_any(),
             Piece::Link(link) => view! { <a href=link.clone() target="_blank" rel="noopener noreferrer nofollow">{link.clone()}</a> }.into_any(),
             Piece::Code(code) => view! { <code>{code}</code> }.into_any(),
-            Piece::Block(code) => view! { <pre>{code}</pre> }.into_any(),
+            Piece::Block(code) => view! { <pre tabindex="0">{code}</pre> }.into_any(),
         })
         .collect_view()
         .into_any()
@@ -329,6 +443,12 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
             .is_some_and(|c| c.with(|c| c.read_only.is_none()))
     });
     let name = Memo::new(move |_| state.name_of(&author));
+    // Of all names the one over what they say is the one that must not deceive.
+    let mark = move || {
+        let written = state.is_as_written(&author, &name.get());
+        written.then(|| view! { <span class="whose">" "{short_id_within(&author.to_hex())}</span> })
+    };
+    let proved = Memo::new(move |_| state.place.get() == Place::Proof(conversation, id));
     let whole: RwSignal<Option<(Option<ObjectId>, String)>> = RwSignal::new(None);
     // Of all that is shown, the rest of a long text as well.
     let verdict = Memo::new(move |_| {
@@ -414,12 +534,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let gone = Memo::new(move |_| message.with(is_deleted));
     let edited = move || {
         message.with(|m| {
-            // The first words: those are what the proof is of.
-            let before = m.edits.last().filter(|_| !is_deleted(m))?;
-            let title = tf(
-                "message/edited-before",
-                &[("text", &before.body), ("time", &clock(before.sent_at))],
-            );
+            let title = before_edits(m)?;
             Some(view! { <span class="edited" title=title>{t("message/edited")}</span> })
         })
     };
@@ -534,22 +649,13 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let reactions = move || {
         let me = state.me();
         message.with(|m| {
-            let shown: Vec<_> = m
-                .reactions
-                .iter()
-                .filter(|(_, who)| !who.is_empty())
-                .map(|(emoji, who)| {
+            let shown: Vec<_> = reactions_in_words(state, m)
+                .into_iter()
+                .map(|(emoji, names)| {
+                    let who = m.reactions.get(&emoji).map_or(&[][..], Vec::as_slice);
                     let mine = who.iter().any(|r| Some(r.author) == me);
-                    let names: Vec<String> = who
-                        .iter()
-                        .map(|r| match Some(r.author) == me {
-                            true => t("person/you"),
-                            false => state.name_of(&r.author),
-                        })
-                        .collect();
-                    let names = say::list(&names);
                     let count = (who.len() > 1).then(|| view! { <span class="count">{who.len()}</span> });
-                    let label = tf("message/reacted", &[("emoji", emoji), ("names", &names)]);
+                    let label = tf("message/reacted", &[("emoji", &emoji), ("names", &names)]);
                     let again = emoji.clone();
                     view! {
                         <button type="button" title=names aria-label=label aria-pressed=mine.to_string() disabled=!open.get() data-testid="reaction"
@@ -574,7 +680,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let again = move || {
         (own && open.get() && message.with(|m| m.unaccepted)).then(|| view! {
             <div class="row end again"><span class="small quiet">{t("message/unaccepted")}</span>
-                <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{icon(Icon::Undo)}{t("message/resend")}</button></div>
+                <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{turning_icon(Icon::Send)}{t("message/resend")}</button></div>
         })
     };
     let label = move || {
@@ -596,11 +702,11 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     };
     let author_hue = hue(&author.to_hex()).to_string();
     Some(view! {
-        <article class="message" class:own=own class:first=first class:last=last id=format!("m-{id}") tabindex="-1" aria-label=label data-testid="message"
+        <article class="message" class:own=own class:first=first class:last=last class:proved=move || proved.get() id=format!("m-{id}") tabindex="-1" aria-label=label data-testid="message"
             on:keydown=by_key>
             {(group && !own && last).then(|| view! { <PersonFace id=author size="small" /> })}
             <div class="column">
-                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue title=move || state.name_help(&author)><bdi>{move || name.get()}</bdi></span> })}
+                {(group && !own && first).then(|| view! { <span class="author" style:--hue=author_hue title=move || state.name_help(&author)><bdi>{move || name.get()}</bdi>{mark}</span> })}
                 {move || match leaving.get() {
                     true => view! {
                         <div class="line"><div class="bubble gone leaving" role="status">
@@ -629,14 +735,24 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     })
 }
 
+/// Brings a message into sight, no further than it needs.
+pub(crate) fn into_sight(id: &ObjectId) {
+    scroll_to(id, web_sys::ScrollLogicalPosition::Nearest);
+}
+
+fn scroll_to(id: &ObjectId, where_to: web_sys::ScrollLogicalPosition) -> Option<web_sys::Element> {
+    let element = document().get_element_by_id(&format!("m-{id}"))?;
+    let options = web_sys::ScrollIntoViewOptions::new();
+    options.set_block(where_to);
+    element.scroll_into_view_with_scroll_into_view_options(&options);
+    Some(element)
+}
+
 /// Brings a message into sight and shows which one it is.
 pub(crate) fn jump_to(id: &ObjectId) {
-    let Some(element) = document().get_element_by_id(&format!("m-{id}")) else {
+    let Some(element) = scroll_to(id, web_sys::ScrollLogicalPosition::Center) else {
         return;
     };
-    let options = web_sys::ScrollIntoViewOptions::new();
-    options.set_block(web_sys::ScrollLogicalPosition::Center);
-    element.scroll_into_view_with_scroll_into_view_options(&options);
     let classes = element.class_list();
     let _ = classes.add_1("flash");
     wasm_bindgen_futures::spawn_local(async move {

@@ -48,12 +48,38 @@ pub(crate) fn error_in_words(error: &ApiError) -> String {
         ErrorCode::Rejected => "error/rejected",
         ErrorCode::Unsupported => "error/unsupported",
         ErrorCode::Stopping => "error/stopping",
-        ErrorCode::Conflict if error.message.is_empty() => "error/conflict",
-        // The bridge's own sentence knows more than a general one.
-        _ if !error.message.is_empty() => return error.message.clone(),
+        ErrorCode::Conflict => "error/conflict",
+        ErrorCode::InvalidParams | ErrorCode::InvalidRequest => "error/invalid",
+        ErrorCode::Internal => "error/internal",
+        ErrorCode::NameTaken => "error/name-taken",
         _ => "error/other",
     };
     t(key)
+}
+
+/// What the bridge itself says about an error, in English, where the general words leave open what it is.
+pub(crate) fn error_detail(error: &ApiError) -> Option<String> {
+    let open = matches!(
+        error.code,
+        ErrorCode::Conflict
+            | ErrorCode::InvalidParams
+            | ErrorCode::InvalidRequest
+            | ErrorCode::Internal
+            | ErrorCode::Storage
+            | ErrorCode::Corrupt
+            | ErrorCode::Unknown
+    );
+    (open && !error.message.is_empty()).then(|| error.message.clone())
+}
+
+/// Words of a program, folded: for who looks into it.
+pub(crate) fn in_detail(detail: String) -> impl IntoView {
+    view! {
+        <details class="in-detail">
+            <summary>{t("refused/detail")}</summary>
+            <p class="small" lang="en" dir="ltr">{detail}</p>
+        </details>
+    }
 }
 
 /// What fills the page.
@@ -151,6 +177,8 @@ fn Main() -> impl IntoView {
             event.prevent_default();
             crate::browser::focus("composer");
         }>{t("common/skip")}</a> })}
+        <div class="frame">
+        <SocketLine />
         <div class="app" class:with-details=move || details.get() data-pane=pane
             style:--list=move || state.list_width.get().map(|w| format!("{w}px"))
             style:--details=move || state.details_width.get().map(|w| format!("{w}px"))>
@@ -168,7 +196,7 @@ fn Main() -> impl IntoView {
                 _ => ().into_any(),
             }}
         </div>
-        <SocketLine />
+        </div>
         <Notices />
         <questions::Questions />
         <menu::MessageMenu />
@@ -176,13 +204,34 @@ fn Main() -> impl IntoView {
     }
 }
 
-/// One line when the page has lost its bridge.
+/// After this many milliseconds without the bridge it is no hiccup: the page says what to do.
+const LONG_LOST_MS: i32 = 10_000;
+
+/// One line over everything when the page has lost its bridge, and what to do if that lasts.
 #[component]
 fn SocketLine() -> impl IntoView {
     let socket = State::get().bridge().state();
+    let lost = Memo::new(move |_| socket.get() == Socket::Lost);
+    let long = RwSignal::new(false);
+    let round = StoredValue::new(0_u32);
+    Effect::new(move |_| {
+        let now = round.get_value().wrapping_add(1);
+        round.set_value(now);
+        long.set(false);
+        if lost.get() {
+            wasm_bindgen_futures::spawn_local(async move {
+                crate::browser::sleep_ms(LONG_LOST_MS).await;
+                if round.try_get_value() == Some(now) {
+                    long.try_set(true);
+                }
+            });
+        }
+    });
     view! {
-        <div class="socket-line" role="status">
-            {move || (socket.get() == Socket::Lost).then(|| view! { <p>{t("start/lost")}</p> })}
+        <div role="status">
+            {move || lost.get().then(|| view! {
+                <p class="link-line failed socket-line"><span>{t("start/lost")} {move || long.get().then(|| format!(" {}", t("start/not-running-help")))}</span></p>
+            })}
         </div>
     }
 }
@@ -200,13 +249,13 @@ fn Notices() -> impl IntoView {
                     NoticeLevel::Warning => "note warn",
                     NoticeLevel::Error => "note error",
                 };
-                let text = notice.text.clone();
+                let (text, detail) = (notice.text.clone(), notice.detail.clone());
                 view! {
                     <div class=class>
-                        <p>{notice.text.clone()}</p>
+                        <div class="words"><p>{notice.text.clone()}</p>{notice.detail.map(in_detail)}</div>
                         {notice.undo.map(|what| view! { <button class="button plain small-button" type="button" on:click=move |_| state.undo(what)>{t("common/undo")}</button> })}
                         <button class="icon-button" type="button" aria-label=t("common/close")
-                            on:click=move |_| notices.update(|all| all.retain(|n| n.text != text))>
+                            on:click=move |_| notices.update(|all| all.retain(|n| n.text != text || n.detail != detail))>
                             {icon(Icon::Close)}
                         </button>
                     </div>

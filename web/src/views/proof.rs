@@ -22,6 +22,7 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         None => verdict.get(),
     });
     let edited = move || shown.with(|m| m.as_ref().is_some_and(|m| m.edited_by.is_some()));
+    let author = move || shown.with(|m| m.as_ref().map(|m| (m.author, m.sent_at)));
     let again = move |_| {
         state
             .checker
@@ -31,26 +32,41 @@ pub(crate) fn Proof(id: ConversationId, message: ObjectId) -> impl IntoView {
         <aside class="pane details-pane" aria-label=t("proof/title")>
             <super::conversation::Grip side="details" />
             <header class="pane-head">
-                <button class="icon-button back" type="button" aria-label=t("common/back") on:click=move |_| Place::Conversation(id).go()>{turning_icon(Icon::Back)}</button>
+                <button class="icon-button back" type="button" aria-label=t("common/back") on:click=move |_| state.step_out()>{turning_icon(Icon::Back)}</button>
                 <div class="titles"><h2>{t("proof/title")}</h2></div>
                 <button class="icon-button wide-only" type="button" aria-label=t("common/close") on:click=move |_| Place::Conversation(id).go()>{icon(Icon::Close)}</button>
             </header>
             <div class="pane-body" tabindex="0" data-testid="proof-panel">
                 <div class="part">
                     {move || {
-                        let (class, mark, text) = match about.get() {
-                            Verdict::Pending => ("verdict pending", Icon::ShieldOff, t("proof/pending")),
-                            Verdict::Valid(_) => ("verdict", Icon::Shield, t("proof/valid-long")),
-                            Verdict::Invalid { rule, detail } => ("verdict bad", Icon::ShieldBad, tf("proof/invalid-long", &[("rule", &rule), ("detail", &detail)])),
-                            Verdict::Unavailable(why) => ("verdict pending", Icon::ShieldOff, tf("proof/unavailable-long", &[("why", &why)])),
+                        let (class, mark, text, detail) = match about.get() {
+                            Verdict::Pending => ("verdict pending", Icon::ShieldOff, t("proof/pending"), None),
+                            Verdict::Valid(_) => ("verdict", Icon::Shield, t("proof/valid-long"), None),
+                            Verdict::Invalid { rule, detail } => {
+                                let why = t(crate::rule::words(&rule));
+                                ("verdict bad", Icon::ShieldBad, tf("proof/invalid-long", &[("why", &why)]), Some(format!("{rule}: {detail}")))
+                            }
+                            Verdict::Unavailable(why) => ("verdict pending", Icon::ShieldOff, t("proof/unavailable-long"), Some(why)),
                         };
-                        view! { <p class=class role="status" data-testid="verdict">{icon(mark)}<span>{text}</span></p> }
+                        view! {
+                            <p class=class role="status" data-testid="verdict">{icon(mark)}<span>{text}</span></p>
+                            {detail.map(super::in_detail)}
+                        }
                     }}
                     {move || (edited() && matches!(about.get(), Verdict::Valid(_))).then(|| view! { <p class="small quiet">{t("proof/edited")}</p> })}
                     {move || matches!(about.get(), Verdict::Unavailable(_)).then(|| view! {
                         <button class="button" type="button" on:click=again>{t("proof/again")}</button>
                     })}
-                    {move || shown.get().and_then(|m| m.body).filter(|b| !b.is_empty()).map(|body| view! { <blockquote class="bubble" dir="auto">{body}</blockquote> })}
+                    {move || shown.get().and_then(|m| m.body).filter(|b| !b.is_empty()).map(|body| {
+                        let (who, when) = author().unzip();
+                        let own = who.is_some() && who == state.me();
+                        view! {
+                            <figure class="message quote" class:own=own>
+                                <figcaption class="small quiet"><bdi>{who.map(|id| state.marked_name_of(&id))}</bdi>" · "{when.map(full_time)}</figcaption>
+                                <blockquote class="bubble" dir="auto">{body}</blockquote>
+                            </figure>
+                        }
+                    })}
                 </div>
                 {move || match about.get() {
                     Verdict::Valid(found) => Some(view! { <Steps id=id found=*found message=message /> }),
@@ -78,7 +94,7 @@ fn Steps(id: ConversationId, found: Found, message: ObjectId) -> impl IntoView {
                 })
             })
     });
-    let name = untrack(|| state.name_of(&found.account));
+    let name = untrack(|| state.marked_name_of(&found.account));
     let bits = found.key_bits.map(|b| b.to_string()).unwrap_or_default();
     let standing = t(if found.standing == "admins" {
         "role/admin"

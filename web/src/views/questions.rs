@@ -1,19 +1,22 @@
 //! One question at a time, over the page.
 
 use super::address::Address as OwnAddress;
-use super::error_in_words;
 use super::group::{Invite, JoinGroup, NewGroup};
 use super::list::matching;
 use super::votes::VoteQuestion;
+use super::{error_detail, error_in_words, in_detail};
 use crate::browser;
 use crate::parts::{ConversationFace, Icon, Sheet, icon};
 use crate::say::{t, tf};
+use crate::session;
 use crate::state::{Place, Question, State};
 use leptos::prelude::*;
-use starling_core::api::method::{AccountRemove, ContactAdd, ConversationLeave};
+use starling_core::api::method::{
+    AccountRemove, ContactAdd, ContactRemove, ConversationLeave, PairingRevoke,
+};
 use starling_core::api::{
-    AccountParams, ApiError, BallotAction, ContactAddParams, ConversationMode, ConversationParams,
-    MemberRole, ReadOnly,
+    AccountParams, ApiError, BallotAction, ContactAddParams, ContactParams, ConversationMode,
+    ConversationParams, MemberRole, PairingRevokeParams, ReadOnly,
 };
 use starling_core::id::{AccountId, ConversationId};
 use starling_core::swarm::public::Address;
@@ -38,7 +41,7 @@ pub(crate) fn Questions() -> impl IntoView {
             Question::Shortcuts => view! { <Sheet title=t("keys/title") on_close=close><Shortcuts /></Sheet> }.into_any(),
             Question::JoinGroup(address) => view! { <Sheet title=t("join/title") on_close=close><JoinGroup known=address.unwrap_or_default() /></Sheet> }.into_any(),
             Question::Vote(id, person, device, action) => {
-                let name = untrack(|| state.name_of(&person));
+                let name = untrack(|| state.marked_name_of(&person));
                 let title = match (action, device) {
                     (BallotAction::Ban, None) => tf("vote/ban-title", &[("name", &name)]),
                     (BallotAction::Ban, Some(_)) => tf("vote/ban-device-title", &[("name", &name)]),
@@ -49,6 +52,17 @@ pub(crate) fn Questions() -> impl IntoView {
             Question::Leave(id) => {
                 let title = if is_in(state, &id) { t("leave/title") } else { t("leave/title-forget") };
                 view! { <Sheet title=title on_close=close><Leave id=id /></Sheet> }.into_any()
+            }
+            Question::RemovePerson(person, at) => {
+                let name = untrack(|| state.name_of(&person));
+                view! { <Sheet title=tf("remove-person/title", &[("name", &name)]) on_close=close><RemovePerson person=person at=at /></Sheet> }.into_any()
+            }
+            Question::Unpair(grant, name) => {
+                let title = match &name {
+                    Some(name) => tf("unpair/title", &[("name", name)]),
+                    None => t("unpair/title-this"),
+                };
+                view! { <Sheet title=title on_close=close><Unpair grant=grant current=name.is_none() /></Sheet> }.into_any()
             }
             Question::RemoveAccount => view! { <Sheet title=t("remove/title") on_close=close><RemoveAccount /></Sheet> }.into_any(),
         })
@@ -61,7 +75,7 @@ pub(crate) fn Failure(error: RwSignal<Option<ApiError>>) -> impl IntoView {
     move || {
         error
             .get()
-            .map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })
+            .map(|e| view! { <div class="note error" role="alert"><p>{error_in_words(&e)}</p>{error_detail(&e).map(in_detail)}</div> })
     }
 }
 
@@ -134,11 +148,13 @@ fn AddPerson() -> impl IntoView {
             <div class="field">
                 <label for="add-address">{t("add/address")}</label>
                 <input id="add-address" class="input mono" dir="ltr" autocomplete="off" autocapitalize="off" spellcheck="false" required
-                    aria-describedby="add-hint" aria-invalid=move || wrong.with(Option::is_some).to_string()
+                    aria-describedby=move || if wrong.with(Option::is_some) { "add-wrong" } else { "add-hint" } aria-invalid=move || wrong.with(Option::is_some).to_string()
                     prop:value=address on:input=move |event| { address.set(event_target_value(&event)); wrong.set(None); } />
-                <span id="add-hint" class="hint">{t("add/hint")}</span>
+                {move || match wrong.get() {
+                    Some(text) => view! { <p id="add-wrong" class="note error" role="alert">{text}</p> }.into_any(),
+                    None => view! { <span id="add-hint" class="hint">{t("add/hint")}</span> }.into_any(),
+                }}
             </div>
-            {move || wrong.get().map(|text| view! { <p class="note error" role="alert">{text}</p> })}
             <div class="field">
                 <label for="add-message">{t("add/message")}</label>
                 <textarea id="add-message" class="input" rows="2" maxlength="500" dir="auto" placeholder=" " prop:value=message
@@ -168,18 +184,30 @@ pub(crate) fn Confirm(
 ) -> impl IntoView {
     let state = State::get();
     let error = RwSignal::new(None::<ApiError>);
+    let busy = RwSignal::new(false);
+    // What went well closes the question; what did not can be tried again.
+    Effect::new(move |_| {
+        if error.with(Option::is_some) {
+            busy.set(false);
+        }
+    });
+    let go_on = move |_| {
+        busy.set(true);
+        error.set(None);
+        act.run(error);
+    };
     view! {
         <div class="stack tight">{text.into_iter().map(|text| view! { <p>{text}</p> }).collect_view()}</div>
         <Failure error=error />
         <div class="row end">
             <button class="button" type="button" on:click=move |_| state.question.set(None)>{t("common/cancel")}</button>
-            <button class="button danger" type="button" on:click=move |_| act.run(error)>{go}</button>
+            <button class="button danger" type="button" disabled=move || busy.get() aria-busy=move || busy.get().to_string() on:click=go_on>{go}</button>
         </div>
     }
 }
 
 /// Whether one is still in a conversation that is to be left.
-fn is_in(state: State, id: &ConversationId) -> bool {
+pub(crate) fn is_in(state: State, id: &ConversationId) -> bool {
     untrack(|| state.conversation(id)).is_some_and(|c| {
         c.with_untracked(|c| {
             !matches!(
@@ -197,9 +225,9 @@ fn Leave(id: ConversationId) -> impl IntoView {
     let title = untrack(|| state.title_of(&conversation));
     let values = [("title", title.as_str())];
     let (key, go) = match (is_in(state, &id), conversation.mode) {
-        (false, _) => ("leave/text-forget", t("closed/remove")),
-        (true, ConversationMode::Public) => ("leave/text-public", t("details/leave")),
-        (true, _) => ("leave/text", t("details/leave")),
+        (false, _) => ("leave/text-forget", t("leave/go-forget")),
+        (true, ConversationMode::Public) => ("leave/text-public", t("leave/go")),
+        (true, _) => ("leave/text", t("leave/go")),
     };
     let mut text = vec![tf(key, &values)];
     // A group that nobody can lead any longer stays as it is for ever.
@@ -237,6 +265,80 @@ fn Leave(id: ConversationId) -> impl IntoView {
         });
     });
     Some(view! { <Confirm text=text go=go act=act /> })
+}
+
+#[component]
+fn RemovePerson(person: AccountId, at: ConversationId) -> impl IntoView {
+    let state = State::get();
+    let name = untrack(|| state.name_of(&person));
+    let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
+        let Some(account) = state.account_id.get_untracked() else {
+            return;
+        };
+        let known = state
+            .contacts
+            .with_untracked(|all| all.contains_key(&person));
+        spawn_local(async move {
+            // Of somebody who is no contact any more only the conversation is left.
+            let done = match known {
+                true => {
+                    let params = ContactParams {
+                        account,
+                        id: person,
+                    };
+                    state.bridge().call::<ContactRemove>(params).await
+                }
+                false => {
+                    let params = ConversationParams {
+                        account,
+                        conversation: at,
+                    };
+                    state.bridge().call::<ConversationLeave>(params).await
+                }
+            };
+            match done {
+                Ok(()) => {
+                    state.question.set(None);
+                    if state.place.get_untracked().conversation() == Some(at) {
+                        Place::List.go();
+                    }
+                }
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    });
+    view! { <Confirm text=vec![tf("remove-person/text", &[("name", &name)])] go=t("leave/go-forget") act=act /> }
+}
+
+/// Before a browser is shut out, this one or another.
+#[component]
+fn Unpair(grant: String, current: bool) -> impl IntoView {
+    let state = State::get();
+    let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
+        let grant = grant.clone();
+        spawn_local(async move {
+            let done = match current {
+                true => session::end().await,
+                false => {
+                    let params = PairingRevokeParams { grant };
+                    state.bridge().call::<PairingRevoke>(params).await
+                }
+            };
+            match done {
+                Ok(()) if current => drop(window().location().reload()),
+                Ok(()) => {
+                    state.question.set(None);
+                    state.pairings.update(|n| *n += 1);
+                }
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    });
+    let (text, go) = match current {
+        true => (t("unpair/text-this"), t("settings/sign-out")),
+        false => (t("unpair/text"), t("settings/revoke")),
+    };
+    view! { <Confirm text=vec![text, t("unpair/back")] go=go act=act /> }
 }
 
 #[component]
@@ -368,6 +470,15 @@ fn Palette() -> impl IntoView {
     }
 }
 
+/// What stands on a key: a word of the language, or the sign itself.
+pub(crate) fn key_name(key: &str) -> String {
+    match key {
+        "keys/ctrl" if browser::on_mac() => "⌘".to_owned(),
+        key if key.starts_with("keys/") => t(key),
+        key => key.to_owned(),
+    }
+}
+
 /// What keys do, and which they are.
 type Shortcut = (&'static str, &'static [&'static str]);
 
@@ -375,18 +486,18 @@ type Shortcut = (&'static str, &'static [&'static str]);
 fn Shortcuts() -> impl IntoView {
     let (send, line): (&'static [&'static str], &'static [&'static str]) =
         match browser::enter_breaks() {
-            true => (&["Ctrl", "Enter"], &["Enter"]),
-            false => (&["Enter"], &["Shift", "Enter"]),
+            true => (&["keys/ctrl", "keys/enter"], &["keys/enter"]),
+            false => (&["keys/enter"], &["keys/shift", "keys/enter"]),
         };
     let parts: [(&str, Vec<Shortcut>); 3] = [
         (
             "keys/everywhere",
             vec![
-                ("keys/anywhere", &["Ctrl", "K"]),
-                ("keys/next", &["Alt", "↓"]),
-                ("keys/previous", &["Alt", "↑"]),
-                ("keys/search-all", &["Ctrl", "Shift", "F"]),
-                ("keys/out", &["Esc"]),
+                ("keys/anywhere", &["keys/ctrl", "K"]),
+                ("keys/next", &["keys/alt", "↓"]),
+                ("keys/previous", &["keys/alt", "↑"]),
+                ("keys/search-all", &["keys/ctrl", "keys/shift", "F"]),
+                ("keys/out", &["keys/esc"]),
                 ("keys/this", &["?"]),
             ],
         ),
@@ -396,18 +507,18 @@ fn Shortcuts() -> impl IntoView {
                 ("keys/send", send),
                 ("keys/break", line),
                 ("keys/edit-last", &["↑"]),
-                ("keys/search-here", &["Ctrl", "F"]),
+                ("keys/search-here", &["keys/ctrl", "F"]),
             ],
         ),
         (
             "keys/messages",
             vec![
                 ("keys/walk", &["↑", "↓"]),
-                ("keys/menu", &["Enter"]),
+                ("keys/menu", &["keys/enter"]),
                 ("keys/reply", &["R"]),
                 ("keys/react", &["+"]),
                 ("keys/edit", &["E"]),
-                ("keys/delete", &["Del"]),
+                ("keys/delete", &["keys/del"]),
             ],
         ),
     ];
@@ -418,7 +529,7 @@ fn Shortcuts() -> impl IntoView {
                 <dl class="shortcuts">
                     {rows.into_iter().map(|(what, keys)| view! {
                         <dt>{t(what)}</dt>
-                        <dd class="row">{keys.iter().map(|k| view! { <kbd>{*k}</kbd> }).collect_view()}</dd>
+                        <dd class="row">{keys.iter().map(|k| view! { <kbd>{key_name(k)}</kbd> }).collect_view()}</dd>
                     }).collect_view()}
                 </dl>
             </section>

@@ -50,7 +50,7 @@ pub(crate) fn Rail() -> impl IntoView {
             <button class="icon-button" type="button" aria-label=t("rail/add-account") title=t("rail/add-account")
                 on:click=move |_| state.first_run.set(Some(Step::Name))>{icon(Icon::AddAccount)}</button>
             <div class="spacer"></div>
-            <button class="icon-button" type="button" aria-label=t("rail/shortcuts") title=t("rail/shortcuts")
+            <button class="icon-button wide-only" type="button" aria-label=t("rail/shortcuts") title=t("rail/shortcuts")
                 on:click=move |_| state.question.set(Some(Question::Shortcuts))>{icon(Icon::Help)}</button>
             <button class="icon-button" type="button" aria-label=t("rail/settings") title=t("rail/settings")
                 aria-pressed=move || (state.place.get() == Place::Settings).to_string()

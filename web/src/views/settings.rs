@@ -1,18 +1,17 @@
 //! Settings: how the page looks, who one is, which browsers may come in.
 
 use super::address::Address;
-use super::error_in_words;
+use super::questions::Failure;
 use crate::browser::{self, brief_time};
-use crate::parts::{Icon, Photo, turning_icon};
+use crate::parts::{Icon, PersonFace, Photo, turning_icon};
 use crate::say::{self, t, tf};
-use crate::session;
 use crate::state::{Place, Question, State};
 use crate::text::LANGUAGES;
+use crate::timeline::short_id_within;
 use leptos::prelude::*;
-use starling_core::api::method::{AccountSetProfile, PairingList, PairingRevoke, PairingStart};
+use starling_core::api::method::{AccountSetProfile, PairingList, PairingStart};
 use starling_core::api::{
-    AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode, PairingRevokeParams,
-    PairingStartParams, Role,
+    AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode, PairingStartParams, Role,
 };
 use wasm_bindgen_futures::spawn_local;
 
@@ -30,6 +29,7 @@ pub(crate) fn Settings() -> impl IntoView {
                     <Looks />
                     <Writing />
                     <Browsers />
+                    <Blocked />
                     <Account />
                 </div>
             </div>
@@ -143,6 +143,12 @@ fn Profile() -> impl IntoView {
         now
     });
     let error = RwSignal::new(None::<ApiError>);
+    let same = move || {
+        state.account().is_none_or(|a| {
+            a.display_name == name.get().trim()
+                && a.avatar.unwrap_or_default() == picture.get().unwrap_or_default()
+        })
+    };
     let submit = move |event: web_sys::SubmitEvent| {
         event.prevent_default();
         let Some(account) = state.account_untracked() else {
@@ -183,11 +189,12 @@ fn Profile() -> impl IntoView {
                     <input id="own-name" class="input" dir="auto" maxlength="80" placeholder=" " prop:value=name
                         on:input=move |event| { name.set(event_target_value(&event)); saved.set(false); } />
                 </div>
-                <button class="button at-end" type="submit" disabled=move || name.with(|n| n.trim().is_empty())>
+                <button class="button at-end" type="submit" disabled=move || name.with(|n| n.trim().is_empty()) || same()>
                     {move || if saved.get() { t("settings/saved") } else { t("settings/save") }}
                 </button>
             </form>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
+            <h3>{t("address/title")}</h3>
             <div class="address-card"><Address /></div>
         </section>
     }
@@ -207,7 +214,11 @@ fn Browsers() -> impl IntoView {
             }
         });
     };
-    read();
+    // Read again when one of them was shut out.
+    Effect::new(move |_| {
+        state.pairings.track();
+        read();
+    });
     let start = move |_| {
         let params = PairingStartParams {
             role: Role::Owner,
@@ -216,25 +227,10 @@ fn Browsers() -> impl IntoView {
         };
         spawn_local(async move {
             match state.bridge().call::<PairingStart>(params).await {
-                Ok(new) => drop(code.try_set(Some(new))),
-                Err(e) => drop(error.try_set(Some(e))),
-            }
-        });
-    };
-    let revoke = move |grant: String, current: bool| {
-        spawn_local(async move {
-            let done = match current {
-                true => session::end().await,
-                false => {
-                    state
-                        .bridge()
-                        .call::<PairingRevoke>(PairingRevokeParams { grant })
-                        .await
+                Ok(new) => {
+                    code.try_set(Some(new));
+                    browser::into_sight("#new-code");
                 }
-            };
-            match done {
-                Ok(()) if current => drop(window().location().reload()),
-                Ok(()) => read(),
                 Err(e) => drop(error.try_set(Some(e))),
             }
         });
@@ -245,7 +241,7 @@ fn Browsers() -> impl IntoView {
             <p class="quiet">{t("settings/browsers-help")}</p>
             <div class="rows">
                 {move || grants.get().unwrap_or_default().into_iter().map(|grant| {
-                    let id = grant.id.clone();
+                    let question = Question::Unpair(grant.id.clone(), (!grant.current).then(|| grant.name.clone()));
                     let current = grant.current;
                     let seen = match (current, grant.last_seen) {
                         (true, _) => t("settings/this-browser"),
@@ -255,8 +251,8 @@ fn Browsers() -> impl IntoView {
                     view! {
                         <div>
                             <span class="what"><bdi>{grant.name.clone()}</bdi><br /><span class="small quiet">{seen}</span></span>
-                            <button class="button danger" type="button" on:click=move |_| revoke(id.clone(), current)>
-                                {if current { t("settings/sign-out") } else { t("settings/revoke") }}
+                            <button class="button danger" type="button" on:click=move |_| state.question.set(Some(question.clone()))>
+                                {if current { t("settings/sign-out-ask") } else { t("settings/revoke-ask") }}
                             </button>
                         </div>
                     }
@@ -265,14 +261,50 @@ fn Browsers() -> impl IntoView {
                     <button class="button" type="button" on:click=start>{t("settings/make-code")}</button></div>
             </div>
             {move || code.get().map(|code| view! {
-                <div class="note good stack tight">
+                <div class="note good stack tight" id="new-code">
                     <p>{tf("settings/code-until", &[("time", &browser::clock(code.expires))])}</p>
                     <p class="address">{code.url.clone()}</p>
                     <super::address::Copying text=code.url.clone() />
+                    <p>{t("settings/code-typed")}</p>
+                    <p class="address" data-testid="code">{code.code.clone()}</p>
                 </div>
             })}
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
         </section>
+    }
+}
+
+/// Who was blocked, and the way back for them.
+#[component]
+fn Blocked() -> impl IntoView {
+    let state = State::get();
+    let people = Memo::new(move |_| {
+        state.contacts.with(|all| {
+            let blocked = all.values().filter(|c| c.blocked);
+            blocked.map(|c| c.id).collect::<Vec<_>>()
+        })
+    });
+    move || {
+        (!people.with(Vec::is_empty)).then(|| {
+            let rows = people.get().into_iter().map(|id| {
+                let name = state.name_of(&id);
+                let short = short_id_within(&id.to_hex());
+                view! {
+                    <div data-testid="blocked">
+                        <PersonFace id=id />
+                        <span class="what"><bdi>{name}</bdi><br /><span class="small quiet">{short}</span></span>
+                        <button class="button" type="button" on:click=move |_| state.unblock(id)>{t("details/unblock")}</button>
+                    </div>
+                }
+            });
+            view! {
+                <section>
+                    <h2>{t("settings/blocked")}</h2>
+                    <p class="quiet">{t("settings/blocked-help")}</p>
+                    <div class="rows">{rows.collect_view()}</div>
+                </section>
+            }
+        })
     }
 }
 
@@ -309,7 +341,7 @@ fn Account() -> impl IntoView {
                 })}
                 <button class="button at-end" type="submit">{t("settings/backup")}</button>
             </form>
-            {move || error.get().map(|e| view! { <p class="note error" role="alert">{error_in_words(&e)}</p> })}
+            <Failure error=error />
             <div class="row"><button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::RemoveAccount))>{t("settings/remove")}</button></div>
         </section>
     }

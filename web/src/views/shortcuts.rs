@@ -107,9 +107,8 @@ fn escape(state: State) {
         return;
     }
     if place != Place::List {
-        let outer = place.outer();
-        outer.go();
-        if outer.conversation().is_some() {
+        state.step_out();
+        if place.outer().conversation().is_some() {
             browser::focus("composer");
         }
     }

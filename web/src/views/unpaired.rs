@@ -1,9 +1,11 @@
 //! A page that the bridge does not know: what to do about it.
 
+use crate::browser;
 use crate::keys;
 use crate::say::t;
 use crate::state::State;
 use leptos::prelude::*;
+use starling_core::api::ErrorCode;
 use wasm_bindgen_futures::spawn_local;
 
 #[component]
@@ -20,13 +22,16 @@ pub(crate) fn Unpaired() -> impl IntoView {
             match keys::pair(&code.get_untracked()).await {
                 Ok(()) => state.bridge().connect(),
                 Err(error) => failed.set(Some(match error.code {
-                    starling_core::api::ErrorCode::NotAuthorised => t("pairing/wrong-code"),
+                    ErrorCode::NotAuthorised => t("pairing/wrong-code"),
+                    // Of the page's own: the bridge says no such thing about a code.
+                    ErrorCode::Unsupported => t("pairing/browser-lacks"),
                     _ => super::error_in_words(&error),
                 })),
             }
             busy.try_set(false);
         });
     };
+    browser::focus("pairing-code");
     view! {
         <main class="alone">
             <div class="card">
@@ -38,7 +43,7 @@ pub(crate) fn Unpaired() -> impl IntoView {
                 <form on:submit=submit>
                     <div class="field">
                         <label for="pairing-code">{t("pairing/code")}</label>
-                        <input id="pairing-code" class="input code-input" autocomplete="one-time-code" autocapitalize="characters" spellcheck="false"
+                        <input id="pairing-code" class="input code-input" autocomplete="one-time-code" autocapitalize="off" spellcheck="false" dir="ltr"
                             required prop:value=code on:input=move |event| code.set(event_target_value(&event)) />
                         <span class="hint">{t("pairing/code-hint")}</span>
                     </div>

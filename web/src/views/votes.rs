@@ -98,6 +98,33 @@ pub(crate) fn OpenVotes(id: ConversationId) -> impl IntoView {
     })
 }
 
+/// Asks an admin who has not voted yet, where the conversation is read.
+#[component]
+pub(crate) fn AskedToVote(id: ConversationId) -> impl IntoView {
+    let state = State::get();
+    let conversation = untrack(|| state.conversation(&id))?;
+    let admin = Memo::new(move |_| conversation.with(|c| state.is_admin(c)));
+    let asked = Memo::new(move |_| {
+        let me = state.me()?;
+        let waits = |b: &&Ballot| !b.decided && b.target != me && !b.voters.contains(&me);
+        state
+            .ballots
+            .with(|all| all.get(&id)?.iter().find(waits).cloned())
+            .filter(|_| admin.get())
+    });
+    Some(move || {
+        asked.get().map(|ballot| {
+            let question = Question::Vote(id, ballot.target, ballot.device, ballot.action);
+            view! {
+                <div class="link-line with-button asks" role="note" data-testid="asked-to-vote">
+                    <p>{standing(state, &ballot)}</p>
+                    <button class="button small-button" type="button" on:click=move |_| state.question.set(Some(question.clone()))>{t("vote/open")}</button>
+                </div>
+            }
+        })
+    })
+}
+
 /// What a vote does, in full, before it is cast.
 #[component]
 pub(crate) fn VoteQuestion(
@@ -108,12 +135,25 @@ pub(crate) fn VoteQuestion(
 ) -> impl IntoView {
     let state = State::get();
     let conversation = untrack(|| state.conversation(&id))?;
-    let name = untrack(|| state.name_of(&person));
+    // Whom it is about must be beyond doubt.
+    let name = untrack(|| state.marked_name_of(&person));
+    let open = state.ballots.with_untracked(|all| {
+        let this = |b: &&Ballot| {
+            b.target == person && b.device == device && b.action == action && !b.decided
+        };
+        all.get(&id)?.iter().find(this).cloned()
+    });
     let (admins, role) = conversation.with_untracked(|c| {
         let role = c.members.iter().find(|m| m.id == person).map(|m| m.role);
         (admins(c).max(1), role)
     });
-    let needed = admins / 2 + 1;
+    let (needed, admins) = match &open {
+        Some(ballot) => (ballot.needed as usize, ballot.admins as usize),
+        None => (admins / 2 + 1, admins),
+    };
+    let voted = open.as_ref().map_or(0, |b| b.voters.len());
+    // One's own vote may be the one that was missing.
+    let decides = voted + 1 >= needed;
     let values = [("name", name.as_str())];
     let mut text = Vec::new();
     match (action, role) {
@@ -129,13 +169,16 @@ pub(crate) fn VoteQuestion(
         }
         (BallotAction::Unban, _) => text.push(tf("vote/unban-does", &values)),
     }
-    if needed > 1 {
+    if let Some(ballot) = open.as_ref().filter(|_| decides && voted > 0) {
+        let names = untrack(|| voters(state, ballot));
+        text.push(tn("vote/decides", voted, &[("names", &names)]));
+    } else if needed > 1 {
         let (needed, all) = (needed.to_string(), admins.to_string());
         text.push(tf("vote/needs", &[("needed", &needed), ("all", &all)]));
     } else {
         text.push(t("vote/at-once"));
     }
-    let go = match (action, needed > 1) {
+    let go = match (action, !decides) {
         (BallotAction::Ban, _) if device.is_some() => t("vote/go-ban-device"),
         (BallotAction::Ban, true) => tf("vote/go-ban", &values),
         (BallotAction::Ban, false) => tf("vote/go-ban-now", &values),

@@ -37,7 +37,7 @@ impl IndexError {
 
     /// There is no room on the disk.
     pub fn is_full(&self) -> bool {
-        self.code() == Some(rusqlite::ErrorCode::DiskFull)
+        super::state::no_room(&self.source)
     }
 
     /// The file is damaged: [`Index::reset`] helps.
@@ -120,7 +120,7 @@ fn try_open(path: &Path) -> rusqlite::Result<Result<Connection, String>> {
          CREATE TABLE IF NOT EXISTS health(one INTEGER PRIMARY KEY CHECK(one=1), open INTEGER NOT NULL);
          CREATE TABLE IF NOT EXISTS conversation(
              key INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, head BLOB,
-             length INTEGER NOT NULL DEFAULT 0, rules INTEGER NOT NULL DEFAULT 0, last TEXT, snapshot TEXT, snapshot_at BLOB);
+             length INTEGER NOT NULL DEFAULT 0, rules INTEGER NOT NULL DEFAULT 0, last TEXT, snapshot TEXT, snapshot_at BLOB, made BLOB);
          CREATE TABLE IF NOT EXISTS message(
              key INTEGER PRIMARY KEY, c INTEGER NOT NULL, id BLOB NOT NULL,
              sent_at INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE(c, id));
@@ -315,7 +315,7 @@ impl Index {
         let (long, short): (Vec<&str>, Vec<&str>) =
             words.iter().partition(|w| w.chars().count() >= 3);
         let mut sql = String::from(
-            "SELECT conversation.id, message.id FROM message JOIN conversation ON conversation.key=c WHERE 1",
+            "SELECT conversation.id, message.id FROM message JOIN conversation ON conversation.key=c WHERE conversation.head IS NOT NULL",
         );
         let mut values: Vec<rusqlite::types::Value> = Vec::new();
         if let Some(c) = conversation {

@@ -174,9 +174,48 @@ impl<'a> Rows<'a> {
     /// Everything up to `head` is written. `last`: the newest message, for the list.
     pub fn finish(&self, head: &ObjectId, length: u64, last: Option<&str>) -> Result<()> {
         self.db
-            .prepare_cached("UPDATE conversation SET head=?2, length=?3, last=?4 WHERE key=?1")?
+            .prepare_cached(
+                "UPDATE conversation SET head=?2, length=?3, last=?4, made=NULL WHERE key=?1",
+            )?
             .execute(params![self.key, head.as_bytes(), signed(length), last])
             .map(drop)
+    }
+
+    /// All commits up to `head` are here, so many, and follow that version of the rules; the words of
+    /// changed messages, and the newest one, are to be looked up where they are read.
+    pub fn set_made(&self, head: &ObjectId, length: u64, rules: u32) -> Result<()> {
+        self.db
+            .prepare_cached("UPDATE conversation SET made=?2, length=?3, rules=?4 WHERE key=?1")?
+            .execute(params![self.key, head.as_bytes(), signed(length), rules])
+            .map(drop)
+    }
+
+    /// What [`Self::set_made`] said, if nothing was finished since.
+    pub fn made(&self) -> Result<Option<(ObjectId, u64)>> {
+        self.db
+            .prepare_cached(
+                "SELECT made, length FROM conversation WHERE key=?1 AND head IS NULL AND made IS NOT NULL",
+            )?
+            .query_row([self.key], |r| Ok((id(r, 0)?, place(r, 1)?)))
+            .optional()
+    }
+
+    /// Messages and reactions that are changed by others, in the order of their ids.
+    pub fn changed(&self, after: Option<&ObjectId>, limit: usize) -> Result<Vec<ObjectId>> {
+        self.db
+            .prepare_cached(
+                "SELECT DISTINCT target FROM commits INDEXED BY commits_target
+                 WHERE c=?1 AND target>?2 AND change=1 ORDER BY target LIMIT ?3",
+            )?
+            .query_map(
+                params![
+                    self.key,
+                    after.map_or(&[][..], |a| a.as_bytes()),
+                    signed(limit as u64)
+                ],
+                |r| id(r, 0),
+            )?
+            .collect()
     }
 
     /// The version of the rules that all commits are known to follow.
@@ -207,7 +246,7 @@ impl<'a> Rows<'a> {
     /// Forgets everything.
     pub fn clear(&self) -> Result<()> {
         self.db.execute(
-            "UPDATE conversation SET head=NULL, length=0, rules=0, last=NULL, snapshot=NULL, snapshot_at=NULL WHERE key=?1",
+            "UPDATE conversation SET head=NULL, length=0, rules=0, last=NULL, snapshot=NULL, snapshot_at=NULL, made=NULL WHERE key=?1",
             [self.key],
         )?;
         for table in ["commits", "aside", "message"] {

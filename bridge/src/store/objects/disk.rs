@@ -4,6 +4,7 @@ use super::StoreError;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use starling_core::git::object::Kind;
+use starling_core::git::pack::LEVEL;
 use starling_core::id::ObjectId;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -73,7 +74,7 @@ pub(super) fn write_loose(
     let path = loose_path(objects, id);
     let mut deflate = ZlibEncoder::new(
         Vec::with_capacity(bytes.len() / 2 + 64),
-        Compression::fast(),
+        Compression::new(LEVEL),
     );
     let write = |d: &mut ZlibEncoder<Vec<u8>>| {
         write!(d, "{kind} {}\0", bytes.len())?;

@@ -216,6 +216,9 @@ impl Repository for ObjectStore {
     fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
         self.read(id)
     }
+    fn packed(&self, id: &ObjectId) -> Option<Vec<u8>> {
+        self.readable()?.packed(id)
+    }
     fn contains(&self, id: &ObjectId) -> bool {
         Self::contains(self, id)
     }

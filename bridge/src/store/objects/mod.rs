@@ -18,6 +18,7 @@ pub use quarantine::{Quarantine, QuarantineError, Receiving};
 
 use disk::{At as _, loose_objects, loose_path, replace, sync_dir, sync_file, write_loose};
 use gix::odb::HandleArc;
+use gix::odb::pack::Find as _;
 use gix::prelude::{FindExt as _, Header as _};
 use journal::Journal;
 use starling_core::git::Repository;
@@ -135,7 +136,7 @@ struct Disk {
     writer: Mutex<Writer>,
     /// Held by the one who puts packs together.
     packing: Mutex<()>,
-    _lock: File,
+    lock: File,
 }
 
 struct Writer {
@@ -237,7 +238,7 @@ impl Disk {
                 loose,
             }),
             packing: Mutex::default(),
-            _lock: lock,
+            lock,
         };
         store.checkpoint()?;
         Ok(store)
@@ -257,6 +258,19 @@ impl Disk {
                 None => return None,
             }
         }
+    }
+
+    /// The entry of the pack in which an object lies, if it does and can be inflated.
+    fn packed(&self, id: &ObjectId) -> Option<Vec<u8>> {
+        let (odb, handle) = self.handle();
+        let mut inflated = Vec::new();
+        let place = handle.location_by_oid(&oid(id), &mut inflated);
+        let entry = place
+            .ok()
+            .flatten()
+            .and_then(|p| handle.entry_by_location(&p));
+        self.give_back(odb, handle);
+        entry.map(|e| e.data)
     }
 
     /// The length of an object, if it is there. Not all of it is read for that.
@@ -514,9 +528,14 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // The next start has less to play; nothing is lost if it fails.
-        if let Err(e) = self.checkpoint() {
+        // Nor is there anything left to put in order of a conversation that was deleted.
+        if self.path.exists()
+            && let Err(e) = self.checkpoint()
+        {
             tracing::warn!(path = %self.path.display(), %e, "checkpoint at the end");
         }
+        // Closing it is not enough: a child process that is just being started has a copy until it is another program.
+        let _ = self.lock.unlock();
     }
 }
 
@@ -544,7 +563,10 @@ fn open_odb(objects: &Path) -> Result<Arc<gix::odb::Store>, StoreError> {
 }
 
 fn new_handle(odb: &Arc<gix::odb::Store>) -> HandleArc {
-    odb.to_cache_arc()
+    let mut handle = odb.to_cache_arc();
+    // What is told of the place of an entry stays true as long as the handle lives.
+    handle.prevent_pack_unload();
+    handle
 }
 
 fn read_from(handle: &HandleArc, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {

@@ -6,7 +6,7 @@ use super::{ObjectStore, StoreError, new_handle, open_odb, pack, read_from};
 use gix::odb::HandleArc;
 use starling_core::git::Repository;
 use starling_core::git::object::{Kind, Mode, parse_commit, parse_tree};
-use starling_core::git::pack::{Limits, PackError, Resolved, Scanned, Scanner};
+use starling_core::git::pack::{EntryReader, Limits, PackError, Resolved, Scanned, Scanner};
 use starling_core::id::ObjectId;
 use starling_core::swarm::object::Objects;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,9 +57,39 @@ enum Place {
     Memory(BTreeMap<ObjectId, (Kind, Vec<u8>)>),
     Disk {
         dir: TempDir,
-        handle: Box<Mutex<HandleArc>>,
-        checksum: [u8; 20],
+        reader: Box<Mutex<Reader>>,
+        /// Of a pack that came to its end.
+        checksum: Option<[u8; 20]>,
     },
+}
+
+/// Reads a pack that has come.
+struct Reader {
+    pack: PackFile,
+    entries: EntryReader,
+    /// Where each object's entry begins, in the order of their ids.
+    offsets: Vec<u64>,
+    /// Largest object.
+    max: u64,
+    objects: PathBuf,
+    /// For deltas. It maps the pack into memory, and so is opened only where there are some.
+    deltas: Option<HandleArc>,
+}
+
+impl Reader {
+    fn read(&mut self, at: usize, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        let offset = *self.offsets.get(at)?;
+        if self.deltas.is_none() {
+            if let Some(whole) = self.entries.read(&self.pack, offset, self.max) {
+                return Some(whole);
+            }
+            let odb = open_odb(&self.objects)
+                .inspect_err(|e| tracing::warn!(%e, "a pack cannot be read"))
+                .ok()?;
+            self.deltas = Some(new_handle(&odb));
+        }
+        read_from(self.deltas.as_ref()?, id)
+    }
 }
 
 const PACK: &str = "pack/incoming.pack";
@@ -78,9 +108,16 @@ impl ObjectStore {
 }
 
 impl Receiving {
-    /// Takes the next bytes of the pack. After an error there is nothing but to drop it.
+    /// Takes the next bytes of the pack. After an error there is nothing but to drop it, or to
+    /// [`rescue`](Self::rescue) what came before.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), QuarantineError> {
-        self.scanner.push(bytes)?;
+        let scanned = self.scanner.push(bytes);
+        // Of what is too large the beginning is read, up to somewhere in these.
+        self.keep(bytes)?;
+        Ok(scanned?)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         match &mut self.file {
             Some((dir, file)) => file.write_all(bytes).at(dir.path())?,
@@ -115,7 +152,7 @@ impl Receiving {
     pub fn finish(mut self) -> Result<Quarantine, QuarantineError> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(Limits::default()));
         let scanned = scanner.finish()?;
-        Ok(self.read_in(scanned)?.0)
+        Ok(self.read_in(scanned, false)?.0)
     }
 
     /// The pack has broken off: what can be read of it, and its commits in the order they came.
@@ -123,7 +160,7 @@ impl Receiving {
     pub fn rescue(mut self) -> Option<(Quarantine, Vec<ObjectId>)> {
         let scanner = std::mem::replace(&mut self.scanner, Scanner::new(Limits::default()));
         let came = scanner.broken_off()?;
-        let read = self.read_in(came);
+        let read = self.read_in(came, true);
         let (quarantine, mut commits) = read
             .inspect_err(|e| tracing::debug!(%e, "nothing is left of a broken pack"))
             .ok()?;
@@ -132,10 +169,11 @@ impl Receiving {
         (!commits.is_empty()).then_some((quarantine, commits))
     }
 
-    /// Applies the deltas. Gives the commits by offset, too.
+    /// Applies the deltas. Gives the commits by offset, too, if they are wanted.
     fn read_in(
         mut self,
         scanned: Scanned,
+        commits: bool,
     ) -> Result<(Quarantine, Vec<(u64, ObjectId)>), QuarantineError> {
         let few = scanned.len() <= FEW_OBJECTS && scanned.inflated() <= SMALL_INFLATED;
         if self.file.is_none() && few {
@@ -148,15 +186,26 @@ impl Receiving {
             return Err(PackError::Truncated.into());
         };
         let file = PackFile(file);
+        let (max, whole) = (scanned.largest(), scanned.is_whole());
         let resolved = scanned.resolve(&file)?;
         pack::write_idx(&dir.path().join(PACK), &resolved.index())?;
-        let handle = Box::new(Mutex::new(new_handle(&open_odb(dir.path())?)));
-        let commits = commits_of(&resolved);
+        let commits = match commits {
+            true => commits_of(&resolved),
+            false => Vec::new(),
+        };
         let ids = resolved.objects.iter().map(|o| o.id).collect();
+        let reader = Reader {
+            pack: file,
+            entries: EntryReader::default(),
+            offsets: resolved.objects.iter().map(|o| o.offset).collect(),
+            max,
+            objects: dir.path().to_owned(),
+            deltas: None,
+        };
         let place = Place::Disk {
             dir,
-            handle,
-            checksum: resolved.checksum,
+            reader: Box::new(Mutex::new(reader)),
+            checksum: whole.then_some(resolved.checksum),
         };
         let quarantine = Quarantine {
             store: self.store,
@@ -214,6 +263,21 @@ impl Quarantine {
         self.tip = Some(tip);
     }
 
+    /// A commit below those that came, which is neither here nor `known`: below the last of
+    /// `commits`, given in the order they came, that names one.
+    pub fn below(
+        &self,
+        commits: &[ObjectId],
+        known: &dyn Fn(&ObjectId) -> bool,
+    ) -> Option<ObjectId> {
+        let missing = |id: &ObjectId| {
+            let (_, data) = self.read(id).filter(|(kind, _)| *kind == Kind::Commit)?;
+            let mut parents = parse_commit(&data).ok()?.parents.into_iter();
+            parents.find(|p| !known(p) && self.ids.binary_search(p).is_err())
+        };
+        commits.iter().rev().find_map(missing)
+    }
+
     /// The last of `commits`, given in the order they came, that is here with everything it needs:
     /// its tree and files, and its parents likewise, if they are not `known` already. Nothing in a
     /// pack that puts children before their parents.
@@ -269,10 +333,10 @@ impl Quarantine {
     pub fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
         let own = match &self.place {
             Place::Memory(objects) => objects.get(id).cloned(),
-            Place::Disk { handle, .. } if self.ids.binary_search(id).is_ok() => {
-                read_from(&handle.lock().unwrap_or_else(PoisonError::into_inner), id)
-            }
-            Place::Disk { .. } => None,
+            Place::Disk { reader, .. } => self.ids.binary_search(id).ok().and_then(|at| {
+                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                reader.read(at, id)
+            }),
         };
         own.or_else(|| self.store.read(id))
     }
@@ -280,8 +344,22 @@ impl Quarantine {
     /// Takes into the store what these commits reach, and nothing else that came with it: their
     /// trees and files, as far as the store lacks them. The commits are those of the pack that were
     /// found valid, all of them: their parents are not followed. What is taken lasts when this returns; the branch is where it was.
-    pub fn accept(mut self, commits: &[ObjectId]) -> Result<(), StoreError> {
-        let reached = self.reached(commits);
+    pub fn accept(self, commits: &[ObjectId]) -> Result<(), StoreError> {
+        let tree = |id: &ObjectId| match self.read(id) {
+            Some((Kind::Commit, data)) => parse_commit(&data).ok().map(|c| c.tree),
+            _ => None,
+        };
+        let trees = commits.iter().filter_map(tree).collect();
+        self.accept_with(commits, &trees)
+    }
+
+    /// The same, where the trees of these commits are known.
+    pub fn accept_with(
+        mut self,
+        commits: &[ObjectId],
+        trees: &BTreeSet<ObjectId>,
+    ) -> Result<(), StoreError> {
+        let reached = self.reached(commits, trees);
         let count = reached.iter().filter(|r| **r).count();
         let ids = std::mem::take(&mut self.ids);
         let keep = || {
@@ -291,15 +369,22 @@ impl Quarantine {
                 .map(|(i, _)| i)
         };
         match &self.place {
-            Place::Disk { dir, checksum, .. } if count == ids.len() => {
-                let path: PathBuf = dir.path().join(PACK);
+            Place::Disk {
+                dir,
+                checksum: Some(checksum),
+                ..
+            } if count == ids.len() => {
+                let path = dir.path().join(PACK);
                 super::sync_file(&path)?;
                 self.store.install(&path, checksum)
             }
-            Place::Disk { handle, .. } => {
-                let handle = handle.lock().unwrap_or_else(PoisonError::into_inner);
-                self.store
-                    .add_pack(&keep().copied().collect(), |id| read_from(&handle, id))
+            Place::Disk { reader, .. } => {
+                let read = |id: &ObjectId| {
+                    let at = ids.binary_search(id).ok()?;
+                    let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                    reader.read(at, id)
+                };
+                self.store.add_pack(&keep().copied().collect(), read)
             }
             Place::Memory(objects) => {
                 let objects: Vec<_> = keep()
@@ -311,28 +396,26 @@ impl Quarantine {
         }
     }
 
-    /// Which of [`Self::ids`] these commits reach. A tree that the store has, it has with all below.
-    fn reached(&self, commits: &[ObjectId]) -> Vec<bool> {
+    /// Which of [`Self::ids`] these commits and their trees reach. A tree that the store has, it has
+    /// with all below.
+    fn reached(&self, commits: &[ObjectId], trees: &BTreeSet<ObjectId>) -> Vec<bool> {
         let mut reached = vec![false; self.ids.len()];
-        let mut trees = Vec::new();
         let mut reach = |id: &ObjectId| {
             let place = self.ids.binary_search(id).ok();
             let new = place.and_then(|at| reached.get_mut(at));
             new.is_some_and(|r| !std::mem::replace(r, true))
         };
-        for id in commits.iter().filter(|id| reach(id)).collect::<Vec<_>>() {
-            let Some((Kind::Commit, data)) = self.read(id) else {
+        for commit in commits {
+            reach(commit);
+        }
+        let mut todo: Vec<ObjectId> = trees.iter().filter(|t| reach(t)).copied().collect();
+        while let Some(tree) = todo.pop() {
+            let Some((Kind::Tree, data)) = self.read(&tree) else {
                 continue;
             };
-            trees.extend(parse_commit(&data).ok().map(|c| c.tree).filter(&mut reach));
-            while let Some(tree) = trees.pop() {
-                let Some((Kind::Tree, data)) = self.read(&tree) else {
-                    continue;
-                };
-                for entry in parse_tree(&data).unwrap_or_default() {
-                    if reach(&entry.id) && entry.mode == Mode::Tree {
-                        trees.push(entry.id);
-                    }
+            for entry in parse_tree(&data).unwrap_or_default() {
+                if reach(&entry.id) && entry.mode == Mode::Tree {
+                    todo.push(entry.id);
                 }
             }
         }

@@ -19,9 +19,9 @@ mod scan;
 mod write;
 
 pub use index::{IndexEntry, write_index};
-pub use resolve::{PackObject, ReadAt, Resolved};
+pub use resolve::{EntryReader, PackObject, ReadAt, Resolved};
 pub use scan::{Scanned, Scanner};
-pub use write::PackWriter;
+pub use write::{LEVEL, PackWriter};
 
 use crate::id::ObjectId;
 
@@ -30,7 +30,7 @@ use crate::id::ObjectId;
 pub struct Limits {
     /// Bytes received.
     pub received: u64,
-    /// Objects.
+    /// Objects. A pack may announce more, up to [`MOST_ANNOUNCED`]: as many of them are read.
     pub objects: u32,
     /// Bytes of one object, inflated.
     pub object: u64,
@@ -47,9 +47,9 @@ impl Default for Limits {
         Self {
             // The reference gives up there, too (`MAX_FETCH_SIZE`).
             received: 256 << 20,
-            // A quarter of a million: about as many signed messages as `received` has room for. Each
-            // costs some 600 bytes of memory until it is judged, whoever made it up.
-            objects: 1 << 18,
+            // Half a million: more signed messages than `received` has room for. Each costs some 200
+            // bytes of memory until it is judged, whoever made it up.
+            objects: 1 << 19,
             // The largest honest object is a profile with a picture: a few MiB.
             object: 32 << 20,
             // Signed commits deflate to about two thirds: four times `received` is ample.
@@ -62,6 +62,10 @@ impl Default for Limits {
     }
 }
 
+/// No pack is read that announces more objects: a conversation has two million commits at most
+/// ([`crate::swarm::validate::MAX_COMMITS`]), few of which bring files.
+pub const MOST_ANNOUNCED: u32 = 4_000_000;
+
 /// Why a pack is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
@@ -71,8 +75,10 @@ pub enum PackError {
     /// More bytes than [`Limits::received`].
     #[error("the pack is larger than {0} bytes")]
     TooLarge(u64),
-    /// More objects than [`Limits::objects`].
-    #[error("the pack announces {0} objects")]
+    /// More objects than [`Limits::objects`], and those that came were of no use alone.
+    #[error(
+        "the pack announces {0} objects, more than are taken at once; of a Starling, which sends the oldest first, they are taken in parts"
+    )]
     TooManyObjects(u32),
     /// One object above [`Limits::object`].
     #[error("the pack holds an object of {0} bytes")]

@@ -1,6 +1,6 @@
 //! The second pass: deltas applied, every object named.
 
-use super::scan::{Content, Entry, Scanned, usize_of};
+use super::scan::{Content, Entry, MAX_HEADER, Scanned, kind_of, parse_header, usize_of};
 use super::{IndexEntry, Limits, PackError, delta, write_index};
 use crate::git::object::{Kind, ObjectHasher, ObjectRef};
 use crate::id::ObjectId;
@@ -62,6 +62,81 @@ impl Resolved {
     }
 }
 
+/// Reads whole objects from a pack that passed, one at a time.
+#[derive(Debug)]
+pub struct EntryReader {
+    stream: Decompress,
+    buffer: Vec<u8>,
+}
+
+impl Default for EntryReader {
+    fn default() -> Self {
+        Self {
+            stream: Decompress::new(true),
+            // Most entries are shorter.
+            buffer: vec![0; 2 << 10],
+        }
+    }
+}
+
+impl EntryReader {
+    /// The object whose entry begins at `offset`; `None`: it lies there as a delta, or cannot be
+    /// read. `max`: its largest size.
+    pub fn read(
+        &mut self,
+        pack: &(impl ReadAt + ?Sized),
+        offset: u64,
+        max: u64,
+    ) -> Option<(Kind, Vec<u8>)> {
+        let n = pack.read_at(offset, &mut self.buffer).ok()?;
+        let begin = self.buffer.get(..n)?;
+        let (code, size, content) =
+            parse_header(begin.get(..n.min(MAX_HEADER))?, offset).ok()??;
+        let Content::Whole(..) = content else {
+            return None;
+        };
+        let kind = kind_of(code)?;
+        if size > max {
+            return None;
+        }
+        let head = begin.iter().position(|b| b & 0x80 == 0)?.saturating_add(1);
+        // One byte of room more, so that a stream that has grown shows.
+        let mut out = vec![0; usize_of(size).saturating_add(1)];
+        self.stream.reset(true);
+        let (mut from, mut len) = (head, n);
+        let mut at = offset;
+        loop {
+            let before = self.stream.total_in();
+            let input = self.buffer.get(from..len)?;
+            let room = out.get_mut(usize_of(self.stream.total_out())..)?;
+            let status = self
+                .stream
+                .decompress(input, room, FlushDecompress::None)
+                .ok()?;
+            let read = usize_of(self.stream.total_in().saturating_sub(before));
+            if status == Status::StreamEnd {
+                if self.stream.total_out() != size {
+                    return None;
+                }
+                out.truncate(usize_of(size));
+                return Some((kind, out));
+            }
+            from = from.saturating_add(read);
+            if from < len {
+                if read == 0 {
+                    return None;
+                }
+                continue;
+            }
+            at = at.saturating_add(len as u64);
+            (from, len) = (0, pack.read_at(at, &mut self.buffer).ok()?);
+            if len == 0 {
+                return None;
+            }
+        }
+    }
+}
+
 /// A delta whose base is at hand.
 struct Pending {
     entry: usize,
@@ -79,6 +154,16 @@ impl Scanned {
     /// Bytes of all objects, and of the deltas.
     pub fn inflated(&self) -> u64 {
         self.inflated
+    }
+
+    /// Most bytes that an object of the pack may have, inflated.
+    pub fn largest(&self) -> u64 {
+        self.limits.object
+    }
+
+    /// Whether the pack came to its end: else it is no file that git would read.
+    pub fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Whether the pack is empty.

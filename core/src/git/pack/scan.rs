@@ -1,6 +1,6 @@
 //! The first pass over a pack: as it arrives, with a fixed buffer.
 
-use super::{Limits, PackError};
+use super::{Limits, MOST_ANNOUNCED, PackError};
 use crate::git::object::{Kind, ObjectHasher};
 use crate::git::pack::delta;
 use crate::id::ObjectId;
@@ -35,7 +35,7 @@ pub(super) struct Entry {
 /// Inflated data is looked at in pieces of this size: as large as a pkt-line, our choice.
 const BUFFER: usize = 64 << 10;
 /// The longest entry header: ten bytes of size, then an id of twenty bytes or ten of offset.
-const MAX_HEADER: usize = 30;
+pub(super) const MAX_HEADER: usize = 30;
 
 #[derive(Debug)]
 enum State {
@@ -71,6 +71,10 @@ pub struct Scanner {
     scratch: Vec<u8>,
     offset: u64,
     left: u32,
+    /// How many objects are announced, if that is more than are read.
+    over: Option<u32>,
+    /// A limit is reached that a part of the pack is within.
+    full: bool,
     total: u64,
     checksum: sha1::Sha1,
     inflate: Decompress,
@@ -100,6 +104,8 @@ impl Scanner {
             scratch: Vec::with_capacity(MAX_HEADER),
             offset: 0,
             left: 0,
+            over: None,
+            full: false,
             total: 0,
             checksum: sha1::Sha1::new(),
             inflate: Decompress::new(true),
@@ -125,8 +131,17 @@ impl Scanner {
         if let Some(e) = &self.failed {
             return Err(e.clone());
         }
-        self.take(bytes)
-            .inspect_err(|e| self.failed = Some(e.clone()))
+        let taken = self.take(bytes);
+        taken.map_err(|e| {
+            let e = self.named(e);
+            self.failed = Some(e.clone());
+            e
+        })
+    }
+
+    /// Whatever came of a pack that announces too much: that is what is wrong with it.
+    fn named(&self, e: PackError) -> PackError {
+        self.over.map_or(e, PackError::TooManyObjects)
     }
 
     /// The pack has ended: was it whole?
@@ -142,13 +157,15 @@ impl Scanner {
                 inflated: self.total,
                 whole: true,
             }),
-            _ => Err(PackError::Truncated),
+            _ => Err(self.named(PackError::Truncated)),
         }
     }
 
-    /// The pack has broken off: the entries that came whole. Nothing if what came is bad.
+    /// The pack has broken off, or is too large: the entries that came whole. Nothing if what came
+    /// is bad.
     pub fn broken_off(self) -> Option<Scanned> {
-        if self.failed.is_some() || self.entries.is_empty() {
+        let bad = self.failed.is_some() && !self.full;
+        if bad || self.entries.is_empty() {
             return None;
         }
         Some(Scanned {
@@ -208,6 +225,7 @@ impl Scanner {
     fn count(&mut self, bytes: &[u8]) -> Result<(), PackError> {
         self.offset = self.offset.saturating_add(bytes.len() as u64);
         if self.offset > self.limits.received {
+            self.full = true;
             return Err(PackError::TooLarge(self.limits.received));
         }
         Ok(())
@@ -220,9 +238,10 @@ impl Scanner {
             .and_then(|c| <[u8; 4]>::try_from(c).ok())
             .map(u32::from_be_bytes)
             .ok_or(PackError::NoPack)?;
-        if count > self.limits.objects {
+        if count > MOST_ANNOUNCED {
             return Err(PackError::TooManyObjects(count));
         }
+        self.over = (count > self.limits.objects).then_some(count);
         self.left = count;
         self.next_entry();
         Ok(())
@@ -250,13 +269,7 @@ impl Scanner {
         }
         self.total = self.total.saturating_add(size);
         self.check_total()?;
-        let kind = match code {
-            1 => Some(Kind::Commit),
-            2 => Some(Kind::Tree),
-            3 => Some(Kind::Blob),
-            4 => Some(Kind::Tag),
-            _ => None,
-        };
+        let kind = kind_of(code);
         let mut crc = Crc::new();
         crc.update(&self.scratch);
         self.inflate.reset(true);
@@ -276,8 +289,9 @@ impl Scanner {
         Ok(())
     }
 
-    fn check_total(&self) -> Result<(), PackError> {
+    fn check_total(&mut self) -> Result<(), PackError> {
         if self.total > self.limits.total {
+            self.full = true;
             return Err(PackError::TotalTooLarge(self.limits.total));
         }
         Ok(())
@@ -365,12 +379,32 @@ impl Scanner {
         self.entries.push(entry);
         self.left = self.left.saturating_sub(1);
         self.next_entry();
+        if let Some(count) = self.over
+            && self.entries.len() >= usize_of(u64::from(self.limits.objects))
+        {
+            self.full = true;
+            return Err(PackError::TooManyObjects(count));
+        }
         Ok(())
     }
 }
 
+/// What an entry of that type holds whole.
+pub(super) fn kind_of(code: u8) -> Option<Kind> {
+    match code {
+        1 => Some(Kind::Commit),
+        2 => Some(Kind::Tree),
+        3 => Some(Kind::Blob),
+        4 => Some(Kind::Tag),
+        _ => None,
+    }
+}
+
 /// Type, size and base of an entry that begins at `start`; `None` if bytes are missing.
-fn parse_header(bytes: &[u8], start: u64) -> Result<Option<(u8, u64, Content)>, PackError> {
+pub(super) fn parse_header(
+    bytes: &[u8],
+    start: u64,
+) -> Result<Option<(u8, u64, Content)>, PackError> {
     let bad = || PackError::Entry(start);
     let mut rest = bytes.iter().copied();
     let Some(first) = rest.next() else {

@@ -95,6 +95,54 @@ fn blob(bytes: &[u8]) -> ObjectId {
 }
 
 #[test]
+fn whole_entries_are_read_one_by_one_and_copied() {
+    let noise: Vec<u8> = (0u32..20_000)
+        .flat_map(|n| blob(&n.to_be_bytes()).0)
+        .collect();
+    let base = b"hello, world".repeat(30);
+    let contents: Vec<&[u8]> = vec![b"", b"x", &base, &noise[..2000], &noise[..2100], &noise];
+    let mut entries: Vec<Vec<u8>> = contents.iter().map(|c| entry(3, c)).collect();
+    let appends = [&[0x80 | 0x10 | 0x20, 0x68, 0x01, 1][..], b"!"].concat();
+    entries.push(id_delta(blob(&base), &delta(360, 361, &appends)));
+    // A size that takes more bytes than it needs.
+    entries.push([&[0xb1, 0x80, 0x00][..], &zlib(b"y")].concat());
+    let pack = pack(&entries);
+    read(&pack).unwrap();
+    let (mut reader, mut offset) = (EntryReader::default(), 12);
+    let (mut writer, mut copy) = (PackWriter::new(7, false).0, Vec::new());
+    let y: &[u8] = b"y";
+    for (n, bytes) in entries.iter().enumerate() {
+        let content = contents.get(n).copied().or((n == 7).then_some(y));
+        let expected = content.map(|c| (Kind::Blob, c.to_vec()));
+        assert_eq!(reader.read(&pack[..], offset, 1 << 20), expected);
+        if let Some(content) = content.filter(|c| !c.is_empty()) {
+            // Too large, torn, cut off; and it can be used again after each.
+            assert_eq!(
+                reader.read(&pack[..], offset, content.len() as u64 - 1),
+                None
+            );
+            let mut torn = bytes.clone();
+            let last = torn.len() - 1;
+            torn[last] ^= 1;
+            assert_eq!(reader.read(&torn[..], 0, 1 << 20), None);
+            assert_eq!(reader.read(&bytes[..last], 0, 1 << 20), None);
+        }
+        let copied = writer.copy(ObjectId([0; 20]), bytes);
+        assert_eq!(copied.is_some(), content.is_some());
+        copy.extend(copied);
+        offset += bytes.len() as u64;
+    }
+    assert_eq!(copy[6], entry(3, y), "as it is written everywhere");
+    let copied = read(&super::tests::pack(&copy)).unwrap();
+    assert_eq!(copied.objects.len(), 7);
+    for bad in [&[][..], &[0xff; 40], &[0x30]] {
+        let copied = writer.copy(ObjectId([0; 20]), bad);
+        assert!(copied.is_none_or(|c| c == bad));
+        assert_eq!(reader.read(bad, 0, 100), None);
+    }
+}
+
+#[test]
 fn whole_objects_and_both_kinds_of_deltas_are_read() {
     let base = b"hello, world".repeat(30);
     // Copy all, then append.
@@ -213,6 +261,49 @@ fn sizes_that_lie_are_seen() {
     ] {
         assert_eq!(with(&bad), Err(PackError::Delta(at)), "{bad:?}");
     }
+}
+
+#[test]
+fn of_a_pack_that_is_too_large_the_beginning_can_be_had() {
+    let entries: Vec<_> = (0u8..9).map(|n| entry(3, &[n; 100])).collect();
+    let whole = pack(&entries);
+    let part = |limits: Limits, bytes: &[u8]| {
+        let mut scanner = Scanner::new(limits);
+        let failed = scanner.push(bytes).unwrap_err();
+        assert_eq!(scanner.push(b"x"), Err(failed.clone()));
+        let part = scanner.broken_off().map(|s| s.resolve(bytes).unwrap());
+        (failed, part.map_or(0, |p| p.objects.len()))
+    };
+    let limits = Limits::default();
+    let few = Limits {
+        objects: 4,
+        ..limits
+    };
+    assert_eq!(part(few, &whole), (PackError::TooManyObjects(9), 4));
+    let short = Limits {
+        received: 100,
+        ..limits
+    };
+    let (failed, kept) = part(short, &whole);
+    assert!(
+        failed == PackError::TooLarge(100) && (2..8).contains(&kept),
+        "{kept}"
+    );
+    let small = Limits {
+        total: 500,
+        ..limits
+    };
+    assert_eq!(part(small, &whole), (PackError::TotalTooLarge(500), 5));
+    // What is bad before that is of no use, and what ends before that was too large all the same.
+    let mut bad = whole.clone();
+    bad[40] ^= 0x55;
+    assert_eq!(part(few, &bad), (PackError::TooManyObjects(9), 0));
+    let mut scanner = Scanner::new(few);
+    scanner.push(&whole[..60]).unwrap();
+    assert_eq!(scanner.finish().unwrap_err(), PackError::TooManyObjects(9));
+    let most = counted(MOST_ANNOUNCED + 1, &entries);
+    let failed = PackError::TooManyObjects(MOST_ANNOUNCED + 1);
+    assert_eq!(part(limits, &most), (failed, 0));
 }
 
 #[test]

@@ -74,6 +74,13 @@ impl World {
         match (dev.life, dev.replica.role(&account)) {
             // Who copies takes it from whoever has it.
             (Life::Invited, _) if dev.replica.head.is_none() => Standing::Member,
+            _ if dev
+                .replica
+                .banned
+                .contains(&self.devs[other].replica.device.id) =>
+            {
+                Standing::Outside
+            }
             (_, Some(Role::Admin | Role::Member)) => Standing::Member,
             (_, Some(Role::Invited)) => Standing::Invited,
             _ => Standing::Outside,

@@ -65,12 +65,12 @@ impl World {
         if self.links.get(&pair(by, of)) != Some(&link) || !self.fetch_is(by, of, fetch) {
             return;
         }
-        let account = self.devs[by].id();
+        let client = self.devs[by].replica.device;
         let dev = &self.devs[of];
         let head = match &dev.hostile {
             Some(Hostile::Silent) => return,
             Some(hostile) => hostile.offers().or(dev.replica.head),
-            None if dev.replica.may_fetch(&account) => dev.replica.head,
+            None if dev.replica.may_fetch(client) => dev.replica.head,
             None => None,
         };
         let wait = self.latency(by, of);
@@ -95,6 +95,11 @@ impl World {
         let now = self.now;
         if let Some(fetching) = self.devs[by].fetching.get_mut(&of) {
             fetching.coming = Some((coming, now, takes));
+        }
+        // While it comes, others wait.
+        let id = self.devs[of].replica.device.id;
+        if let Some(spread) = self.devs[by].spread.as_mut().filter(|_| bytes > 0) {
+            spread.gets_on(&id, bytes);
         }
         if self.config.loss > 0 && self.rng.permille(self.config.loss) {
             // It breaks on the way.
@@ -141,7 +146,7 @@ impl World {
                 *self.counts.refused.entry(name).or_default() += 1;
                 match *fault.misbehaviour {
                     // It did not send all: the head may be good.
-                    Misbehaviour::MissingObject(_) => Ended::Failed { progressed: false },
+                    Misbehaviour::MissingObject(_) => Ended::Bad,
                     _ => Ended::Refused(head),
                 }
             }
@@ -150,7 +155,7 @@ impl World {
                 let (all, _) = self
                     .pool
                     .missing(&head, &quarantine, &self.devs[by].replica.have);
-                let mut power = Self::power(&mut self.rng, self.config.crashes);
+                let mut power = Self::power(&mut self.rng, &mut self.counts.writes, &self.config);
                 let kept = self.devs[by].replica.accept(&mut power, &all);
                 drop(power);
                 if kept.is_err() {

@@ -14,9 +14,11 @@
 //! * one fetch a device at a time, and one a conversation as long as it gets on: what the first
 //!   device sends need not be loaded from the second; news during a fetch are looked at after it;
 //! * one owner of backoff a device, asked whatever the reason of a fetch is;
-//! * a head that broke a rule is not asked for again, whoever offers it;
+//! * a head that broke a rule is not asked for again, whoever offers it; one that came damaged is
+//!   asked for from others first, and from whoever sent it so ever less;
 //! * who merges is decided by the devices' ids, so that two that meet do not merge at the same
-//!   moment, and then merge each other's merges.
+//!   moment, and then merge each other's merges; whoever is not the first waits anew as long as
+//!   others do, and does not give up (`line.rs`).
 //!
 //! All memory is bounded: a few dozen bytes a linked device, [`MAX_REMEMBERED`] devices that are
 //! gone, [`MAX_REFUSED`] heads a device, [`MAX_ARRIVED`] heads that wait to be merged.
@@ -40,9 +42,16 @@
 //! assert_eq!(spread.poll(now), None, "Bob has it already");
 //! ```
 
+mod line;
+mod patience;
+
+pub use line::*;
+pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
+
 use super::merge::Relation;
 use crate::id::{DeviceId, ObjectId};
 use core::time::Duration;
+use patience::Running;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first pause after a failed fetch; doubled with each further one.
@@ -73,25 +82,8 @@ pub const LOOK_MERGED: Duration = Duration::from_secs(1);
 /// notice after a pause goes at once.
 pub const NOTICE_GAP: Duration = Duration::from_millis(50);
 
-/// How long a fetch may keep others from starting: an ordinary one takes some round trips, and a
-/// device that says nothing must not keep us from what others have.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-
 /// Most fetches at once, however slow they are.
 pub const MAX_RUNNING: usize = 8;
-
-/// The pause before a merge that follows a merge of our own: longer than a notice and a fetch take
-/// between devices in one town. Daemons do not wait.
-pub const MERGE_SOON: Duration = Duration::from_millis(500);
-
-/// The pause of the second device in line: longer than a notice and a fetch take across the world.
-pub const MERGE_LATE: Duration = Duration::from_secs(3);
-
-/// What each further device in line waits longer.
-pub const MERGE_STEP: Duration = Duration::from_secs(1);
-
-/// The longest pause before a merge: with many devices ahead of us, some of them do merge.
-pub const MERGE_LAST: Duration = Duration::from_secs(8);
 
 /// Heads remembered as refused, per device.
 pub const MAX_REFUSED: usize = 64;
@@ -131,9 +123,12 @@ pub enum Ended {
         /// Whether the next attempt has less to do.
         progressed: bool,
     },
+    /// With a pack that is bad, or lacks an object. That is the device's fault, not the head's,
+    /// which another may have whole. Its pauses grow as with a bad history, and connecting anew does
+    /// not shorten them.
+    Bad,
     /// With a history that breaks the rules, up to this head. Never asked for again, from nobody:
-    /// so only what the commits themselves prove belongs here. An object that is missing or a bad
-    /// pack is the device's failure, not the head's.
+    /// so only what the commits themselves prove belongs here.
     Refused(ObjectId),
 }
 
@@ -162,14 +157,6 @@ struct Want {
     insists: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Running {
-    since: Duration,
-    head: Option<ObjectId>,
-    /// The device was thrown out meanwhile: what it sends does not count.
-    void: bool,
-}
-
 /// A notice that was sent.
 #[derive(Debug, Clone, Copy)]
 struct Told {
@@ -190,13 +177,15 @@ struct Peer {
     want: Option<Want>,
     running: Option<Running>,
     failures: u32,
-    /// Histories that broke the rules: those pauses outlast a connection.
+    /// Histories that broke the rules, and bad packs: those pauses outlast a connection.
     refusals: u32,
     /// No fetch before this.
     not_before: Duration,
     /// When the last fetch failed.
     failed_at: Duration,
     relieved_at: Option<Duration>,
+    /// When it last kept others waiting for more than [`PATIENCE`].
+    held_at: Option<Duration>,
     refused: BTreeSet<ObjectId>,
 }
 
@@ -205,13 +194,16 @@ impl Peer {
         self.standing >= Some(Standing::Invited)
     }
 
-    /// Whether its fetch counts as one that gets on.
-    fn holds_others(&self, now: Duration) -> bool {
-        self.failures == 0
-            && self.refusals == 0
-            && self
-                .running
-                .is_some_and(|r| r.since.saturating_add(PATIENCE) > now)
+    /// Until when its fetch keeps others from starting, if it does at all.
+    fn holds_until(&self) -> Option<Duration> {
+        let trusted = self.failures == 0 && self.refusals == 0;
+        self.running.filter(|_| trusted).map(|r| r.holds_until())
+    }
+
+    /// Whether there is anything to remember when its link is gone.
+    fn has_record(&self) -> bool {
+        let failed = self.failures > 0 || self.refusals > 0;
+        failed || !self.refused.is_empty() || self.held_at.is_some()
     }
 
     fn pause(&mut self, now: Duration) {
@@ -224,8 +216,12 @@ impl Peer {
 #[derive(Debug, Clone, Copy)]
 struct Arrived {
     from: DeviceId,
+    /// Since when the device had something that is to be merged.
+    since: Duration,
     /// When to take it in.
     at: Duration,
+    /// A commit would come of it: that of somebody else is waited for.
+    waits: bool,
     turn: u64,
 }
 
@@ -255,6 +251,8 @@ pub(crate) enum Mutation {
     KeepsAll,
     /// Nobody waits for the merge of another.
     AllMerge,
+    /// Who waits for others to merge waits once, however busy they are.
+    WaitsOnce,
 }
 
 /// The spread of one conversation's news, as one device sees it.
@@ -432,6 +430,15 @@ impl Spread {
         self.move_to(Some(head), false);
     }
 
+    /// A fetch gets on: the device has shown a head that is not here, and sent so many bytes of what
+    /// belongs to it until now. To be said when it begins to send, and again and again while it does.
+    pub fn gets_on(&mut self, device: &DeviceId, bytes: u64) {
+        let running = self.peers.get_mut(device).and_then(|p| p.running.as_mut());
+        if let Some(running) = running {
+            running.gets_on(bytes);
+        }
+    }
+
     /// A fetch has ended.
     pub fn fetched(&mut self, device: DeviceId, how: Ended, now: Duration) {
         let turn = self.next_turn();
@@ -443,6 +450,9 @@ impl Spread {
         let Some(running) = peer.running.take() else {
             return;
         };
+        if running.held(now) {
+            peer.held_at = Some(now);
+        }
         if running.void {
             return self.forget();
         }
@@ -473,12 +483,12 @@ impl Spread {
                     self.to_tell.insert(device);
                 }
             }
-            Ended::Failed { progressed } => {
-                peer.failures = if progressed {
-                    1
-                } else {
-                    peer.failures.saturating_add(1)
-                };
+            Ended::Failed { .. } | Ended::Bad => {
+                match how {
+                    Ended::Failed { progressed: true } => peer.failures = 1,
+                    Ended::Bad => peer.refusals = peer.refusals.saturating_add(1),
+                    _ => peer.failures = peer.failures.saturating_add(1),
+                }
                 peer.pause(now);
                 // Perhaps it gets to us where we do not get to it.
                 self.to_tell.insert(device);
@@ -511,21 +521,27 @@ impl Spread {
             (peer.not_before, peer.failures) = (now, 0);
         }
         if let Some((head, relation)) = arrived {
+            let waits = relation == Relation::Diverged;
             let at = match relation {
-                Relation::Diverged => now.saturating_add(self.defers_to(device)),
+                Relation::Diverged => now.saturating_add(self.defers(device)),
                 // No commit comes of it: nobody has to be waited for.
                 Relation::UpToDate | Relation::FastForward | Relation::Alike => now,
             };
             self.drop_wants(head);
             // What the device had before is below what it has now: one merge for both.
-            let before = self.arrived.iter().filter(|(_, a)| a.from == device);
-            let at = before.map(|(_, a)| a.at).min().map_or(at, |b| b.min(at));
+            let before = self.arrived.values().filter(|a| a.from == device);
+            let (since, at) = before.fold((now, at), |(since, at), before| {
+                (since.min(before.since), at.min(before.at))
+            });
             self.arrived.retain(|h, a| a.from != device || *h == head);
             let entry = self.arrived.entry(head).or_insert(Arrived {
                 from: device,
+                since,
                 at,
+                waits,
                 turn,
             });
+            entry.waits &= waits;
             entry.at = entry.at.min(at);
             if self.arrived.len() > MAX_ARRIVED {
                 let oldest = self.arrived.iter().min_by_key(|(_, a)| a.turn);
@@ -547,7 +563,9 @@ impl Spread {
         now: Duration,
     ) {
         self.entering = None;
+        let waiting = self.arrived.len();
         self.arrived.retain(|head, _| !known(head));
+        let merged_by_others = self.arrived.len() < waiting;
         for (device, peer) in &mut self.peers {
             let wants = peer.want.and_then(|w| w.head);
             if wants.is_some_and(|head| known(&head)) {
@@ -577,11 +595,9 @@ impl Spread {
             let merged = ours != Some(theirs);
             self.move_to(ours, merged);
             if merged {
-                // One merge at a time: others may have the next one ready.
-                let soon = now.saturating_add(MERGE_SOON);
-                for arrived in self.arrived.values_mut() {
-                    arrived.at = arrived.at.max(soon);
-                }
+                self.pause_merges(now);
+            } else if merged_by_others {
+                self.wait_anew(now);
             }
         }
     }
@@ -600,6 +616,12 @@ impl Spread {
     /// says, until there is nothing.
     pub fn poll(&mut self, now: Duration) -> Option<Action> {
         if let Some(head) = self.due_merge(now) {
+            // What can be fetched may be the merge of somebody else.
+            if self.news_first(&head, now)
+                && let Some(fetch) = self.begin_fetch(now)
+            {
+                return Some(fetch);
+            }
             self.arrived.remove(&head);
             self.entering = Some(head);
             return Some(Action::Merge(head));
@@ -607,20 +629,20 @@ impl Spread {
         if let Some((device, head)) = self.due_notice(now) {
             return Some(Action::Tell(device, head));
         }
+        self.begin_fetch(now)
+    }
+
+    fn begin_fetch(&mut self, now: Duration) -> Option<Action> {
         let device = self.due_fetch(now)?;
         let peer = self.peers.get_mut(&device)?;
         let want = peer.want.take()?;
-        peer.running = Some(Running {
-            since: now,
-            head: want.head,
-            void: false,
-        });
+        peer.running = Some(Running::new(want.head, peer.held_at, now));
         Some(Action::Fetch(device))
     }
 
     /// When there may be something to do without any input. A time that has passed: now.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let merges = self.arrived.values().map(|a| a.at);
+        let merges = self.merges().map(|(_, at, ..)| at);
         let merges = merges.filter(|_| self.entering.is_none());
         let notices = self.to_tell.iter().filter_map(|device| {
             let peer = self.peers.get(device)?;
@@ -646,11 +668,7 @@ impl Spread {
         if running.clone().count() >= MAX_RUNNING {
             return next;
         }
-        let free = running
-            .filter(|p| p.failures == 0 && p.refusals == 0)
-            .filter_map(|p| p.running)
-            .map(|r| r.since.saturating_add(PATIENCE))
-            .max();
+        let free = running.filter_map(Peer::holds_until).max();
         let fetch = free.map_or(wanted, |free| free.max(wanted));
         Some(next.map_or(fetch, |n| n.min(fetch)))
     }
@@ -721,43 +739,6 @@ impl Spread {
         self.to_tell.extend(hearing.map(|(device, _)| *device));
     }
 
-    /// How long to wait for the merge of others before making one.
-    ///
-    /// Two that merge at the same moment have two heads again, and would go on for ever, with a
-    /// commit each time. So among the members we are linked with one goes first, whose id is the
-    /// smallest, the next waits until it must have heard of that merge, and so on; and once our
-    /// head is a merge of ours already we wait in any case, since daemons do not.
-    fn defers_to(&self, from: DeviceId) -> Duration {
-        let ahead = self
-            .peers
-            .iter()
-            .filter(|(device, peer)| {
-                **device < self.own && (**device == from || peer.standing == Some(Standing::Member))
-            })
-            .count();
-        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        #[cfg(test)]
-        if self.mutation == Mutation::AllMerge {
-            return Duration::ZERO;
-        }
-        match ahead {
-            0 if self.merged => MERGE_SOON,
-            0 => Duration::ZERO,
-            n => MERGE_LATE
-                .saturating_add(MERGE_STEP.saturating_mul(n.saturating_sub(1)))
-                .min(MERGE_LAST),
-        }
-    }
-
-    fn due_merge(&self, now: Duration) -> Option<ObjectId> {
-        if self.entering.is_some() || self.only_tells {
-            return None;
-        }
-        let due = self.arrived.iter().filter(|(_, a)| a.at <= now);
-        due.min_by_key(|(_, a)| (a.at, a.turn))
-            .map(|(head, _)| *head)
-    }
-
     /// The head a device is to be told of.
     fn lacks_notice(&self, peer: &Peer) -> Option<ObjectId> {
         let head = self.head?;
@@ -805,7 +786,8 @@ impl Spread {
             return None;
         }
         let running = self.peers.values().filter(|p| p.running.is_some());
-        if running.clone().count() >= MAX_RUNNING || running.clone().any(|p| p.holds_others(now)) {
+        let held = |p: &Peer| p.holds_until().is_some_and(|until| until > now);
+        if running.clone().count() >= MAX_RUNNING || running.clone().any(held) {
             return None;
         }
         self.peers
@@ -823,8 +805,7 @@ impl Spread {
     /// them, then of those whose pause ends first.
     fn forget(&mut self) {
         let gone = |p: &Peer| p.standing.is_none() && p.running.is_none();
-        self.peers
-            .retain(|_, p| !gone(p) || p.failures > 0 || p.refusals > 0 || !p.refused.is_empty());
+        self.peers.retain(|_, p| !gone(p) || p.has_record());
         while self.peers.values().filter(|p| gone(p)).count() > MAX_REMEMBERED {
             let first = self
                 .peers

@@ -273,6 +273,111 @@ fn a_device_that_keeps_others_waiting_is_passed_by() {
 }
 
 #[test]
+fn a_fetch_that_gets_on_is_waited_for() {
+    let mut s = among(ALICE, &[BOB, CAROL]);
+    s.heard(BOB, NEW, false, at(0));
+    s.heard(CAROL, NEW, false, at(0));
+    assert_eq!(work(&mut s, at(0)), [Action::Fetch(BOB)]);
+    // It shows its head, and begins after a while.
+    s.gets_on(&BOB, 0);
+    assert_eq!(s.poll_timeout(), Some(PATIENCE + PREPARES));
+    let mut now = at(9_000);
+    let mut bytes = 0;
+    while now < at(60_000) {
+        bytes += 40 << 10;
+        s.gets_on(&BOB, bytes);
+        assert_eq!(work(&mut s, now), []);
+        now += at(1_000);
+    }
+    s.fetched(BOB, well(NEW, Relation::FastForward), now);
+    assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    assert_eq!(work(&mut s, now), []);
+    assert_eq!(s.poll_timeout(), None, "nothing is loaded twice");
+}
+
+#[test]
+fn who_trickles_or_sends_without_end_is_waited_for_no_longer() {
+    // Bytes a second, and when the others get their turn.
+    let trickle = PATIENCE + PREPARES + at(1_000);
+    for (rate, until) in [
+        (0, PATIENCE + PREPARES),
+        (4 << 10, trickle),
+        (8 << 20, LONGEST_HOLD),
+    ] {
+        let mut s = among(ALICE, &[BOB, CAROL]);
+        let begin = |s: &mut Spread, n: u8, now| {
+            s.heard(BOB, ObjectId([n; 20]), false, now);
+            s.heard(CAROL, ObjectId([n; 20]), false, now);
+            assert_eq!(work(s, now), [Action::Fetch(BOB)]);
+        };
+        let wait = |s: &mut Spread, begun: Duration| {
+            let mut now = begun;
+            loop {
+                let passed = (now - begun).as_secs();
+                s.gets_on(&BOB, rate * passed);
+                if let [Action::Fetch(CAROL)] = work(s, now)[..] {
+                    return now - begun;
+                }
+                now += at(1_000);
+                assert!(now - begun < at(600_000), "for ever");
+            }
+        };
+        begin(&mut s, 60, at(0));
+        assert_eq!(wait(&mut s, at(0)), until, "{rate}");
+        s.fetched(CAROL, well(OLD, Relation::UpToDate), until);
+        s.fetched(BOB, well(OLD, Relation::UpToDate), until);
+        // Both said what was not so; that is over now.
+        let mut now = until + at(5_000);
+        for device in [CAROL, BOB] {
+            s.heard(device, OLD, false, now);
+            assert_eq!(work(&mut s, now), [Action::Fetch(device)]);
+            s.fetched(device, well(OLD, Relation::UpToDate), now);
+        }
+        // Not again so soon, neither over a new link...
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        begin(&mut s, 61, now);
+        assert_eq!(wait(&mut s, now), PATIENCE, "{rate}");
+        let later = now + until;
+        for device in [CAROL, BOB] {
+            s.fetched(device, FAILED, later);
+        }
+        // ... nor after it failed.
+        now = later + HOLD_GAP;
+        assert_eq!(work(&mut s, now).len(), 2);
+    }
+}
+
+#[test]
+fn a_bad_pack_is_the_fault_of_the_device_which_is_asked_ever_less_also_over_new_links() {
+    let mut s = Spread::new(ALICE, None);
+    s.linked(BOB, Standing::Member, at(0));
+    let (mut now, mut asked) = (at(0), Vec::new());
+    while now < at(3_600_000) {
+        for action in all(&mut s, now) {
+            if action == Action::Fetch(BOB) {
+                asked.push(now);
+                s.fetched(BOB, Ended::Bad, now);
+            }
+        }
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        s.heard(BOB, NEW, false, now);
+        now += at(500);
+    }
+    // 1 s, 2 s, 4 s, ... ten minutes.
+    assert!((12..18).contains(&asked.len()), "{asked:?}");
+    assert_eq!(asked[..3], [at(0), at(1_000), at(3_000)]);
+    assert!(!s.is_refused(&NEW));
+    // Who comes new is asked at once, and has it whole.
+    s.linked(CAROL, Standing::Member, now);
+    assert!(all(&mut s, now).contains(&Action::Fetch(CAROL)));
+    s.fetched(CAROL, well(NEW, Relation::FastForward), now);
+    assert_eq!(all(&mut s, now)[0], Action::Merge(NEW));
+}
+
+#[test]
 fn who_says_it_has_what_it_has_not_is_asked_ever_less() {
     let mut s = among(ALICE, &[BOB]);
     let (mut now, mut asked) = (at(0), 0);
@@ -468,7 +573,7 @@ fn memory_is_bounded_whatever_comes() {
 }
 
 #[test]
-fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
+fn of_what_one_device_had_only_the_newest_is_merged_and_what_waited_in_one_go() {
     let mut s = among(ALICE, &[BOB, CAROL]);
     let bring = |s: &mut Spread, from, n, now| {
         s.heard(from, ObjectId([n; 20]), false, now);
@@ -483,8 +588,126 @@ fn of_what_one_device_had_only_the_newest_is_merged_and_one_at_a_time() {
     bring(&mut s, CAROL, 63, at(30));
     assert_eq!(work(&mut s, at(600)), [Action::Merge(ObjectId([62; 20]))]);
     s.settled(ObjectId([62; 20]), Some(NEWER), &|_| false, at(600));
-    assert_eq!(work(&mut s, at(700)), []);
-    assert_eq!(work(&mut s, at(1_100)), [Action::Merge(ObjectId([63; 20]))]);
+    assert_eq!(work(&mut s, at(600)), [Action::Merge(ObjectId([63; 20]))]);
+    s.settled(ObjectId([63; 20]), Some(OLD), &|_| false, at(600));
+    // What comes after it waits again.
+    bring(&mut s, CAROL, 64, at(610));
+    assert_eq!(work(&mut s, at(609) + MERGE_SOON), []);
+    let merge = [Action::Merge(ObjectId([64; 20]))];
+    assert_eq!(work(&mut s, at(610) + MERGE_SOON), merge);
+}
+
+/// A head that neither contains ours nor is contained in it.
+fn bring(s: &mut Spread, from: DeviceId, n: u8, now: Duration) {
+    s.heard(from, ObjectId([n; 20]), false, now);
+    assert_eq!(work(s, now), [Action::Fetch(from)]);
+    s.fetched(from, well(ObjectId([n; 20]), Relation::Diverged), now);
+    assert_eq!(work(s, now), []);
+}
+
+/// A merge of somebody else that follows ours, and these are part of it.
+fn follow(s: &mut Spread, from: DeviceId, merge: u8, parts: &[u8], now: Duration) {
+    let head = ObjectId([merge; 20]);
+    s.heard(from, head, false, now);
+    assert_eq!(work(s, now), [Action::Fetch(from)]);
+    s.fetched(from, well(head, Relation::FastForward), now);
+    assert_eq!(work(s, now), [Action::Merge(head)]);
+    let known = |id: &ObjectId| *id == head || parts.iter().any(|n| *id == ObjectId([*n; 20]));
+    s.settled(head, Some(head), &known, now);
+    assert_eq!(work(s, now), []);
+}
+
+#[test]
+fn who_is_not_first_waits_anew_when_others_merge_but_not_for_ever() {
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, CAROL, 60, at(0));
+    bring(&mut s, DAVE, 61, at(10));
+    assert_eq!(s.poll_timeout(), Some(MERGE_LATE));
+    follow(&mut s, ALICE, 62, &[60], at(900));
+    assert_eq!(s.poll_timeout(), Some(at(900) + MERGE_LATE));
+    assert_eq!(
+        work(&mut s, at(900) + MERGE_LATE),
+        [Action::Merge(ObjectId([61; 20]))]
+    );
+
+    // Alice merges on and on, and never what Dave has.
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, DAVE, 61, at(0));
+    let (mut now, mut n) = (at(500), 80);
+    while work(&mut s, now).is_empty() {
+        bring(&mut s, CAROL, n, now);
+        follow(&mut s, ALICE, n + 1, &[n], now);
+        (now, n) = (now + at(900), n + 2);
+    }
+    assert!(
+        now >= MERGE_PATIENCE && now <= MERGE_PATIENCE + at(3_000),
+        "{now:?}"
+    );
+    // Texts that follow are no merges: who waits for somebody who is gone does not wait longer.
+    let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+    bring(&mut s, DAVE, 61, at(0));
+    follow(&mut s, CAROL, 70, &[], at(800));
+    assert_eq!(s.poll_timeout(), Some(MERGE_LATE));
+}
+
+#[test]
+fn what_can_be_fetched_is_fetched_before_a_merge_and_not_waited_for_too_long() {
+    for ends in [true, false] {
+        let mut s = among(BOB, &[ALICE, CAROL, DAVE]);
+        bring(&mut s, CAROL, 60, at(0));
+        s.heard(ALICE, NEWER, false, MERGE_LATE);
+        assert_eq!(work(&mut s, MERGE_LATE), [Action::Fetch(ALICE)]);
+        let until = MERGE_LATE + PATIENCE;
+        assert_eq!(s.poll_timeout(), Some(until));
+        if ends {
+            s.fetched(ALICE, well(NEWER, Relation::FastForward), at(2_000));
+            assert_eq!(work(&mut s, at(2_000)), [Action::Merge(NEWER)]);
+            s.settled(NEWER, Some(NEWER), &|_| true, at(2_000));
+            assert_eq!((work(&mut s, until), s.poll_timeout()), (vec![], None));
+        } else {
+            assert_eq!(work(&mut s, until - at(1)), []);
+            assert_eq!(work(&mut s, until), [Action::Merge(ObjectId([60; 20]))]);
+        }
+    }
+    // Somebody has something new all the time.
+    let mut s = among(BOB, &[ALICE, CAROL]);
+    bring(&mut s, CAROL, 60, at(0));
+    let mut now = MERGE_LATE;
+    let merged = loop {
+        s.heard(ALICE, ObjectId([100; 20]), false, now);
+        match work(&mut s, now).as_slice() {
+            [Action::Fetch(_)] => now += at(100),
+            merged => break merged.to_vec(),
+        }
+        s.fetched(ALICE, well(OLD, Relation::UpToDate), now);
+        s.heard(ALICE, OLD, true, now);
+        now = s.poll_timeout().unwrap().max(now);
+    };
+    assert_eq!(merged, [Action::Merge(ObjectId([60; 20]))]);
+    assert!(now <= MERGE_PATIENCE + PATIENCE, "{now:?}");
+}
+
+#[test]
+fn of_a_thousand_who_wait_few_are_the_first() {
+    let mut waits = Vec::new();
+    for n in 0..1_000u32 {
+        let mut own = [0xf0; 32];
+        own[28..].copy_from_slice(&n.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        let others: Vec<DeviceId> = (1..=30).map(|k| DeviceId([k; 32])).collect();
+        let mut s = among(DeviceId(own), &others);
+        bring(&mut s, DeviceId([30; 32]), 200, at(0));
+        waits.push(s.poll_timeout().unwrap());
+    }
+    waits.sort();
+    let within = |time| waits.iter().filter(|w| **w < time).count();
+    assert!(
+        within(MERGE_LAST + MERGE_RANK) <= 4,
+        "{}",
+        within(MERGE_LAST + MERGE_RANK)
+    );
+    let soon = MERGE_LAST + MERGE_RANK * 4;
+    assert!((1..=20).contains(&within(soon)), "{}", within(soon));
+    assert!(waits.last() <= Some(&(MERGE_LAST + MERGE_RANK * 10)));
 }
 
 #[test]

@@ -1,0 +1,293 @@
+//! A hostile member against a bridge of its own process: floods on all channels, and what is wrong
+//! below them. The bridge answers its user meanwhile, stays within its memory, and keeps its history.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+mod account_support;
+mod hostile_support;
+#[path = "../../core/tests/swarm/mod.rs"]
+mod swarm;
+
+use account_support::{PATIENCE, keys};
+use hostile_support::raw::Raw;
+use hostile_support::stage::Stage;
+use starling_bridge::crypto::AwsLc;
+use starling_bridge::peer::{OpenError, Signalling as _};
+use starling_core::git::pktline;
+use starling_core::id::{ConversationId, ObjectId};
+use starling_core::identity::create_account;
+use starling_core::msgpack::{self, Value};
+use starling_core::notice::Notice;
+use starling_core::peer::channel_name::{Arguments, ChannelName};
+use starling_core::peer::mux;
+use starling_core::peer::request::PeerRequest;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// A commit that nobody has.
+const NOWHERE: ObjectId = ObjectId([0xab; 20]);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_on_all_channels_are_bounded() {
+    let mut stage = Stage::new().await;
+    let room = stage.room().await;
+    let id = room.conversation;
+    let (device, account) = (stage.vic.device, stage.vic.jami_id);
+    let git = |conversation| ChannelName::Git {
+        device,
+        conversation,
+    };
+
+    // What one is no member of, and what was not offered.
+    let strange = stage
+        .eve
+        .open(device, account, git(ConversationId([9; 20])))
+        .await;
+    assert_eq!(strange.unwrap_err(), OpenError::Declined);
+    let mut channel = stage.eve.open(device, account, git(id)).await.unwrap();
+    let mut ask = Vec::new();
+    pktline::write(
+        &mut ask,
+        format!("git-upload-pack /{id}\0host=x\0").as_bytes(),
+    )
+    .unwrap();
+    pktline::write(
+        &mut ask,
+        format!("want {NOWHERE} side-band-64k\n").as_bytes(),
+    )
+    .unwrap();
+    channel.write_all(&ask).await.unwrap();
+    let mut answer = Vec::new();
+    channel.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("was not offered"), "{answer}");
+
+    stage.vic.forget_peak();
+    // Hundreds of channels of each kind, on which much is sent and nothing is read.
+    let kinds = [
+        git(id),
+        ChannelName::Swarm { conversation: id },
+        ChannelName::Message { device },
+        ChannelName::MemberProfile {
+            conversation: id,
+            device: stage.eve.device(),
+            arguments: Arguments::default(),
+        },
+        ChannelName::Unknown("x".repeat(1000)),
+        ChannelName::Unknown("git://../../..".into()),
+    ];
+    let mut open = Vec::new();
+    for name in kinds {
+        let eve = &stage.eve;
+        let many = (0..200).map(|_| eve.open(device, account, name.clone()));
+        let all = futures_util::future::join_all(many).await;
+        let opened: Vec<_> = all.into_iter().filter_map(Result::ok).collect();
+        println!("{name}: {} channels of 200", opened.len());
+        assert!(opened.len() <= 64);
+        open.extend(opened);
+    }
+    let junk = Arc::new(vec![0xc0; 1 << 19]);
+    let floods = open.into_iter().map(|mut channel| {
+        let junk = junk.clone();
+        tokio::spawn(async move {
+            // Until it is closed, or for some megabytes.
+            let small = matches!(
+                channel.name(),
+                ChannelName::Message { .. } | ChannelName::Swarm { .. }
+            );
+            for _ in 0..if small { 1 } else { 8 } {
+                if channel.write_all(&junk).await.is_err() {
+                    return;
+                }
+            }
+        })
+    });
+    let floods: Vec<_> = floods.collect();
+    stage.vic.check_alive();
+    for flood in floods {
+        tokio::time::timeout(PATIENCE, flood)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    stage.vic.check_alive();
+    stage
+        .vic
+        .check_peak("channels of all kinds, full of nothing");
+
+    // Notices of all kinds, true and false, and what is none.
+    stage.vic.forget_peak();
+    for n in 0u32..1000 {
+        let mut bytes = [0; 20];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        let (conversation, message) = (ConversationId(bytes), ObjectId(bytes));
+        for notice in [
+            Notice::Composing {
+                conversation: id,
+                active: n % 2 == 0,
+            },
+            Notice::Displayed {
+                conversation: id,
+                message,
+            },
+            Notice::InviteAgain { conversation: id },
+            Notice::InviteAgain { conversation },
+            Notice::NewCommit {
+                conversation,
+                commit: message,
+                device,
+            },
+            Notice::Other {
+                mime: "application/x-unknown".into(),
+                content: "x".repeat(1000),
+            },
+        ] {
+            stage.eve.tell(&notice);
+        }
+        // Not msgpack's shape, then a map without sense.
+        stage
+            .eve
+            .said
+            .send(vec![0x93, 0xc0, 0xc0, 0xc0, 0x81, 0xa1, b't', 0x01])
+            .unwrap();
+    }
+    for n in 0u32..300 {
+        let mut bytes = [7; 20];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        stage.eve.invite(ConversationId(bytes));
+    }
+    let mut room = room;
+    stage.say(&mut room, "after the notices");
+    stage.hears(id, "after the notices").await;
+    // The news may overtake the invitations. There are never more than twenty of one person.
+    stage
+        .vic
+        .until("twenty invitations", |v| {
+            let requests = v.rpc("request.list", serde_json::json!({"account": v.account}));
+            let many = requests.as_array().unwrap().len();
+            assert!(many <= 20, "{many} requests of one person are shown");
+            (many == 20).then_some(())
+        })
+        .await;
+    stage.vic.check_peak("notices and invitations");
+
+    // Requests for connections, new ones and old ones again.
+    stage.vic.forget_peak();
+    let chain = stage.eve.manager.certificate(device, None).await.unwrap();
+    let ice = "0a0a0a0a\n0123456789abcdef0123456789abcdef\n";
+    let families = [starling_bridge::peer::Family::Long];
+    for n in 0..60 {
+        let request = PeerRequest {
+            // Each a few times.
+            id: 1 + n / 3,
+            ice_msg: format!(
+                "{ice}Hc0000001 1 TCP 2130706431 127.0.0.1 {} typ host tcptype passive\n",
+                1000 + n
+            ),
+            is_answer: n % 7 == 0,
+            conn_type: String::new(),
+        };
+        // A node that has enough of them refuses: all the better.
+        let _ = stage
+            .eve
+            .signalling
+            .send(&chain.device, &request, &families)
+            .await;
+    }
+    stage.say(&mut room, "after the requests");
+    stage.hears(id, "after the requests").await;
+    stage.vic.check_alive();
+    stage.vic.check_peak("requests for connections");
+    assert_eq!(stage.vic.texts(id).len(), 2);
+    stage.finish(&[room]);
+}
+
+/// A request for a channel, as it is sent.
+fn request(name: &str, number: u16) -> Vec<u8> {
+    let fields = Value::Array(vec![name.into(), number.into(), 0.into()]);
+    mux::packet(mux::CONTROL, &msgpack::encode(&fields))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_below_the_channels_ends_the_connection() {
+    let mut stage = Stage::new().await;
+    let mut room = stage.room().await;
+    let device = stage.vic.device;
+    let mut version = mux::packet(
+        mux::PROTOCOL,
+        &msgpack::encode(&msgpack::map([("v", 1.into())])),
+    );
+
+    // All channels there are, with long names, and data on those that were never opened.
+    stage.vic.forget_peak();
+    let eve = &stage.eve;
+    let mut raw = Raw::connect(eve, device, &eve.identity).await;
+    raw.out.send(version.clone()).await.unwrap();
+    let long = "x".repeat(1000);
+    for first in (1..u16::MAX).step_by(256) {
+        let mut bytes = Vec::new();
+        for number in first..first.saturating_add(256) {
+            bytes.extend(request(
+                if number % 7 == 0 { &long } else { "msg:" },
+                number,
+            ));
+            bytes.extend(mux::packet(number, b"too early"));
+        }
+        if raw.out.send(bytes).await.is_err() {
+            // Who asks faster than answers are taken is left.
+            println!("the flood ended at channel {first}");
+            break;
+        }
+        while raw.come.try_recv().is_ok() {}
+    }
+    stage.vic.check_alive();
+    drop(raw);
+    stage.vic.check_peak("65,534 channels");
+
+    // What no connection survives.
+    version.extend(mux::packet(
+        mux::PROTOCOL,
+        &msgpack::encode(&msgpack::map([("v", 99.into())])),
+    ));
+    let name = msgpack::encode(&Value::Array(vec![
+        "x".repeat(1 << 20).into(),
+        1.into(),
+        0.into(),
+    ]));
+    let mut megabyte = vec![0x92, 0x00, 0xc6];
+    megabyte.extend((name.len() as u32).to_be_bytes());
+    megabyte.extend(name);
+    let beacon = msgpack::encode(&msgpack::map([("p", true.into())]));
+    let mut deep = vec![0x91; 10_000];
+    deep.push(0xc0);
+    for (what, bytes) in [
+        (
+            "beacons without end",
+            mux::packet(mux::PROTOCOL, &beacon).repeat(200_000),
+        ),
+        ("a name of a megabyte", megabyte),
+        ("no msgpack", vec![0xc1]),
+        ("ten thousand levels", deep),
+        (
+            "a map without an end",
+            [&[0xdf, 0xff, 0xff, 0xff, 0xff][..], &[0xc0; 8192]].concat(),
+        ),
+    ] {
+        let mut raw = Raw::connect(eve, device, &eve.identity).await;
+        raw.out.send(version.clone()).await.unwrap();
+        raw.out.send(bytes).await.unwrap();
+        raw.wait_for_end().await;
+        stage.vic.check_alive();
+        println!("{what}: the connection ended");
+    }
+
+    // Another account's identity in TLS: valid, and not the one that asked.
+    let (_, other) = create_account(&AwsLc, hostile_support::now(), keys()).unwrap();
+    let mut raw = Raw::connect(eve, device, &other).await;
+    raw.wait_for_end().await;
+
+    stage.vic.check_alive();
+    stage.say(&mut room, "honest");
+    stage.hears(room.conversation, "honest").await;
+    stage.finish(&[room]);
+}
