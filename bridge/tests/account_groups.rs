@@ -216,6 +216,13 @@ async fn one_device_is_banned_and_the_other_goes_on() {
     let last = messages(&tablet.account(), id).await.pop().unwrap();
     let change = last.member.unwrap();
     assert_eq!((change.id, change.device), (bob.id(), Some(device)));
+    // Who has not heard of it yet goes on telling the device.
+    bob.ready(id, "the ban", |c| {
+        let last = c.last_message.as_ref();
+        let change = last.and_then(|m| m.member.as_ref());
+        change.is_some_and(|m| m.device == Some(device))
+    })
+    .await;
     bob.account()
         .send(id, "it was stolen".into(), None)
         .await
