@@ -456,6 +456,10 @@ impl Repo {
 
     /// The newest commit, if it is one by which this device left.
     pub fn own_leave(&self) -> Option<ObjectId> {
+        if self.snapshot.takes_part(&self.own()) {
+            // Said without opening the repository.
+            return None;
+        }
         let commit = self.timeline.commit(&self.head)?;
         let leave = matches!(
             Message::parse(&commit.message),
