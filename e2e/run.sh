@@ -8,6 +8,7 @@
 # STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 3). What a test prints is in
 # target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 run=$PWD/e2e/run.sh
 target=${CARGO_TARGET_DIR:-target}
@@ -35,8 +36,8 @@ fi
 # In place of a test program: only says where Cargo would have run which one.
 if [ "${1:-}" = --list ]; then
     program=$2
-    [ "${program#/}" != "$program" ] || program=$PWD/$program
-    printf 'program\t%s\t%s\n' "$PWD" "$program"
+    [ "${program#/}" != "$program" ] || program=$here/$program
+    printf 'program\t%s\t%s\n' "$here" "$program"
     exit 0
 fi
 
