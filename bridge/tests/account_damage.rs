@@ -15,7 +15,7 @@ use starling_bridge::store::objects::ObjectStore;
 use starling_bridge::store::state::State;
 use starling_core::api::{self, Event, LocalAccountId};
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
-use starling_core::identity::create_account;
+use starling_core::identity::{Archive, ArchiveError, Credential, create_account};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -212,7 +212,9 @@ async fn a_damaged_account_is_named_and_the_others_go_on() {
             panic!("open")
         };
         assert_eq!(e.code, api::ErrorCode::Corrupt);
+        // One piece of advice, and none against it.
         assert!(e.message.contains("backup"), "{}", e.message);
+        assert!(!e.message.contains("remove"), "{}", e.message);
         assert_eq!(
             std::fs::read(&path).unwrap(),
             content,
@@ -474,4 +476,149 @@ async fn an_export_does_not_undo_a_change_of_the_password() {
         account.export(Some(&new)).await.unwrap();
         old = Some(new);
     }
+}
+
+fn archive_notices(bridge: &Bridge) -> Vec<String> {
+    let told = |e| match e {
+        Event::BridgeNotice { code, text, .. } if code == "archive_damaged" => Some(text),
+        _ => None,
+    };
+    bridge.events().into_iter().filter_map(told).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_archive_is_named_at_the_start_and_the_account_goes_on() {
+    let first = node(None);
+    let mut bridge = Bridge::start(&first).await;
+    for password in [None, Some("secret")] {
+        let made = bridge
+            .accounts()
+            .create_with(keys(), named("Alice"), password)
+            .await
+            .unwrap();
+        let (id, path) = (made.id.clone(), made.dir().join("archive.gz"));
+        let backup = made.export(password).await.unwrap();
+        drop(made);
+        let good = std::fs::read(&path).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        let damages = [
+            Some(Vec::new()),
+            Some(good[..1000].to_vec()),
+            Some(flipped),
+            Some(vec![7; 3000]),
+            None,
+        ];
+        for damage in damages {
+            let told = archive_notices(&bridge).len();
+            reopen(&mut bridge, |_| match &damage {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            })
+            .await;
+            let notices = archive_notices(&bridge);
+            assert_eq!(
+                notices.len(),
+                told + 1,
+                "{:?}",
+                damage.as_ref().map(Vec::len)
+            );
+            let text = notices.last().unwrap();
+            assert!(
+                text.contains("archive.gz") && text.contains("backup that was exported"),
+                "{text}"
+            );
+            let account = bridge.accounts().get(&id).unwrap();
+            assert_eq!(account.view().has_password, password.is_some());
+            let e = api::ApiError::from(account.export(password).await.unwrap_err());
+            assert_eq!(e.code, api::ErrorCode::Corrupt, "{e:?}");
+            let e = account.change_password(password, Some("new")).await;
+            let e = api::ApiError::from(e.unwrap_err());
+            assert_eq!(e.code, api::ErrorCode::Corrupt, "{e:?}");
+            let left = std::fs::read(&path).ok();
+            assert_eq!(left, damage, "it is left as it is");
+            std::fs::write(&path, &good).unwrap();
+        }
+        // Whole again: nothing is said of it.
+        let told = archive_notices(&bridge).len();
+        reopen(&mut bridge, |_| ()).await;
+        assert_eq!(archive_notices(&bridge).len(), told);
+        // A backup from elsewhere does as well.
+        std::fs::write(&path, &backup).unwrap();
+        let account = bridge.accounts().get(&id).unwrap();
+        account.export(password).await.unwrap();
+        drop(account);
+        bridge.accounts().remove(&id).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_given_for_a_copy_does_not_lock_the_account() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let account = alice.account();
+    let copy = account.export(Some("a slip")).await.unwrap();
+    let none = Credential::None;
+    assert_eq!(
+        Archive::read(&copy, &none).unwrap_err(),
+        ArchiveError::NeedsPassword
+    );
+    Archive::read(&copy, &Credential::password("a slip")).unwrap();
+    let here = keep::read_archive(account.dir()).unwrap();
+    Archive::read(&here, &none).unwrap();
+    drop(account);
+    reopen(&mut alice, |_| ()).await;
+    let account = alice.account();
+    assert!(!account.view().has_password);
+    account.export(None).await.unwrap();
+    // A password of the account's own is said at once.
+    account.change_password(None, Some("own")).await.unwrap();
+    let told = alice.events().into_iter().rev().find_map(|e| match e {
+        Event::AccountState { details, .. } => details.map(|d| d.has_password),
+        _ => None,
+    });
+    assert_eq!(told, Some(true));
+    for given in [None, Some("wrong")] {
+        let e = api::ApiError::from(account.export(given).await.unwrap_err());
+        assert_eq!(e.code, api::ErrorCode::WrongPassword);
+        assert!(!e.message.contains("backup"), "{}", e.message);
+    }
+    account.export(Some("own")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_that_lacks_its_objects_is_not_an_empty_conversation() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let mode = api::ConversationMode::InvitesOnly;
+    let account = alice.account();
+    let group = account.create_group(mode, None, vec![]).await.unwrap();
+    let id = group.id;
+    account.send(id, "lost".into(), None).await.unwrap();
+    let objects = account.repository_path(&id).join("objects");
+    drop(account);
+    reopen(&mut alice, |_| {
+        for entry in std::fs::read_dir(&objects).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+                std::fs::create_dir(&path).unwrap();
+            }
+        }
+    })
+    .await;
+    let account = alice.account();
+    let history = account.history(id, None, 10).await.map(|_| ());
+    let sent = account.send(id, "more".into(), None).await.map(|_| ());
+    for outcome in [history, sent] {
+        let e = api::ApiError::from(outcome.unwrap_err());
+        assert_eq!(e.code, api::ErrorCode::Corrupt, "{e:?}");
+        assert!(
+            e.message.contains("damaged") && e.message.contains("missing"),
+            "{}",
+            e.message
+        );
+    }
+    let (_, text) = broken(&alice, "conversation_broken").unwrap();
+    assert!(text.contains(&id.to_hex()), "{text}");
 }

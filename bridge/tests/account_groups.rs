@@ -216,6 +216,13 @@ async fn one_device_is_banned_and_the_other_goes_on() {
     let last = messages(&tablet.account(), id).await.pop().unwrap();
     let change = last.member.unwrap();
     assert_eq!((change.id, change.device), (bob.id(), Some(device)));
+    // Who has not heard of it yet goes on telling the device.
+    bob.ready(id, "the ban", |c| {
+        let last = c.last_message.as_ref();
+        let change = last.and_then(|m| m.member.as_ref());
+        change.is_some_and(|m| m.device == Some(device))
+    })
+    .await;
     bob.account()
         .send(id, "it was stolen".into(), None)
         .await
@@ -637,10 +644,11 @@ async fn what_one_wrote_before_one_heard_of_the_ban_stays_for_its_author() {
     let last = view.last_message.unwrap();
     assert_eq!(last.body.as_deref(), Some("three"));
     // Who has read what is in no history has read what stands before it.
-    assert_ne!(view.unread, 0);
+    let before = Some(all[at(two) - 1].id);
+    assert_ne!(view.read_up_to, before);
     bob.account().mark_displayed(id, last.id).await.unwrap();
     let view = bob.account().conversation_view(id).await.unwrap();
-    assert_eq!(view.unread, 0);
+    assert_eq!((view.read_up_to, view.unread), (before, 0));
     let (page, _) = bob
         .account()
         .history(id, Some(all[all.len() - 1].id), 1)

@@ -136,6 +136,7 @@ async fn writing_and_fetching_on_a_full_disk_lose_nothing() {
     let refused = alice.account().send(id, "no room".into(), None).await;
     let refused = ApiError::from(refused.unwrap_err());
     assert_eq!(refused.code, ErrorCode::Storage, "{refused:?}");
+    assert!(refused.message.contains("Make room"), "{refused:?}");
     says_it_is_full(&alice).await;
     assert_eq!(alice.account().conversation(&id).unwrap().head(), head);
     assert_eq!(alice.texts(id).await, ["before"]);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails shall say where")]
 
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -119,6 +119,24 @@ fn a_bridge_is_found_called_and_stopped() {
     assert!(wrong.stdout.is_empty() && sentence(&wrong).contains("(unsupported)"));
     let wrong = run(&["rpc", "bridge.info", "{"], &data);
     assert!(sentence(&wrong).contains("no JSON"), "{wrong:?}");
+
+    // What is too long for a frame is not sent, rather than cut off in the middle.
+    let mut long = starling()
+        .args(["rpc", "message.send", "-", "--data-dir"])
+        .arg(&data)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let body = serde_json::json!({"body": "x".repeat(1_200_000)}).to_string();
+    long.stdin
+        .take()
+        .unwrap()
+        .write_all(body.as_bytes())
+        .unwrap();
+    let long = long.wait_with_output().unwrap();
+    assert_eq!(long.status.code(), Some(1));
+    assert!(sentence(&long).contains("(too_large)"), "{long:?}");
 
     let pair = run(&["pair"], &data);
     assert!(String::from_utf8(pair.stdout).unwrap().contains("/#pair="));

@@ -520,7 +520,7 @@ async fn a_batch_is_answered_as_a_whole_and_notifications_are_not() {
     let bad = s.next().await.unwrap();
     assert_eq!(
         (&bad["id"], &bad["error"]["code"]),
-        (&json!(null), &json!(-32600))
+        (&json!(null), &json!(-32700))
     );
     assert!(s.call("bridge.info", json!(null)).await.is_ok());
 }

@@ -5,6 +5,7 @@ use futures_channel::oneshot;
 use leptos::prelude::*;
 use serde_json::Value;
 use starling_core::api::method::{GetBridgeInfo, GetEventsSince};
+use starling_core::api::rpc::MAX_FRAME;
 use starling_core::api::{
     ApiError, ErrorCode, Event, EventsSinceParams, Method, Nothing, Notification, RequestId,
     RpcRequest, RpcResponse, SequencedEvent,
@@ -281,6 +282,10 @@ impl Bridge {
         self.0.next_id.set(id + 1);
         let text =
             serde_json::to_string(&RpcRequest::new(id, M::NAME, params)).map_err(|_| lost())?;
+        // The bridge would close the socket, and every other call on it fail.
+        if text.len() > MAX_FRAME {
+            return Err(ApiError::new(ErrorCode::TooLarge, ""));
+        }
         let (sender, receiver) = oneshot::channel();
         {
             let socket = self.0.socket.borrow();

@@ -55,7 +55,7 @@ impl Account {
             return Err(ApiError::invalid(text).into());
         }
         if body.len() > MAX_BODY {
-            let text = "The message is longer than one mebibyte. Send it as a file.";
+            let text = "The message is longer than 480 KiB. Send it as a file, or in parts.";
             return Err(ApiError::new(ErrorCode::TooLarge, text).into());
         }
         let now = self.own_message(id, message).await?;

@@ -292,6 +292,21 @@ impl Account {
         }
     }
 
+    /// Gives one's card to the connected devices of the members of a conversation, or of one of them,
+    /// as far as they did not get it.
+    pub(super) fn show_profile_in(
+        self: &Arc<Self>,
+        conversation: &Conversation,
+        only: Option<AccountId>,
+    ) {
+        let snapshot = conversation.snapshot();
+        for (device, id) in self.links.connected() {
+            if only.is_none_or(|only| only == id) && snapshot.takes_part(&id) {
+                self.spawn(self.clone().show_profile(id, device));
+            }
+        }
+    }
+
     /// Gives one's card to a device of a fellow member, once.
     pub(super) async fn show_profile(self: Arc<Self>, id: AccountId, device: DeviceId) {
         let own = self.jami_id();

@@ -107,12 +107,7 @@ impl Account {
             ConversationMode::InvitesOnly => Mode::InvitesOnly,
             ConversationMode::AdminInvitesOnly => Mode::AdminInvitesOnly,
             ConversationMode::Public => Mode::Public,
-            ConversationMode::OneToOne => {
-                return Err(ApiError::invalid(
-                    "A conversation of two is made by adding a contact.",
-                )
-                .into());
-            }
+            ConversationMode::OneToOne => return self.create_of_two(title, members).await,
             ConversationMode::Unknown => {
                 return Err(ApiError::invalid(
                     "A group is adminInvitesOnly, invitesOnly or public; this bridge knows no other kind.",
@@ -155,12 +150,49 @@ impl Account {
         self.conversation_view(id).await
     }
 
-    /// Changes what a conversation calls itself.
+    /// Makes the conversation with a person, by adding them as a contact; one that is there is
+    /// given.
+    async fn create_of_two(
+        self: &Arc<Self>,
+        title: Option<String>,
+        members: Vec<AccountId>,
+    ) -> Result<api::Conversation, AccountError> {
+        let [member] = members[..] else {
+            let text = "A conversation of two is made with exactly one other member.";
+            return Err(ApiError::invalid(text).into());
+        };
+        if title.is_some_and(|t| !t.trim().is_empty()) {
+            let text = "A conversation of two has no title: it is called by the other's name.";
+            return Err(ApiError::invalid(text).into());
+        }
+        let contact = self.add_contact(&member.to_hex(), None).await?;
+        let id = contact.conversation.ok_or_else(|| {
+            ApiError::internal("The contact was added, and has no conversation.".to_owned())
+        })?;
+        self.conversation_view(id).await
+    }
+
+    /// Changes what a conversation calls itself. Nothing is written where it calls itself so.
     pub async fn update_conversation(
         self: &Arc<Self>,
         id: ConversationId,
         change: Title,
     ) -> Result<(), AccountError> {
+        let conversation = self.need_conversation(&id)?;
+        self.may_write(&conversation)?;
+        // An empty word is none.
+        let plain = |mut title: Title| {
+            for word in [&mut title.title, &mut title.description, &mut title.avatar] {
+                *word = word.take().filter(|w| !w.is_empty());
+            }
+            title
+        };
+        let now = conversation.snapshot().profile.clone();
+        let mut wanted = now.clone();
+        wanted.update(change.clone());
+        if plain(wanted) == plain(now) {
+            return Ok(());
+        }
         self.write(id, move |repo, writer, now| {
             let mut profile = repo.profile()?;
             profile.update(change);

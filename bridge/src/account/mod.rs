@@ -110,6 +110,8 @@ struct Reach {
 #[derive(Default)]
 struct Shared {
     state: AccountState,
+    /// Since when it is online.
+    online_since: Option<Millis>,
     options: Options,
     trust: TrustStore,
     reach: BTreeMap<AccountId, Reach>,
@@ -196,6 +198,12 @@ pub enum AccountError {
 
 impl From<AccountError> for ApiError {
     fn from(e: AccountError) -> Self {
+        if upkeep::is_full(&e) {
+            return Self::new(
+                ErrorCode::Storage,
+                "The disk is full; this was not saved. Make room and try again.",
+            );
+        }
         match e {
             AccountError::Api(e) => e,
             AccountError::Repo(e) => e.into(),
@@ -280,6 +288,7 @@ impl Account {
                 return;
             }
             shared.state = state;
+            shared.online_since = (state == AccountState::Online).then(now);
         }
         self.emit(Event::AccountState {
             account: self.id.clone(),
@@ -369,6 +378,18 @@ impl Account {
             .get(id)
             .map(|r| r.presence)
             .unwrap_or_default()
+    }
+
+    /// One's own presence: there as long as the account is online.
+    fn own_presence(&self) -> Presence {
+        let shared = self.shared();
+        match shared.state {
+            AccountState::Online => Presence {
+                state: PresenceState::Connected,
+                since: shared.online_since,
+            },
+            _ => Presence::default(),
+        }
     }
 
     /// Works out whether a person can be reached, and says so if that is news.

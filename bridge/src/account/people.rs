@@ -231,11 +231,14 @@ impl Account {
             )
             .into());
         }
-        let (contact, begun, theirs) = self
+        let (known, begun, theirs) = self
             .book
             .ask(move |b| {
+                let contact = b.contact(&id);
+                let known = contact.conversation.filter(|_| contact.is_active());
                 (
-                    b.contact(&id),
+                    // One that was left is gone.
+                    known.filter(|c| b.conversation(c).is_some()),
                     // Made before, and interrupted before the contact was.
                     b.conversations()
                         .find(|c| c.mode == MODE_ONE_TO_ONE && c.members.contains(&id))
@@ -251,7 +254,6 @@ impl Account {
             self.accept_request(conversation).await?;
             return self.contact(id).await;
         }
-        let known = contact.conversation.filter(|_| contact.is_active());
         let conversation = match known.or(begun) {
             Some(c) => c,
             None => {
@@ -331,18 +333,23 @@ impl Account {
         self.emit_contact(id, !block).await
     }
 
-    /// Unblocks a person: they are a contact again.
+    /// Unblocks a person. Who was a contact when they were blocked is one again; of who was none
+    /// only the block goes: to be a contact they have to ask, or be asked.
     pub async fn unblock(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
-        let conversation = self
+        let (contact, there) = self
             .book
             .ask(move |b| {
-                b.contact(&id)
-                    .conversation
-                    .filter(|c| b.conversation(c).is_some())
+                let contact = b.contact(&id);
+                let there = contact.conversation.filter(|c| b.conversation(c).is_some());
+                (contact, there)
             })
             .await?;
-        match conversation {
-            Some(c) => {
+        if !contact.is_blocked() {
+            return Err(ApiError::not_found(format!("{id} is not blocked.")).into());
+        }
+        match (contact.conversation, there) {
+            // A block leaves the conversation with a contact known.
+            (Some(_), Some(c)) => {
                 self.book
                     .ask(move |b| {
                         b.change_contact(id, |contact| contact.add(now_ms(), Some(c), false))
@@ -351,8 +358,19 @@ impl Account {
                 self.refresh_trust(id).await?;
                 self.watch(id);
                 self.emit_contact(id, false).await?;
+                if let Some(conversation) = self.conversation(&c) {
+                    self.confirm_members(&conversation).await?;
+                }
             }
-            None => drop(self.add_contact(&id.to_hex(), None).await?),
+            // It was left meanwhile.
+            (Some(_), None) => drop(self.add_contact(&id.to_hex(), None).await?),
+            (None, _) => {
+                self.book
+                    .ask(move |b| b.change_contact(id, |c| c.remove(now_ms(), false)))
+                    .await??;
+                self.refresh_trust(id).await?;
+                self.emit_contact(id, true).await?;
+            }
         }
         self.wake.notify_one();
         Ok(())
@@ -621,6 +639,7 @@ impl Account {
                     self.book.ask(move |b| b.confirm(from)).await??;
                     self.emit_contact(from, false).await?;
                 }
+                self.learn_name(from, &request).await?;
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
                 if let Some(conversation) = request.conversation.filter(|_| answer) {
                     let theirs = Offer {
@@ -781,6 +800,23 @@ impl Account {
                 Ok(())
             }
         }
+    }
+
+    /// Who asks while they are a contact already says who they are as well. It may be long ago: what
+    /// they said since counts more.
+    async fn learn_name(
+        self: &Arc<Self>,
+        id: AccountId,
+        request: &TrustRequest,
+    ) -> Result<(), AccountError> {
+        let known = self.book.ask(move |b| b.profile(&id)).await?;
+        if known.display_name.is_empty()
+            && let Ok(card) = VCard::parse(&request.payload)
+            && !card.display_name().is_empty()
+        {
+            self.learn_profile(id, profile(&card)).await?;
+        }
+        Ok(())
     }
 
     /// A person says something new of themselves.

@@ -12,7 +12,7 @@ use crate::crypto::AwsLc;
 use crate::dht::SecureDht;
 use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
 use crate::store::index::Index;
-use crate::store::state::State;
+use crate::store::state::{State, StateError};
 use starling_core::account::{Contact, TrustStore};
 use starling_core::api::{
     self, AccountState, ApiError, ErrorCode, Event, LocalAccountId, NoticeLevel,
@@ -39,6 +39,7 @@ pub struct Accounts {
     opening: tokio::sync::Mutex<()>,
 }
 
+/// Why a backup from elsewhere cannot be read.
 fn archive_error(e: &ArchiveError) -> ApiError {
     match e {
         ArchiveError::NeedsPassword => ApiError::new(
@@ -53,6 +54,37 @@ fn archive_error(e: &ArchiveError) -> ApiError {
         other => ApiError::new(
             ErrorCode::Corrupt,
             format!("The backup cannot be read: {other}."),
+        ),
+    }
+}
+
+/// Why the archive of an account that is here cannot be read.
+fn own_archive_error(e: &ArchiveError) -> ApiError {
+    let text = match e {
+        ArchiveError::NeedsPassword => "This account is protected by a password. Enter it.",
+        ArchiveError::WrongPassword => "This is not the account's password.",
+        other => return archive_error(other),
+    };
+    ApiError::new(ErrorCode::WrongPassword, text)
+}
+
+/// What to do about an account that cannot be opened, as far as `e` does not say it.
+fn advice(e: &AccountError, dir: &Path) -> String {
+    match e {
+        // They say what to do themselves, and so does a layout that is too new.
+        AccountError::Keep(
+            KeepError::Damaged { .. } | KeepError::Identity { .. } | KeepError::Archive { .. },
+        )
+        | AccountError::State(StateError::Corrupt { .. } | StateError::Newer { .. }) => {
+            String::new()
+        }
+        AccountError::Keep(KeepError::Io { .. })
+        | AccountError::State(_)
+        | AccountError::Repo(_)
+        | AccountError::NoAnswer(_)
+        | AccountError::Api(_) => format!(
+            " Before you remove it, import its archive, {}, or a backup of it.",
+            keep::archive_path(dir).display()
         ),
     }
 }
@@ -166,7 +198,8 @@ impl Accounts {
             ("disk_full", AccountState::Loading, why)
         } else {
             let text = format!(
-                "This account cannot be opened: {e}. Its files were left as they are. Restore it from a backup, and remove this one."
+                "This account cannot be opened: {e}. Its files were left as they are.{}",
+                advice(e, &self.dir.join(id.as_str()))
             );
             let why = ApiError::new(ErrorCode::Corrupt, text);
             ("account_broken", AccountState::Broken, why)
@@ -347,10 +380,10 @@ impl Accounts {
             archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)
         })
         .map_err(internal)?;
-        keep::write_archive(&new, &bytes)?;
         keep::write_identity(&new, &identity)?;
         {
             let mut book = Book::open(State::open(&new.join("state.sqlite"))?)?;
+            keep::write_archive(&new, book.state(), &bytes)?;
             book.state().put("own", "options", &options)?;
             for (peer, contact) in archive.contacts {
                 book.change_contact(peer, |c: &mut Contact| c.merge(&contact))?;
@@ -374,6 +407,9 @@ impl Accounts {
         let identity = keep::read_identity(&dir, now_unix())?;
         let state = State::open(&dir.join("state.sqlite"))?;
         let options: Options = state.get("own", "options")?.unwrap_or_default();
+        let archive = tokio::task::block_in_place(|| {
+            keep::look_at_archive(&dir, &state, identity.account_id())
+        })?;
         let book = Book::open(state)?;
         let mut trust = TrustStore::default();
         for (peer, contact) in book.contacts() {
@@ -434,7 +470,6 @@ impl Accounts {
                 path: dir.join("peers"),
                 source,
             })?;
-        let has_password = keep::has_password(&dir)?;
         let account = Arc::new_cyclic(|this| Account {
             id: id.clone(),
             this: this.clone(),
@@ -452,7 +487,7 @@ impl Accounts {
                 trust,
                 leaving,
                 invalid,
-                has_password,
+                has_password: archive.protected,
                 ..Shared::default()
             }),
             wake: Notify::new(),
@@ -465,6 +500,15 @@ impl Accounts {
         if let Some(why) = account.index.made_anew() {
             tracing::warn!(account = %id, why, "the index was made anew");
             account.say_index_made();
+        }
+        if let Some(damage) = archive.damage {
+            tracing::error!(account = %id, damage, "the archive of an account is damaged");
+            (self.context.emit)(Event::BridgeNotice {
+                level: NoticeLevel::Error,
+                code: "archive_damaged".into(),
+                text: format!("{damage}."),
+                account: Some(id.clone()),
+            });
         }
         for conversation in cloned {
             match account
@@ -632,13 +676,12 @@ impl Account {
             })
     }
 
-    /// The archive with what the account knows now, under its own password.
+    /// The archive with what the account knows now. `password`: that of the account; of one that has
+    /// none, what the copy that is given away is protected by.
     pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
         let _turn = self.archive_turn.lock().await;
-        let file = keep::read_archive(&self.dir)?;
-        let credential = Credential::password(password.unwrap_or_default());
-        let mut archive = tokio::task::block_in_place(|| Archive::read(&file, &credential))
-            .map_err(|e| archive_error(&e))?;
+        let given = Credential::password(password.unwrap_or_default());
+        let (state, file, mut archive) = self.read_archive(&given).await?;
         let (contacts, conversations, requests) = self
             .book
             .ask(|b| {
@@ -655,10 +698,31 @@ impl Account {
             "Account.displayName".into(),
             self.shared().options.profile.display_name.clone(),
         );
-        let bytes =
-            tokio::task::block_in_place(|| archive.write(&credential, &AwsLc)).map_err(internal)?;
-        keep::write_archive(&self.dir, &bytes)?;
+        let write = |credential: &Credential| {
+            tokio::task::block_in_place(|| archive.write(credential, &AwsLc)).map_err(internal)
+        };
+        // Here it stays as protected as it was: a slip in a field must not lock the only key.
+        let bytes = write(&given)?;
+        if keep::is_protected(&file) {
+            keep::write_archive(&self.dir, &state, &bytes)?;
+        } else {
+            keep::write_archive(&self.dir, &state, &write(&Credential::None)?)?;
+        }
         Ok(bytes)
+    }
+
+    /// The archive as it lies on the disk, and what is in it; with the state that tells whether it
+    /// is whole.
+    async fn read_archive(
+        &self,
+        credential: &Credential,
+    ) -> Result<(State, Vec<u8>, Archive), AccountError> {
+        let state = self.book.ask(|b| Self::state_of(b)).await?;
+        let opened = tokio::task::block_in_place(|| {
+            keep::open_archive(&self.dir, &state, self.jami_id(), credential)
+        })?;
+        let (file, archive) = opened.map_err(|e| own_archive_error(&e))?;
+        Ok((state, file, archive))
     }
 
     /// Another password for the archive.
@@ -668,14 +732,21 @@ impl Account {
         new: Option<&str>,
     ) -> Result<(), AccountError> {
         let _turn = self.archive_turn.lock().await;
-        let file = keep::read_archive(&self.dir)?;
         let old = Credential::password(old.unwrap_or_default());
+        let (state, file, _) = self.read_archive(&old).await?;
         let new = new.unwrap_or_default();
         let bytes =
             tokio::task::block_in_place(|| Archive::change_password(&file, &old, new, &AwsLc))
-                .map_err(|e| archive_error(&e))?;
-        keep::write_archive(&self.dir, &bytes)?;
+                .map_err(|e| own_archive_error(&e))?;
+        keep::write_archive(&self.dir, &state, &bytes)?;
         self.shared().has_password = !new.is_empty();
+        let view = self.view();
+        self.emit(Event::AccountState {
+            account: self.id.clone(),
+            state: view.state,
+            details: Some(Box::new(view)),
+            removed: false,
+        });
         Ok(())
     }
 }

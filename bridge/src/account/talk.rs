@@ -8,6 +8,7 @@ use crate::conversation::timeline::Changes;
 use crate::conversation::{Conversation, folding};
 use crate::store::state::StateError;
 use starling_core::account::{ConvInfo, MODE_ONE_TO_ONE};
+use starling_core::api::rpc::MAX_FRAME;
 use starling_core::api::{
     self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
     MemberAction, MemberRole, MessageFound, MessageType,
@@ -24,9 +25,11 @@ use std::sync::Arc;
 /// Members that the conversation list shows; all of them are asked for by themselves.
 const LISTED_MEMBERS: usize = 32;
 
-/// Longest text of a message, in bytes: some hundred pages. The reference has no limit but
-/// that of a fetch; a commit this long is still read by everyone.
-pub(super) const MAX_BODY: usize = 1 << 20;
+/// Longest text of a message, in bytes: a book of 200 pages. The reference has no limit but
+/// that of a fetch; a commit this long is still read by everyone. A call with it fits a frame, also
+/// when each of its characters is written with a backslash.
+pub(super) const MAX_BODY: usize = 480 << 10;
+const _: () = assert!(2 * MAX_BODY + (32 << 10) <= MAX_FRAME);
 
 /// How many people are in a conversation now.
 fn member_count(snapshot: &Snapshot) -> u32 {
@@ -212,16 +215,27 @@ impl Account {
         Ok(())
     }
 
-    /// Leaves: says so to the others, and takes the conversation out of the list.
+    /// Leaves: says so to the others, and takes the conversation out of the list. Who leaves the
+    /// conversation with a contact removes the contact: without it they could not be reached, and
+    /// not be added again.
     pub async fn leave(self: &Arc<Self>, id: ConversationId) -> Result<(), AccountError> {
-        let known = self
+        let (known, contact) = self
             .book
-            .ask(move |b| b.conversation(&id).is_some())
+            .ask(move |b| {
+                let of = |c: &starling_core::account::Contact| {
+                    c.is_active() && c.conversation == Some(id)
+                };
+                let contact = b.contacts().iter().find(|(_, c)| of(c));
+                (b.conversation(&id).is_some(), contact.map(|(id, _)| *id))
+            })
             .await?;
         if !known {
             return Err(
                 ApiError::not_found(format!("This account has no conversation {id}.")).into(),
             );
+        }
+        if let Some(contact) = contact {
+            return self.remove_contact(contact, false).await;
         }
         let Some(conversation) = self.conversation(&id) else {
             // Not cloned yet: nobody counts on us.
@@ -312,6 +326,9 @@ impl Account {
             {
                 votes |= matches!(change.action, MemberAction::Ban | MemberAction::Unban);
                 bans |= change.action == MemberAction::Ban;
+                if change.action == MemberAction::Join {
+                    self.show_profile_in(conversation, Some(change.id));
+                }
                 let member = self.member_view(conversation, change.id).await;
                 if let Ok(Some(member)) = member {
                     self.emit(Event::ConversationMember {
@@ -358,6 +375,8 @@ impl Account {
 
     /// Reports that a conversation can be used.
     pub(super) async fn show_ready(self: &Arc<Self>, conversation: &Conversation) {
+        // Those who are connected could not be shown a card before there was something in common.
+        self.show_profile_in(conversation, None);
         if let Ok(details) = self.conversation_view(conversation.id).await {
             self.emit(Event::ConversationReady {
                 account: self.id.clone(),
@@ -413,6 +432,11 @@ impl Account {
         profile: Profile,
         (written_name, read_up_to): (Option<String>, Option<ObjectId>),
     ) -> api::Member {
+        let presence = if id == self.jami_id() {
+            self.own_presence()
+        } else {
+            self.presence(&id)
+        };
         api::Member {
             id,
             role: api_role(role),
@@ -424,7 +448,7 @@ impl Account {
             display_name: profile.display_name,
             avatar: profile.avatar,
             read_up_to,
-            presence: self.presence(&id),
+            presence,
         }
     }
 
@@ -605,9 +629,19 @@ impl Account {
         let conversation = self.need_conversation(&id)?;
         // Rather say why than show an empty page.
         tokio::task::block_in_place(|| conversation.store.wake()).map_err(RepoError::from)?;
-        let page = conversation
-            .ask(move |r| r.page(before.as_ref(), limit))
+        let (page, damage) = conversation
+            .ask(move |r| (r.page(before.as_ref(), limit), r.take_damage()))
             .await?;
+        if let Some(e) = damage {
+            self.say_if_damaged(&id, &e);
+            // What can be read of it is shown.
+            if page
+                .as_ref()
+                .is_none_or(|(messages, _)| messages.is_empty())
+            {
+                return Err(e.into());
+            }
+        }
         page.ok_or_else(|| {
             ApiError::not_found("There is no message with that id in this conversation.").into()
         })
@@ -620,7 +654,13 @@ impl Account {
         message: ObjectId,
     ) -> Result<api::Message, AccountError> {
         let conversation = self.need_conversation(&id)?;
-        let found = conversation.ask(move |r| r.message(&message)).await?;
+        let (found, damage) = conversation
+            .ask(move |r| (r.message(&message), r.take_damage()))
+            .await?;
+        if let (None, Some(e)) = (&found, damage) {
+            self.say_if_damaged(&id, &e);
+            return Err(e.into());
+        }
         found.ok_or_else(|| {
             ApiError::not_found("There is no message with that id in this conversation.").into()
         })
@@ -685,7 +725,10 @@ impl Account {
         let (commit, changes) = conversation
             .ask(move |r| r.write(now_unix(), operation))
             .await?
-            .inspect_err(|e| self.say_if_full(e))?;
+            .inspect_err(|e| {
+                self.say_if_full(e);
+                self.say_if_damaged(&id, e);
+            })?;
         self.show_changes(&conversation, changes, true).await;
         self.tell_all(&conversation, None).await;
         Ok(commit)
@@ -704,7 +747,7 @@ impl Account {
         if body.len() > MAX_BODY {
             return Err(ApiError::new(
                 ErrorCode::TooLarge,
-                "The message is longer than one mebibyte. Send it as a file.",
+                "The message is longer than 480 KiB. Send it as a file, or in parts.",
             )
             .into());
         }

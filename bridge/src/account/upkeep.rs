@@ -3,7 +3,7 @@
 
 use super::{Account, AccountError, KeepError};
 use crate::conversation::keep_up::{Report, Said};
-use crate::conversation::repo::RepoError;
+use crate::conversation::repo::{RepoError, damaged_in_words};
 use crate::conversation::timeline::TimelineError;
 use crate::store::index::IndexError;
 use crate::store::objects::{QuarantineError, StoreError};
@@ -98,6 +98,15 @@ impl Account {
     pub(super) fn say_if_full(&self, e: &(dyn Error + 'static)) {
         if is_full(e) {
             self.say_full(e);
+        }
+    }
+
+    /// Says so if something failed because a repository is damaged.
+    pub(super) fn say_if_damaged(&self, id: &ConversationId, e: &RepoError) {
+        if e.is_damage() {
+            tracing::error!(conversation = %id, %e, "a conversation is damaged");
+            let text = format!("{} It is the conversation {id}.", damaged_in_words(e));
+            self.notice(NoticeLevel::Error, "conversation_broken", text);
         }
     }
 

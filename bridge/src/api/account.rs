@@ -19,8 +19,38 @@ use std::sync::Arc;
 /// Longest name of a person or a device, in characters.
 const MAX_NAME: usize = 200;
 
-/// Largest picture of a person, as a `data:` URL.
-const MAX_AVATAR: usize = 2 << 20;
+/// Largest picture of a person or a conversation, as a `data:` URL: a call with it fits a frame.
+const MAX_AVATAR: usize = 768 << 10;
+const _: () = assert!(MAX_AVATAR + (32 << 10) <= starling_core::api::rpc::MAX_FRAME);
+
+/// What files of the two kinds begin with.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = b"\xff\xd8\xff";
+
+/// Checks the `data:` URL of a picture; gives the base64 in it.
+pub(super) fn picture(url: &str) -> Result<&str, ApiError> {
+    if url.len() > MAX_AVATAR {
+        return Err(ApiError::new(
+            ErrorCode::TooLarge,
+            "The picture is larger than 768 KiB. Choose a smaller one.",
+        ));
+    }
+    let wrong = || ApiError::invalid("The picture is no PNG and no JPEG in a data: URL.");
+    let kinds = [
+        ("data:image/png;base64,", PNG),
+        ("data:image/jpeg;base64,", JPEG),
+    ];
+    let found = kinds
+        .into_iter()
+        .find_map(|(head, magic)| Some((url.strip_prefix(head)?, magic)));
+    let (data, magic) = found.ok_or_else(wrong)?;
+    let bytes = STANDARD.decode(data).map_err(|_| wrong())?;
+    if bytes.starts_with(magic) {
+        Ok(data)
+    } else {
+        Err(wrong())
+    }
+}
 
 pub(super) fn register(r: &mut Router) {
     r.on(AccountCreate, create);
@@ -170,17 +200,7 @@ async fn change_password(ctx: Ctx, p: AccountChangePasswordParams) -> Result<(),
 async fn set_profile(ctx: Ctx, p: AccountSetProfileParams) -> Result<api::Account, ApiError> {
     let display_name = name(p.display_name)?;
     if let Some(avatar) = p.avatar.as_ref().filter(|a| !a.is_empty()) {
-        if avatar.len() > MAX_AVATAR {
-            return Err(ApiError::new(
-                ErrorCode::TooLarge,
-                "The picture is larger than 2 MiB. Choose a smaller one.",
-            ));
-        }
-        if !avatar.starts_with("data:image/png;base64,")
-            && !avatar.starts_with("data:image/jpeg;base64,")
-        {
-            return Err(ApiError::invalid("The picture is no PNG and no JPEG."));
-        }
+        picture(avatar)?;
     }
     let account = account(&ctx, &p.account)?;
     let view = account.change_options(|o| {

@@ -1,6 +1,6 @@
 //! `conversation.*`, and the objects behind what a page shows.
 
-use super::account::account;
+use super::account::{account, picture};
 use super::{App, Ctx, Router, piece};
 use starling_core::api::method::{
     ConversationBan, ConversationCreate, ConversationDismissRefusal, ConversationGet,
@@ -13,7 +13,7 @@ use starling_core::api::{
     ApiError, Ballot, Conversation, ConversationBanParams, ConversationCreateParams,
     ConversationExport, ConversationHistory, ConversationHistoryParams, ConversationJoinParams,
     ConversationListParams, ConversationMemberParams, ConversationParams, ConversationPreferences,
-    ConversationSetPreferencesParams, ConversationUpdateParams, ConversationVerdict,
+    ConversationSetPreferencesParams, ConversationUpdateParams, ConversationVerdict, ErrorCode,
     LocalAccountId, Member, page_limit,
 };
 use starling_core::id::{ConversationId, ObjectId};
@@ -40,7 +40,27 @@ pub(super) fn register(r: &mut Router) {
     r.on(ExportConversation, export);
 }
 
+/// Longest title, in characters: that of a name.
+const MAX_TITLE: usize = 200;
+
+/// Longest description, in bytes: longer ones do not travel with an invitation.
+const MAX_DESCRIPTION: usize = 4096;
+
+fn fits(title: Option<&String>, description: Option<&String>) -> Result<(), ApiError> {
+    let too_large = |what| Err(ApiError::new(ErrorCode::TooLarge, what));
+    if title.is_some_and(|t| t.chars().count() > MAX_TITLE) {
+        return too_large(format!("A title has at most {MAX_TITLE} characters."));
+    }
+    if description.is_some_and(|d| d.len() > MAX_DESCRIPTION) {
+        return too_large(format!(
+            "A description has at most {MAX_DESCRIPTION} bytes."
+        ));
+    }
+    Ok(())
+}
+
 async fn create(ctx: Ctx, p: ConversationCreateParams) -> Result<Conversation, ApiError> {
+    fits(p.title.as_ref(), None)?;
     Ok(account(&ctx, &p.account)?
         .create_group(p.mode, p.title, p.members)
         .await?)
@@ -99,18 +119,19 @@ async fn leave(ctx: Ctx, p: ConversationParams) -> Result<(), ApiError> {
 
 async fn update(ctx: Ctx, p: ConversationUpdateParams) -> Result<Conversation, ApiError> {
     let account = account(&ctx, &p.account)?;
+    fits(p.title.as_ref(), p.description.as_ref())?;
     // Cards hold bare base64.
-    let avatar = p.avatar.map(|a| {
-        a.split_once(";base64,")
-            .map_or(a.clone(), |(_, data)| data.to_owned())
-    });
+    let avatar = match p.avatar.as_deref() {
+        None | Some("") => p.avatar,
+        Some(url) => Some(picture(url)?.to_owned()),
+    };
     let change = Profile {
         title: p.title,
         description: p.description,
         avatar,
         ..Profile::default()
     };
-    if [&change.title, &change.description, &change.avatar]
+    if [&change.title, &change.description]
         .into_iter()
         .flatten()
         .any(|v| v.contains(['\n', '\r']))

@@ -5,8 +5,8 @@ use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use starling_bridge::serve::data_dir::find_bridge;
-use starling_core::api::rpc::Incoming;
-use starling_core::api::{EventsSince, RpcRequest, SequencedEvent};
+use starling_core::api::rpc::{Incoming, MAX_FRAME};
+use starling_core::api::{ErrorCode, EventsSince, RpcRequest, SequencedEvent};
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::path::Path;
@@ -65,6 +65,13 @@ impl Client {
         self.next += 1;
         let call = RpcRequest::new(self.next, method, params);
         let text = serde_json::to_string(&call)?;
+        // The bridge would close the connection rather than read it.
+        anyhow::ensure!(
+            text.len() <= MAX_FRAME,
+            "The call has {} bytes; at most {MAX_FRAME} are sent. ({})",
+            text.len(),
+            ErrorCode::TooLarge.as_str()
+        );
         self.socket.send(Message::text(text)).await?;
         loop {
             match self.receive().await? {

@@ -100,6 +100,12 @@ pub fn message_weight(message: &api::Message) -> usize {
             .sum::<usize>()
 }
 
+/// Whether somebody wants to read it, or hear of it: not who joined, or what was voted.
+pub(super) fn says_something(body: &Body) -> bool {
+    use api::MessageType::{Call, File, Text};
+    matches!(api::MessageType::from(body.kind()), Text | File | Call)
+}
+
 /// What is searched of a message; nothing of those without words.
 pub(super) fn words(body: &Body) -> Option<&String> {
     let key = match api::MessageType::from(body.kind()) {
@@ -266,5 +272,10 @@ pub(super) fn last(rows: &Rows<'_>, store: &ObjectStore) -> rusqlite::Result<Opt
         newest.get(1).map(|p| p.id),
         &Extent::LISTED,
     )?;
-    Ok(found.and_then(|(entry, _)| serde_json::to_string(&entry.to_api()).ok()))
+    let came = rows.came(&place.id)?;
+    Ok(found.and_then(|(entry, _)| {
+        let mut message = entry.to_api();
+        message.received_at = came.unwrap_or(message.sent_at);
+        serde_json::to_string(&message).ok()
+    }))
 }

@@ -19,7 +19,7 @@ use starling_core::swarm::commit::Commit;
 use starling_core::swarm::members::{Member, Profile, Role};
 use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::{Action, ConversationMode, Message};
-use starling_core::swarm::misbehaviour::Fault;
+use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::object::{Kind, Objects};
 use starling_core::swarm::write::{self, Merged, Repository, WriteError, Writer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,6 +180,32 @@ impl From<TimelineError> for RepoError {
     }
 }
 
+impl RepoError {
+    /// The repository on this disk is damaged.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged(_) | Self::Write(WriteError::Repository(_))
+        )
+    }
+}
+
+/// What is wrong with a repository on this disk, and what to do.
+pub fn damaged_in_words(e: &RepoError) -> String {
+    let what = match e {
+        // It is our own: nobody was to send it.
+        RepoError::Write(WriteError::Repository(Misbehaviour::MissingObject(id))) => {
+            format!("the object {id} is missing")
+        }
+        RepoError::Write(WriteError::Repository(why)) => why.to_string(),
+        RepoError::Damaged(Damaged(what)) => what.clone(),
+        other => other.to_string(),
+    };
+    format!(
+        "The files of this conversation on this device are damaged ({what}). They were left as they are: put them back from a copy of the data directory."
+    )
+}
+
 impl From<RepoError> for ApiError {
     fn from(e: RepoError) -> Self {
         let code = match &e {
@@ -196,15 +222,15 @@ impl From<RepoError> for ApiError {
             RepoError::Write(WriteError::NoSuchMessage | WriteError::NotThere) => {
                 ErrorCode::NotFound
             }
-            RepoError::Write(
-                WriteError::Crypto(_) | WriteError::Repository(_) | WriteError::Merge(_),
-            ) => ErrorCode::Internal,
+            RepoError::Damaged(_) | RepoError::Write(WriteError::Repository(_)) => {
+                return Self::new(ErrorCode::Corrupt, damaged_in_words(&e));
+            }
+            RepoError::Write(WriteError::Crypto(_) | WriteError::Merge(_)) => ErrorCode::Internal,
             RepoError::Write(_) => ErrorCode::Conflict,
             RepoError::Rejected(_) | RepoError::NotForUs | RepoError::Document => {
                 ErrorCode::Rejected
             }
             RepoError::Store(_) | RepoError::State(_) | RepoError::Index(_) => ErrorCode::Storage,
-            RepoError::Damaged(_) => ErrorCode::Corrupt,
             RepoError::NoAnswer(NoAnswer::Stopped) => ErrorCode::Stopping,
             RepoError::NoAnswer(NoAnswer::Failed) => ErrorCode::Internal,
         };

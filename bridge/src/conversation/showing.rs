@@ -1,7 +1,7 @@
 //! What is shown of a conversation: messages, pages of them, how far each got.
 
 use super::folding;
-use super::repo::Repo;
+use super::repo::{Repo, RepoError};
 use starling_core::api::{self, Delivery, DeviceStatus, MessageStatus, PersonStatus};
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::swarm::history::Entry;
@@ -124,6 +124,7 @@ impl Repo {
 
     fn to_api(&self, entry: &Entry) -> api::Message {
         let mut message = entry.to_api();
+        message.received_at = self.timeline.came(&message.id).unwrap_or(message.sent_at);
         message.status = self.status(&message.id);
         self.say_what_about(&mut message);
         message
@@ -142,6 +143,11 @@ impl Repo {
             page = self.page_of(before, limit);
         }
         page
+    }
+
+    /// What was found missing of the repository since this was asked last.
+    pub fn take_damage(&self) -> Option<RepoError> {
+        self.timeline.take_damage().map(RepoError::from)
     }
 
     fn page_of(
@@ -171,7 +177,7 @@ impl Repo {
         self.last_or_kept(last)
     }
 
-    /// How many messages of others came since one.
+    /// How many messages of others came since one: texts, files and calls.
     pub fn unread(&self, read_up_to: Option<&ObjectId>) -> u32 {
         // What one wrote oneself, one has read up to.
         u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)

@@ -57,7 +57,9 @@ impl Made {
 impl Written {
     /// A commit that was validated, or written here.
     pub fn new(id: ObjectId, commit: &Commit, author: AccountId) -> Self {
-        Self::under(RULES, id, commit, author)
+        let mut new = Self::under(RULES, id, commit, author);
+        new.0.came = crate::api::now_millis();
+        new
     }
 
     /// Which commit.
@@ -79,6 +81,7 @@ impl Written {
     ) -> Self {
         let target = body.and_then(history::Body::target);
         let shown = body.is_some() && target.is_none();
+        let counts = shown && body.is_some_and(folding::says_something);
         let change = target.is_some() && body.is_some_and(|b| b.fields.contains_key("edit"));
         Self(Row {
             id,
@@ -89,6 +92,8 @@ impl Written {
             target,
             change,
             rules,
+            counts,
+            came: commit.time.saturating_mul(1000),
         })
     }
 }
@@ -172,6 +177,8 @@ pub struct Timeline {
     memory: Mutex<Memory>,
     /// The index could not be read.
     trouble: Mutex<Option<IndexError>>,
+    /// A message could not be shown, since the repository lacks it.
+    damage: Mutex<Option<Damaged>>,
 }
 
 /// How the timeline was brought up to the repository.
@@ -285,6 +292,7 @@ impl Timeline {
             len: 0,
             memory: Mutex::default(),
             trouble: Mutex::default(),
+            damage: Mutex::default(),
         }
     }
 
@@ -618,9 +626,37 @@ impl Timeline {
             };
             let before = rows.messages_before(place.place, 1)?;
             let previous = before.first().map(|p| p.id);
-            folding::message(rows, &self.store, &place, previous, extent)
+            self.fold(rows, &place, previous, extent)
         })
         .map(|(entry, _)| entry)
+    }
+
+    /// A message of the history, and what it weighs. One that the repository lacks is noted.
+    fn fold(
+        &self,
+        rows: &Rows<'_>,
+        place: &Place,
+        previous: Option<ObjectId>,
+        extent: &Extent,
+    ) -> rusqlite::Result<Option<(Shown, usize)>> {
+        let found = folding::message(rows, &self.store, place, previous, extent)?;
+        if found.is_none()
+            && let Err(e) = read(&*self.store, &place.id)
+        {
+            *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+        }
+        Ok(found)
+    }
+
+    /// What was found missing of the repository by reading messages since this was asked last.
+    pub fn take_damage(&self) -> Option<Damaged> {
+        let mut damage = self.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        damage.take()
+    }
+
+    /// When a commit was first here, unix ms.
+    pub fn came(&self, id: &ObjectId) -> Option<i64> {
+        self.look(|rows| rows.came(id))
     }
 
     /// Who wrote a message; `None` for what is no message of its own.
@@ -644,8 +680,7 @@ impl Timeline {
             }
             read = n.saturating_add(1);
             let previous = places.get(read).map(|p| p.id);
-            let found = self
-                .look(|rows| folding::message(rows, &self.store, place, previous, &Extent::SHOWN));
+            let found = self.look(|rows| self.fold(rows, place, previous, &Extent::SHOWN));
             if let Some((entry, weighs)) = found {
                 weight = weight.saturating_add(weighs);
                 page.push(entry);
@@ -671,7 +706,8 @@ impl Timeline {
         serde_json::from_str(&text).ok()
     }
 
-    /// Messages of others after one (or all), for the count of unread ones: at most `max`.
+    /// Messages of others after one (or all) that say something, for the count of unread ones: at
+    /// most `max`.
     pub fn unread(&self, after: Option<&ObjectId>, own: &AccountId, max: usize) -> usize {
         // By place: what was read last may be a commit that is not shown.
         let read = after.and_then(|a| self.place(a));

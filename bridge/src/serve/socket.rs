@@ -195,8 +195,8 @@ impl Calls {
 
 fn parse(text: &str) -> Result<Calls, ApiError> {
     let bad = |why: String| ApiError::new(ErrorCode::InvalidRequest, why);
-    let value: Value =
-        serde_json::from_str(text).map_err(|e| bad(format!("This is no JSON: {e}.")))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|e| ApiError::new(ErrorCode::NotJson, format!("This is no JSON: {e}.")))?;
     let Value::Array(items) = value else {
         return Ok(Calls::One(request(value)));
     };
@@ -384,9 +384,11 @@ mod tests {
 
     #[test]
     fn what_is_no_call_is_named() {
+        for bad in ["", "{", "nonsense"] {
+            assert_eq!(error(bad), ErrorCode::NotJson, "{bad}");
+        }
+        assert_eq!(ErrorCode::NotJson.number(), -32700);
         for bad in [
-            "",
-            "{",
             "[]",
             "7",
             "{}",
@@ -398,9 +400,31 @@ mod tests {
             assert_eq!(error(bad), ErrorCode::InvalidRequest, "{bad}");
         }
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(error(&deep), ErrorCode::InvalidRequest);
+        assert_eq!(error(&deep), ErrorCode::NotJson);
         let many = format!("[{}]", vec!["{}"; MAX_BATCH + 1].join(","));
         assert_eq!(error(&many), ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn an_answer_carries_back_whatever_number_the_call_had() {
+        for id in ["1.5", "-7", "9223372036854775808", "\"a\""] {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"a.b"}}"#);
+            let Ok(Calls::One(Ok(call))) = parse(&text) else {
+                panic!("no call: {text}");
+            };
+            assert_eq!(serde_json::to_string(&call.id).expect("an id"), id);
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id}}}"#);
+            let Ok(Calls::One(Err((back, _)))) = parse(&text) else {
+                panic!("a call: {text}");
+            };
+            assert_eq!(serde_json::to_string(&back).expect("an id"), id);
+        }
+        let Ok(Calls::One(Err((_, e)))) = parse(r#"{"jsonrpc":"2.0","id":[],"method":"a.b"}"#)
+        else {
+            panic!("a call");
+        };
+        assert!(e.message.contains("a number or a string"), "{}", e.message);
+        assert!(!e.message.contains("enum"), "{}", e.message);
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// The text is no JSON, or no JSON-RPC 2.0 request.
+    /// The text is no JSON.
+    NotJson,
+    /// It is JSON, and no JSON-RPC 2.0 request.
     InvalidRequest,
     /// The parameters do not fit the method.
     InvalidParams,
@@ -56,6 +58,7 @@ impl ErrorCode {
     /// numbers from -32000 to -32099 are left to servers).
     pub fn number(self) -> i32 {
         match self {
+            Self::NotJson => -32700,
             Self::InvalidRequest => -32600,
             Self::Unsupported => -32601,
             Self::InvalidParams => -32602,
@@ -69,6 +72,7 @@ impl ErrorCode {
     /// The stable string.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NotJson => "not_json",
             Self::InvalidRequest => "invalid_request",
             Self::InvalidParams => "invalid_params",
             Self::Unsupported => "unsupported",

@@ -82,7 +82,8 @@ pub struct Message {
     pub device: DeviceId,
     /// When it was written, by the author's clock (which may lie).
     pub sent_at: Millis,
-    /// When this bridge first had it.
+    /// When this bridge first had it; of what was there before the conversation came here, or its
+    /// index was made anew: when it was written.
     pub received_at: Millis,
     /// What kind it is.
     #[serde(rename = "type")]

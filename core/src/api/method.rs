@@ -111,7 +111,7 @@ methods! {
     ContactGet "contact.get" Read (ContactParams) -> Contact, "One person.";
     ContactRemove "contact.remove" Owner (ContactParams) -> (), "Removes a person and the conversation with them.";
     ContactBlock "contact.block" Owner (ContactParams) -> (), "Blocks a person; the conversation stays readable.";
-    ContactUnblock "contact.unblock" Owner (ContactParams) -> (), "Unblocks a person.";
+    ContactUnblock "contact.unblock" Owner (ContactParams) -> (), "Unblocks a person; who was a contact before the block is one again.";
 
     RequestList "request.list" Read (ConversationListParams) -> Vec<Request>, "Who asks to talk.";
     RequestAccept "request.accept" Owner (RequestParams) -> Conversation, "Accepts; the conversation is looked for at once.";
@@ -128,7 +128,7 @@ methods! {
     ConversationVotes "conversation.votes" ScopedRead (ConversationParams) -> Vec<Ballot>, "The votes that are not decided.";
     ConversationJoin "conversation.join" Owner (ConversationJoinParams) -> Conversation, "Asks to come into a public conversation.";
     ConversationDismissRefusal "conversation.dismissRefusal" Owner (ConversationParams) -> Conversation, "The person has seen that a history was refused.";
-    ConversationLeave "conversation.leave" Owner (ConversationParams) -> (), "Leaves a conversation.";
+    ConversationLeave "conversation.leave" Owner (ConversationParams) -> (), "Leaves a conversation; of the one with a contact, the contact is removed.";
     ConversationUpdate "conversation.update" Owner (ConversationUpdateParams) -> Conversation, "Changes title, description or picture.";
     ConversationGetPreferences "conversation.preferences" ScopedRead (ConversationParams) -> ConversationPreferences, "What the owner chose for a conversation.";
     ConversationSetPreferences "conversation.setPreferences" Owner (ConversationSetPreferencesParams) -> ConversationPreferences, "Changes what the owner chose for a conversation.";

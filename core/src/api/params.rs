@@ -19,7 +19,10 @@ macro_rules! params {
 /// its bootstrap list.
 fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(
+        untagged,
+        expecting = "this is neither a list of texts nor one text with commas between"
+    )]
     enum OneOrMany {
         One(String),
         Many(Vec<String>),
@@ -170,7 +173,7 @@ params! {
     AccountExportParams {
         /// The bridge's id of it.
         account: LocalAccountId,
-        /// The archive's password, where it has one.
+        /// The archive's password; where it has none, what this backup alone is protected by.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         password: Option<String>,
     }
@@ -254,10 +257,10 @@ params! {
         account: LocalAccountId,
         /// What kind.
         mode: ConversationMode,
-        /// The group's title.
+        /// The group's title, at most 200 characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         title: Option<String>,
-        /// Who is invited at once.
+        /// Who is invited at once; of `oneToOne` the other one, who becomes a contact.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         members: Vec<AccountId>,
     }
@@ -308,7 +311,7 @@ params! {
         /// The description.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         description: Option<String>,
-        /// A `data:` URL of PNG or JPEG.
+        /// A `data:` URL of PNG or JPEG; empty removes it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         avatar: Option<String>,
     }

@@ -18,12 +18,13 @@ pub const MAX_FRAME: usize = 1 << 20;
 pub const MAX_BATCH: usize = 64;
 
 /// What ties an answer to its call.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged, expecting = "an id is a number or a string")]
 pub enum RequestId {
-    /// A number, as the page uses.
+    /// A whole number, as the page uses.
     Number(i64),
+    /// Another number, which the answer carries back all the same.
+    Other(serde_json::Number),
     /// A string.
     Text(String),
 }

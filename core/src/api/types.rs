@@ -328,7 +328,7 @@ pub struct Conversation {
     /// What is shown last: of a long text its beginning, of changes the first words, no reactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message: Option<Box<Message>>,
-    /// Messages of others since the last one read.
+    /// Texts, files and calls of others since the last message read.
     #[serde(default)]
     pub unread: u32,
     /// The last message read here.

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Version of the layout; another one means: make it anew.
-const LAYOUT: i64 = 4;
+const LAYOUT: i64 = 5;
 
 /// How many prepared statements are kept: more than there are different ones.
 const STATEMENTS: usize = 64;

@@ -13,6 +13,7 @@ pub(super) const TABLES: &str = "
         c INTEGER NOT NULL, place INTEGER NOT NULL, id BLOB NOT NULL, person INTEGER NOT NULL,
         time INTEGER NOT NULL, generation INTEGER NOT NULL, parents BLOB NOT NULL,
         shown INTEGER NOT NULL, target BLOB, change INTEGER NOT NULL, rules INTEGER NOT NULL,
+        counts INTEGER NOT NULL, came INTEGER NOT NULL,
         PRIMARY KEY(c, place)) WITHOUT ROWID;
     CREATE UNIQUE INDEX IF NOT EXISTS commits_id ON commits(c, id);
     CREATE INDEX IF NOT EXISTS commits_shown ON commits(c, place, person) WHERE shown=1;
@@ -21,6 +22,7 @@ pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS aside(
         c INTEGER NOT NULL, id BLOB NOT NULL, person INTEGER NOT NULL, time INTEGER NOT NULL,
         parents BLOB NOT NULL, shown INTEGER NOT NULL, target BLOB, change INTEGER NOT NULL, rules INTEGER NOT NULL,
+        counts INTEGER NOT NULL, came INTEGER NOT NULL,
         PRIMARY KEY(c, id)) WITHOUT ROWID;";
 
 /// A commit as the index knows it.
@@ -42,6 +44,11 @@ pub struct Row {
     pub change: bool,
     /// The version of the rules it was found to follow; 0: it was not looked at yet.
     pub rules: u32,
+    /// It says something: a text, a file or a call. Others are not counted as unread.
+    pub counts: bool,
+    /// When it was first here, unix ms; of what was there when the index was made, when it was
+    /// written.
+    pub came: i64,
 }
 
 /// What belongs to a message, or to a reaction.
@@ -127,6 +134,8 @@ fn whole(row: &rusqlite::Row<'_>) -> Result<Row> {
             .and_then(|t| ObjectId::from_slice(&t)),
         change: row.get(6)?,
         rules: row.get(7)?,
+        counts: row.get(8)?,
+        came: row.get(9)?,
     })
 }
 
@@ -302,7 +311,7 @@ impl<'a> Rows<'a> {
     pub fn from(&self, first: u64) -> Result<Vec<Row>> {
         self.db
             .prepare_cached(
-                "SELECT commits.id, parents, time, person.id, shown, target, change, rules
+                "SELECT commits.id, parents, time, person.id, shown, target, change, rules, counts, came
                  FROM commits CROSS JOIN person ON person.key=person
                  WHERE c=?1 AND place>=?2 ORDER BY place",
             )?
@@ -323,7 +332,7 @@ impl<'a> Rows<'a> {
         let person = self.person(&row.author)?;
         self.db
             .prepare_cached(
-                "INSERT INTO commits VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO commits VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
                 self.key,
@@ -336,7 +345,9 @@ impl<'a> Rows<'a> {
                 row.shown,
                 row.target.as_ref().map(|t| t.0),
                 row.change,
-                row.rules
+                row.rules,
+                row.counts,
+                row.came
             ])
             .map(drop)
     }
@@ -345,7 +356,7 @@ impl<'a> Rows<'a> {
     pub fn aside(&self, commit: &ObjectId) -> Result<Option<Row>> {
         self.db
             .prepare_cached(
-                "SELECT aside.id, parents, time, person.id, shown, target, change, rules
+                "SELECT aside.id, parents, time, person.id, shown, target, change, rules, counts, came
                  FROM aside CROSS JOIN person ON person.key=person WHERE c=?1 AND aside.id=?2",
             )?
             .query_row(params![self.key, commit.as_bytes()], whole)
@@ -357,7 +368,7 @@ impl<'a> Rows<'a> {
         let person = self.person(&row.author)?;
         self.db
             .prepare_cached(
-                "INSERT INTO aside VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+                "INSERT INTO aside VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 self.key,
@@ -368,7 +379,9 @@ impl<'a> Rows<'a> {
                 row.shown,
                 row.target.as_ref().map(|t| t.0),
                 row.change,
-                row.rules
+                row.rules,
+                row.counts,
+                row.came
             ])
             .map(drop)
     }
@@ -494,12 +507,20 @@ impl<'a> Rows<'a> {
             .collect()
     }
 
-    /// How many messages of others there are from a place on, at most `max`.
+    /// When a commit of the history was first here, unix ms.
+    pub fn came(&self, commit: &ObjectId) -> Result<Option<i64>> {
+        self.db
+            .prepare_cached("SELECT came FROM commits INDEXED BY commits_id WHERE c=?1 AND id=?2")?
+            .query_row(params![self.key, commit.as_bytes()], |r| r.get(0))
+            .optional()
+    }
+
+    /// How many messages of others that say something there are from a place on, at most `max`.
     pub fn count_of_others(&self, own: &AccountId, first: u64, max: usize) -> Result<usize> {
         let count: i64 = self
             .db
             .prepare_cached(
-                "SELECT count(*) FROM (SELECT 1 FROM commits INDEXED BY commits_shown WHERE c=?1 AND shown=1 AND place>=?2
+                "SELECT count(*) FROM (SELECT 1 FROM commits INDEXED BY commits_shown WHERE c=?1 AND shown=1 AND counts=1 AND place>=?2
                  AND person IS NOT (SELECT key FROM person WHERE id=?3) LIMIT ?4)",
             )?
             .query_row(
