@@ -22,6 +22,7 @@ pub(crate) fn words(rule: &str) -> &'static str {
         | "DeviceOfOtherAccount" => "rule/device",
         "NotAMember" => "rule/stranger",
         "NotForUs" => "rule/not-for-us",
+        "ConversationTooLarge" | "PackTooManyObjects" | "PackTooLarge" => "rule/too-large",
         "BannedDevice" => "rule/banned",
         "UnknownPath"
         | "UnexpectedFile"
