@@ -63,7 +63,6 @@ impl Account {
         self.restore_mobiles(&c).await;
         // The power went when we had left, and before that was noted: nobody would hear of it.
         if !self.is_leaving(&c.id)
-            && matches!(c.snapshot().role(&self.jami_id()), Some(Role::Left) | None)
             && matches!(c.ask(|r| r.own_leave()).await, Ok(Some(_)))
             && let Err(e) = self.leave(c.id).await
         {
