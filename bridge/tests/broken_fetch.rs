@@ -67,6 +67,18 @@ fn go_on(room: &mut Room, by: &Device, count: usize) {
     room.head = head;
 }
 
+/// A pack of these objects, in this order.
+fn packed(repo: &Whole, objects: &[ObjectId]) -> Vec<u8> {
+    let count = u32::try_from(objects.len()).unwrap();
+    let (mut writer, mut pack) = PackWriter::new(count, false);
+    for id in objects {
+        let (kind, data) = repo.object(id).unwrap();
+        pack.extend(writer.object(kind, &data));
+    }
+    pack.extend(writer.finish().0);
+    pack
+}
+
 /// Serves a room, and breaks off each pack of more than a few objects at a place that is drawn.
 /// Notes how many objects each pack has.
 fn breaks_off(room: &Room, seed: u64, packs: Arc<watch::Sender<Vec<usize>>>) -> Play {
@@ -80,13 +92,7 @@ fn breaks_off(room: &Room, seed: u64, packs: Arc<watch::Sender<Vec<usize>>>) -> 
             };
             let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
             let objects = missing(&*repo, head, &haves).unwrap();
-            let (mut writer, mut pack) =
-                PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
-            for id in &objects {
-                let (kind, data) = repo.object(id).unwrap();
-                pack.extend(writer.object(kind, &data));
-            }
-            pack.extend(writer.finish().0);
+            let pack = packed(&repo, &objects);
             packs.send_modify(|p| p.push(objects.len()));
             if objects.len() <= 30 {
                 lines.pack(&pack).await?;
@@ -130,12 +136,7 @@ async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
             eve.serve(id, breaks_off(&room, seed * 2 + round, packs.clone()));
             if round == 0 {
                 eve.invite(id);
-                vic.until("an invitation", |a| async move {
-                    let requests = a.requests().await.unwrap();
-                    requests.iter().any(|r| r.conversation == id).then_some(())
-                })
-                .await;
-                vic.account().accept_request(id).await.unwrap();
+                vic.accepts(id).await;
             } else {
                 eve.tell_commit(id, room.head);
             }
@@ -209,13 +210,8 @@ fn newest_first(room: &Room, bytes: usize, asked: Arc<watch::Sender<Vec<ObjectId
             let is_commit = |id: &ObjectId| repo.object(id).unwrap().0 == Kind::Commit;
             let (mut commits, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_commit);
             commits.reverse();
-            let count = u32::try_from(commits.len() + others.len()).unwrap();
-            let (mut writer, mut pack) = PackWriter::new(count, false);
-            for id in commits.iter().chain(&others) {
-                let (kind, data) = repo.object(id).unwrap();
-                pack.extend(writer.object(kind, &data));
-            }
-            pack.extend(writer.finish().0);
+            commits.extend(others);
+            let pack = packed(&repo, &commits);
             if pack.len() <= bytes {
                 lines.pack(&pack).await?;
                 lines.send(pktline::FLUSH).await?;
@@ -244,12 +240,7 @@ async fn a_first_copy_from_a_daemon_that_breaks_off_is_had_in_steps() {
     let asked = Arc::new(watch::Sender::new(Vec::new()));
     eve.serve(id, newest_first(&room, 100_000, asked.clone()));
     eve.invite(id);
-    vic.until("an invitation", |a| async move {
-        let requests = a.requests().await.unwrap();
-        requests.iter().any(|r| r.conversation == id).then_some(())
-    })
-    .await;
-    vic.account().accept_request(id).await.unwrap();
+    vic.accepts(id).await;
     vic.until("all of it", |a| async move {
         (a.conversation(&id)?.head() == head).then_some(())
     })
@@ -289,13 +280,7 @@ fn gives(room: &Room, ways: &'static [Gives], packs: Arc<watch::Sender<Vec<usize
             };
             let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
             let objects = missing(&*repo, head, &haves).unwrap();
-            let (mut writer, mut pack) =
-                PackWriter::new(u32::try_from(objects.len()).unwrap(), false);
-            for id in &objects {
-                let (kind, data) = repo.object(id).unwrap();
-                pack.extend(writer.object(kind, &data));
-            }
-            pack.extend(writer.finish().0);
+            let pack = packed(&repo, &objects);
             let nth = packs.borrow().len().min(ways.len() - 1);
             let way = ways[nth];
             let sent = match way {

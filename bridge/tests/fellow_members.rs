@@ -38,15 +38,7 @@ async fn three(alice: &Bridge, bob: &Bridge, carol: &Bridge) -> (ConversationId,
         .unwrap()
         .id;
     for who in [bob, carol] {
-        who.until("an invitation", |a| async move {
-            let requests = a.requests().await.unwrap();
-            requests
-                .iter()
-                .any(|r| r.conversation == group)
-                .then_some(())
-        })
-        .await;
-        who.account().accept_request(group).await.unwrap();
+        who.accepts(group).await;
     }
     for who in [alice, bob, carol] {
         who.ready(group, "three members", |c| {

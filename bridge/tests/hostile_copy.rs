@@ -99,12 +99,7 @@ async fn who_asked_somebody_in_keeps_them_from_no_copy_that_another_has() {
     let (good, gave) = counted(offers_room(&room, &MemoryObjects::new()));
     ben.serve(id, good);
     eve.invite(id);
-    vic.until("an invitation", |a| async move {
-        let requests = a.requests().await.unwrap();
-        requests.iter().any(|r| r.conversation == id).then_some(())
-    })
-    .await;
-    vic.account().accept_request(id).await.unwrap();
+    vic.accepts(id).await;
     vic.until("a refusal", |a| async move {
         let refused = a.conversation_view(id).await.unwrap().state == ConversationState::Refused;
         refused.then_some(())

@@ -96,12 +96,7 @@ impl Stage<'_> {
         let id = cast.room.conversation;
         eve.serve(id, offers_room(&cast.room, &MemoryObjects::new()));
         eve.invite(id);
-        vic.until("an invitation", |a| async move {
-            let requests = a.requests().await.unwrap();
-            requests.iter().any(|r| r.conversation == id).then_some(())
-        })
-        .await;
-        vic.account().accept_request(id).await.unwrap();
+        vic.accepts(id).await;
         vic.ready(id, "the group", |_| true).await;
         let store = vic.account().conversation(&id).unwrap().store.clone();
         let mut honest = 0;
@@ -168,12 +163,7 @@ impl Stage<'_> {
                 eve.tell_commit(id, offer.room.head);
             } else {
                 eve.invite(id);
-                vic.until("an invitation", |a| async move {
-                    let requests = a.requests().await.unwrap();
-                    requests.iter().any(|r| r.conversation == id).then_some(())
-                })
-                .await;
-                vic.account().accept_request(id).await.unwrap();
+                vic.accepts(id).await;
             }
             self.refuses(name, offer, before).await;
             let view = vic.account().conversation_view(id).await.unwrap();

@@ -139,8 +139,11 @@ impl Account {
         with: Option<AccountId>,
     ) -> Result<Conversation, AccountError> {
         let me = self.me();
+        // Also those that were left: nobody takes one of them for a new one.
+        let known = self.book.ask(|b| b.records().keys().copied().collect());
+        let known = known.await?;
         let id = tokio::task::block_in_place(|| {
-            Conversation::found(&self.dir, &me, mode, with, now_unix())
+            Conversation::found(&self.dir, &me, mode, with, &known, now_unix())
         })
         .inspect_err(|e| self.say_if_full(e))?;
         let mut info = ConvInfo::new(id, mode.number(), now_ms());

@@ -28,6 +28,7 @@ use keep_up::{Report, Said};
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -136,16 +137,18 @@ impl Conversation {
         invited: Option<AccountId>,
         now_unix: u64,
     ) -> Result<Self, RepoError> {
-        let id = Self::found(account_dir, &me, mode, invited, now_unix)?;
+        let id = Self::found(account_dir, &me, mode, invited, &BTreeSet::new(), now_unix)?;
         Self::open(account_dir, id, state, me)
     }
 
-    /// Makes a conversation: its first commit, on the disk, under its name. It is not open yet.
+    /// Makes a conversation: its first commit, on the disk, under its name. It is not open yet. It is none of those that
+    /// were `known` before.
     pub fn found(
         account_dir: &Path,
         me: &Me,
         mode: ConversationMode,
         invited: Option<AccountId>,
+        known: &BTreeSet<ConversationId>,
         now_unix: u64,
     ) -> Result<ConversationId, RepoError> {
         let parent = account_dir.join("conversations");
@@ -155,7 +158,7 @@ impl Conversation {
             let first = Repo::initial(me, mode, invited, now)?;
             let id = ConversationId::from(first.commit);
             let target = path(account_dir, &id);
-            if target.exists() {
+            if target.exists() || known.contains(&id) {
                 continue;
             }
             let staging = parent.join(format!("{id}.new"));

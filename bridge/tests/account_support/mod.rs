@@ -200,6 +200,16 @@ impl Bridge {
         .await
     }
 
+    /// Waits to be asked into a conversation, and accepts.
+    pub(crate) async fn accepts(&self, id: ConversationId) {
+        self.until("an invitation", |a| async move {
+            let requests = a.requests().await.unwrap();
+            requests.iter().any(|r| r.conversation == id).then_some(())
+        })
+        .await;
+        self.account().accept_request(id).await.unwrap();
+    }
+
     /// Waits until a conversation is here and satisfies.
     pub(crate) async fn ready(
         &self,
@@ -300,13 +310,7 @@ pub(crate) async fn group(
     let made = admin.account().create_group(mode, None, ids).await.unwrap();
     let id = made.id;
     for other in others {
-        other
-            .until("an invitation", |a| async move {
-                let all = a.requests().await.unwrap();
-                all.into_iter().find(|r| r.conversation == id)
-            })
-            .await;
-        other.account().accept_request(id).await.unwrap();
+        other.accepts(id).await;
     }
     let all = |c: &Conversation| {
         let inside = |m: &&Member| matches!(m.role, MemberRole::Admin | MemberRole::Member);
