@@ -246,7 +246,7 @@ async fn a_history_against_the_rules_is_explained() {
     cat.wait_request_for(&group);
     cats.find("[data-testid=request]").await;
     cats.press("button", "Accept").await;
-    cats.wait_text("The history that was offered breaks a rule")
+    cats.wait_text("The history that was offered cannot be used")
         .await;
     cats.press("button", "Why?").await;
     cats.find("[data-testid=refusal]").await;
