@@ -45,6 +45,15 @@ impl Small {
         }
     }
 
+    /// The same, of an ordinary size, on top of a directory, and with all that lies there.
+    fn under(dir: &Path) -> Option<Self> {
+        let aside = tempfile::tempdir().unwrap();
+        copy(&dir.join("."), aside.path());
+        let disk = Self::mount(dir, 16 << 10)?;
+        copy(&aside.path().join("."), dir);
+        Some(disk)
+    }
+
     /// Takes all the room there is.
     fn fill(&self) {
         let mut file = File::create(self.at.join("filler")).unwrap();
@@ -114,12 +123,9 @@ async fn writing_and_fetching_on_a_full_disk_lose_nothing() {
     // From now on, all that Alice has is on a small disk.
     let dir = alice.account().dir().to_owned();
     alice.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&dir.join("."), aside.path());
-    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+    let Some(disk) = Small::under(&dir) else {
         return;
     };
-    copy(&aside.path().join("."), &dir);
     alice.open().await;
     let other = bob.id();
     alice
@@ -172,12 +178,9 @@ async fn an_account_without_room_at_the_start_waits_for_it_and_misses_nothing() 
     bob.has_texts(id, &["before"]).await;
     let (dir, own) = (alice.account().dir().to_owned(), alice.account().view());
     alice.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&dir.join("."), aside.path());
-    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+    let Some(disk) = Small::under(&dir) else {
         return;
     };
-    copy(&aside.path().join("."), &dir);
     disk.fill();
     let meanwhile = bob.account().send(id, "meanwhile".into(), None).await;
     meanwhile.unwrap();
@@ -293,12 +296,9 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
     let mut alice = Bridge::of(&first, "Alice").await;
     let dir = alice.account().dir().to_owned();
     alice.stop().await;
-    let aside = tempfile::tempdir().unwrap();
-    copy(&dir.join("."), aside.path());
-    let Some(disk) = Small::mount(&dir, 16 << 10) else {
+    let Some(disk) = Small::under(&dir) else {
         return;
     };
-    copy(&aside.path().join("."), &dir);
     let (disk, events) = (Arc::new(disk), Arc::new(Mutex::new(Vec::new())));
     let context = Context {
         emit: {

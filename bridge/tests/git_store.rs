@@ -346,16 +346,7 @@ fn what_lies_whole_in_a_pack_is_sent_as_it_lies() {
     assert!(entries.iter().map(|e| &e.id).eq(&packed));
     // Other bytes than one's own deflating gives are well, too; deltas are not whole.
     let work = work_tree(dir.path());
-    let mut text = String::new();
-    for n in 0..40 {
-        text.push_str(&format!(
-            "{n}: {}\n",
-            hash_object(Kind::Blob, text.as_bytes())
-        ));
-        fs::write(work.join("f"), &text).unwrap();
-        git(&work, &["add", "f"]);
-        git(&work, &["commit", "-q", "-m", "m"]);
-    }
+    grow(&work, 40);
     git(&work, &["repack", "-q", "-a", "-d", "-f"]);
     let theirs = ObjectStore::open(&work.join(".git")).unwrap();
     let all = missing(&theirs, theirs.head().unwrap(), &BTreeSet::new()).unwrap();
@@ -695,6 +686,20 @@ fn whole_of(store: &Arc<ObjectStore>, pack: &[u8]) -> Option<ObjectId> {
     quarantine.newest_whole(&commits, &|id| store.contains(id))
 }
 
+/// Commits of a text that grows, a line each: git packs it as deltas.
+fn grow(work: &Path, commits: usize) {
+    let mut text = String::new();
+    for n in 0..commits {
+        text.push_str(&format!(
+            "{n}: {}\n",
+            hash_object(Kind::Blob, text.as_bytes())
+        ));
+        fs::write(work.join("f"), &text).unwrap();
+        git(work, &["add", "f"]);
+        git(work, &["commit", "-q", "-m", "m"]);
+    }
+}
+
 /// An empty repository of git's own, in which commits can be made.
 fn work_tree(dir: &Path) -> PathBuf {
     let work = dir.join("w");
@@ -796,16 +801,7 @@ fn of_a_large_pack_that_breaks_off_git_reads_what_is_kept() {
 fn long_chains_of_deltas_by_id_are_read_from_disk() {
     let dir = tempfile::tempdir().unwrap();
     let work = work_tree(dir.path());
-    let mut text = String::new();
-    for i in 0..120 {
-        text.push_str(&format!(
-            "{i}: {}\n",
-            hash_object(Kind::Blob, text.as_bytes())
-        ));
-        fs::write(work.join("f"), &text).unwrap();
-        git(&work, &["add", "f"]);
-        git(&work, &["commit", "-q", "-m", "m"]);
-    }
+    grow(&work, 120);
     let objects = git(&work, &["rev-list", "--objects", "main"]);
     let list = work.join("list");
     fs::write(&list, &objects).unwrap();

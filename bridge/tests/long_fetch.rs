@@ -1,9 +1,11 @@
 //! Long histories: judged while the conversation goes on.
 #![allow(clippy::unwrap_used)]
 
+mod key_support;
 #[path = "../../core/tests/swarm/mod.rs"]
 mod swarm;
 
+use key_support::keys;
 use starling_bridge::conversation::repo::{Me, Taken};
 use starling_bridge::conversation::{Conversation, path, settle};
 use starling_bridge::crypto::AwsLc;
@@ -12,7 +14,7 @@ use starling_bridge::store::state::State;
 use starling_core::git::object::Kind;
 use starling_core::git::pack::{Limits, PackWriter};
 use starling_core::id::{ConversationId, ObjectId};
-use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::Message;
@@ -32,14 +34,7 @@ struct Member {
 
 /// Ann, as who owns her and as who writes.
 fn ann() -> (Identity, Device) {
-    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
-    let mut next = || keys.next().unwrap();
-    let keys = AccountKeys {
-        ca: next(),
-        account: next(),
-        device: next(),
-    };
-    let (_, identity) = create_account(&AwsLc, DAY - 1000, keys).unwrap();
+    let (_, identity) = create_account(&AwsLc, DAY - 1000, keys()).unwrap();
     let device = Device {
         name: "Ann".into(),
         chain: identity.chain.clone(),

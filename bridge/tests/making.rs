@@ -2,6 +2,9 @@
 //! repository; and nothing is left of one that was refused.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod key_support;
+
+use key_support::keys;
 use starling_bridge::conversation::judging::check_clone;
 use starling_bridge::conversation::making::Making;
 use starling_bridge::conversation::repo::RepoError;
@@ -10,7 +13,7 @@ use starling_bridge::crypto::AwsLc;
 use starling_bridge::store::index::Index;
 use starling_bridge::store::objects::ObjectStore;
 use starling_core::id::{ConversationId, ObjectId};
-use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::object::{Kind, NewObject};
@@ -22,14 +25,7 @@ use std::sync::Arc;
 const START: u64 = 1_700_000_000;
 
 fn ann() -> Identity {
-    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
-    let mut next = || keys.next().unwrap();
-    let keys = AccountKeys {
-        ca: next(),
-        account: next(),
-        device: next(),
-    };
-    create_account(&AwsLc, START, keys).unwrap().1
+    create_account(&AwsLc, START, keys()).unwrap().1
 }
 
 /// A conversation that Ann has with herself.

@@ -2,6 +2,9 @@
 //! however the history grew and whatever became of the index.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod key_support;
+
+use key_support::keys;
 use proptest::prelude::*;
 use starling_bridge::conversation::folding::MAX_TEXT;
 use starling_bridge::conversation::timeline::{Changes, Opened, Timeline, Written};
@@ -9,7 +12,7 @@ use starling_bridge::crypto::AwsLc;
 use starling_bridge::store::index::Index;
 use starling_bridge::store::objects::ObjectStore;
 use starling_core::id::{AccountId, ConversationId, ObjectId};
-use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::ancestry::Walker;
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::history::{Entry, History};
@@ -20,16 +23,8 @@ use starling_core::swarm::write::{self, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
-static ANN: LazyLock<Identity> = LazyLock::new(|| {
-    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
-    let mut next = || keys.next().unwrap();
-    let keys = AccountKeys {
-        ca: next(),
-        account: next(),
-        device: next(),
-    };
-    create_account(&AwsLc, 1_700_000_000, keys).unwrap().1
-});
+static ANN: LazyLock<Identity> =
+    LazyLock::new(|| create_account(&AwsLc, 1_700_000_000, keys()).unwrap().1);
 
 /// A repository that grows in any way; what counts is drawn from a seed. Signatures are left out:
 /// order and folding do not look at them.

@@ -1,6 +1,6 @@
 //! What becomes of messages that were sent: other words, none, and reactions.
 
-use super::talk::MAX_BODY;
+use super::talk::fits;
 use super::{Account, AccountError, now_unix};
 use starling_core::api::{self, ApiError, ErrorCode, Event, MessageType};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
@@ -54,10 +54,7 @@ impl Account {
             let text = "A message cannot be changed to nothing. Delete it.";
             return Err(ApiError::invalid(text).into());
         }
-        if body.len() > MAX_BODY {
-            let text = "The message is longer than 480 KiB. Send it as a file, or in parts.";
-            return Err(ApiError::new(ErrorCode::TooLarge, text).into());
-        }
+        fits(&body)?;
         let now = self.own_message(id, message).await?;
         if now.kind != MessageType::Text {
             let text = "Only the words of a text can be changed.";

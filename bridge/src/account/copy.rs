@@ -5,9 +5,9 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
-use super::fetch::{Arriving, Came, FetchTrouble, Part, bring};
+use super::fetch::{Arriving, Came, FetchTrouble, NOT_FOR_US, NotTaken, bring};
 use super::talk::Indexed;
-use super::{Account, AccountError, now, now_unix};
+use super::{Account, AccountError, now_unix};
 use crate::conversation::engines::clock;
 use crate::conversation::judging::{check_clone, check_part};
 use crate::conversation::making::Making;
@@ -32,14 +32,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-
-/// The name under which a person is told that a conversation they accepted is not meant for them,
-/// or not any more.
-pub(super) const NOT_FOR_US: &str = "NotForUs";
-
-/// The name under which a person is told that a conversation is larger than what is kept of one before
-/// all of it is here.
-const TOO_LARGE: &str = "ConversationTooLarge";
 
 /// Bytes of packs of which something is kept for one copy: eight times what one fetch may bring, and
 /// more than as many messages as are validated at once take. Who needs more begins anew.
@@ -420,28 +412,17 @@ impl Account {
             }
             Came::Whole(head, quarantine) => (head, quarantine),
             Came::Part(part) if !copy.has_room_for(&part.quarantine) => {
-                let head = part.head;
-                drop(part);
+                let bad = part.broken.bad;
+                drop(part.quarantine);
                 // Not while others send: they may be about to end it.
                 if copy.running.is_empty() {
                     copy.begin_anew(&staging);
                 }
-                let Some(head) = head else {
+                let Some((head, _)) = bad else {
                     return Ok(Ok(FetchTrouble::failed("too much of it was broken off")));
                 };
-                let refused = RefusedHistory {
-                    rule: TOO_LARGE.into(),
-                    detail: format!(
-                        "The conversation has more than {} MiB, and cannot be had. Its members can begin a new one.",
-                        MAX_KEPT >> 20
-                    ),
-                    from: device,
-                    account: None,
-                    commit: Some(head),
-                    at: now(),
-                };
-                self.refuse_or_say(id, refused).await;
-                return Ok(Ok(FetchTrouble::Refused(head)));
+                let why = NotTaken::TooLarge { most: MAX_KEPT };
+                return Ok(Ok(self.verdict(id, device, head, why).await));
             }
             Came::Part(part) => {
                 let known = |id: &ObjectId| part.quarantine.store().contains(id);
@@ -454,12 +435,9 @@ impl Account {
                     Some(newest) => self.keep_part(copy, part.quarantine, newest),
                     None => copy.dig(device, below),
                 };
-                return Ok(Ok(
-                    match Part::ended(part.head, part.bad, part.why, progressed) {
-                        Ok(trouble) => trouble,
-                        Err((head, e)) => self.verdict(id, device, head, e.into()).await,
-                    },
-                ));
+                return Ok(Ok(self
+                    .broke_off(id, device, part.broken, progressed)
+                    .await));
             }
             Came::Bad(head, e) => return Ok(Ok(self.verdict(id, device, head, e.into()).await)),
             Came::Refused(head) => return Ok(Ok(FetchTrouble::Refused(head))),

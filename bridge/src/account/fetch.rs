@@ -1,7 +1,6 @@
 //! Fetching from devices: into quarantine first, then, if it is valid, into the history. Of a pack
 //! that breaks off, what is whole is kept.
 
-use super::copy::NOT_FOR_US;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
@@ -90,13 +89,8 @@ impl Account {
             Came::Part(part) => {
                 let kept = conversation.keep_part(part.quarantine, part.commits, go_on);
                 let progressed = self.kept_part(conversation, kept.await).await;
-                let ended = Part::ended(part.head, part.bad, part.why, progressed);
-                return match ended {
-                    Ok(trouble) => Err(trouble),
-                    Err((head, e)) => {
-                        Err(self.verdict(conversation.id, device, head, e.into()).await)
-                    }
-                };
+                let id = conversation.id;
+                return Err(self.broke_off(id, device, part.broken, progressed).await);
             }
             Came::Bad(head, e) => {
                 let why = e.into();
@@ -144,6 +138,14 @@ impl Account {
         head: ObjectId,
         why: NotTaken,
     ) -> FetchTrouble {
+        let told = |rule: String, detail: String, commit: ObjectId| RefusedHistory {
+            rule,
+            detail,
+            from: device,
+            account: None,
+            commit: Some(commit),
+            at: now(),
+        };
         let (refused, trouble) = match why {
             NotTaken::Judged(RepoError::Rejected(fault)) => {
                 let trouble = match *fault.misbehaviour {
@@ -160,25 +162,19 @@ impl Account {
                     RepoError::Document => "Document",
                     _ => NOT_FOR_US,
                 };
-                let refused = RefusedHistory {
-                    rule: rule.into(),
-                    detail: e.to_string(),
-                    from: device,
-                    account: None,
-                    commit: Some(id.into()),
-                    at: now(),
-                };
+                let refused = told(rule.into(), e.to_string(), id.into());
+                (refused, FetchTrouble::Refused(head))
+            }
+            NotTaken::TooLarge { most } => {
+                let detail = format!(
+                    "The conversation has more than {} MiB, and cannot be had. Its members can begin a new one.",
+                    most >> 20
+                );
+                let refused = told("ConversationTooLarge".into(), detail, head);
                 (refused, FetchTrouble::Refused(head))
             }
             NotTaken::Pack(QuarantineError::Pack(e)) => {
-                let refused = RefusedHistory {
-                    rule: e.name(),
-                    detail: e.to_string(),
-                    from: device,
-                    account: None,
-                    commit: Some(head),
-                    at: now(),
-                };
+                let refused = told(e.name(), e.to_string(), head);
                 (refused, FetchTrouble::Bad(e.to_string()))
             }
             NotTaken::Pack(QuarantineError::Store(e)) => {
@@ -192,6 +188,21 @@ impl Account {
         };
         self.refuse_or_say(id, refused).await;
         trouble
+    }
+
+    /// A pack broke off, and what was to be kept of it is. Where nothing could be, and the pack itself
+    /// is at fault, there is a verdict on it.
+    pub(super) async fn broke_off(
+        self: &Arc<Self>,
+        id: ConversationId,
+        device: DeviceId,
+        BrokenOff { why, bad }: BrokenOff,
+        progressed: bool,
+    ) -> FetchTrouble {
+        match bad.filter(|_| !progressed) {
+            Some((head, bad)) => self.verdict(id, device, head, bad.into()).await,
+            None => FetchTrouble::Failed { why, progressed },
+        }
     }
 
     /// What was kept of a pack that broke off becomes part of the history if it simply follows.
@@ -293,12 +304,21 @@ pub(super) fn refusal(from: DeviceId, fault: &Fault) -> RefusedHistory {
     }
 }
 
+/// The name under which a person is told that a conversation they accepted is not meant for them,
+/// or not any more.
+pub(super) const NOT_FOR_US: &str = "NotForUs";
+
 /// Why something that came is not taken.
 pub(super) enum NotTaken {
     /// As it came.
     Pack(QuarantineError),
     /// When it was judged.
     Judged(RepoError),
+    /// More than what is kept of a conversation before all of it is here.
+    TooLarge {
+        /// That many bytes.
+        most: u64,
+    },
 }
 
 impl From<QuarantineError> for NotTaken {
@@ -350,33 +370,21 @@ impl FetchTrouble {
     }
 }
 
+/// How a pack broke off.
+pub(super) struct BrokenOff {
+    /// Why it is no more.
+    why: String,
+    /// What is wrong with the pack for that head, if nothing of it can be kept.
+    pub(super) bad: Option<(ObjectId, QuarantineError)>,
+}
+
 /// The beginning of a pack.
 pub(super) struct Part {
-    /// For that head.
-    pub(super) head: Option<ObjectId>,
-    /// Why it is no more.
-    pub(super) why: String,
-    /// What is wrong with the pack, if nothing of it can be kept.
-    pub(super) bad: Option<QuarantineError>,
+    pub(super) broken: BrokenOff,
     /// What can be read of it.
     pub(super) quarantine: Quarantine,
     /// Its commits in the order they came.
     pub(super) commits: Vec<ObjectId>,
-}
-
-impl Part {
-    /// What was to be kept of it is.
-    pub(super) fn ended(
-        head: Option<ObjectId>,
-        bad: Option<QuarantineError>,
-        why: String,
-        progressed: bool,
-    ) -> Result<FetchTrouble, (ObjectId, QuarantineError)> {
-        match (head, bad) {
-            (Some(head), Some(bad)) if !progressed => Err((head, bad)),
-            _ => Ok(FetchTrouble::Failed { why, progressed }),
-        }
-    }
 }
 
 /// What came of a fetch.
@@ -402,39 +410,39 @@ pub(super) async fn bring<R: Fn(&ObjectId) -> bool, G: Fn(u64)>(
     // All of it counts while it is judged.
     sink.all_came();
     let Arriving { receiving, bad, .. } = sink;
-    match fetched {
-        Ok(Fetched::Nothing(head)) => Came::Whole(head, None),
-        Ok(Fetched::Pack(head)) => match tokio::task::block_in_place(|| receiving.finish()) {
-            Ok(quarantine) => Came::Whole(head, Some(quarantine)),
-            Err(e) => Came::Bad(head, e),
-        },
-        Err(FetchFailed::Refused(head)) => Came::Refused(head),
+    let broken = match fetched {
+        Ok(Fetched::Nothing(head)) => return Came::Whole(head, None),
+        Ok(Fetched::Pack(head)) => {
+            return match tokio::task::block_in_place(|| receiving.finish()) {
+                Ok(quarantine) => Came::Whole(head, Some(quarantine)),
+                Err(e) => Came::Bad(head, e),
+            };
+        }
+        Err(FetchFailed::Refused(head)) => return Came::Refused(head),
         Err(FetchFailed::Sink(head, e)) => match bad {
-            Some(bad) => match tokio::task::block_in_place(|| receiving.rescue()) {
-                Some((quarantine, commits)) => Came::Part(Part {
-                    head: Some(head),
-                    why: e.to_string(),
-                    bad: Some(bad),
-                    quarantine,
-                    commits,
-                }),
-                None => Came::Bad(head, bad),
+            Some(bad) => BrokenOff {
+                why: e.to_string(),
+                bad: Some((head, bad)),
             },
-            None => Came::Nothing(e.to_string()),
+            None => return Came::Nothing(e.to_string()),
         },
         Err(e @ (FetchFailed::Peer(_) | FetchFailed::Channel(_) | FetchFailed::Unusable)) => {
-            let part = tokio::task::block_in_place(|| receiving.rescue());
-            match part {
-                Some((quarantine, commits)) => Came::Part(Part {
-                    head: None,
-                    why: e.to_string(),
-                    bad: None,
-                    quarantine,
-                    commits,
-                }),
-                None => Came::Nothing(e.to_string()),
+            BrokenOff {
+                why: e.to_string(),
+                bad: None,
             }
         }
+    };
+    match (tokio::task::block_in_place(|| receiving.rescue()), broken) {
+        (Some((quarantine, commits)), broken) => Came::Part(Part {
+            broken,
+            quarantine,
+            commits,
+        }),
+        (None, BrokenOff { bad, why }) => match bad {
+            Some((head, bad)) => Came::Bad(head, bad),
+            None => Came::Nothing(why),
+        },
     }
 }
 

@@ -290,12 +290,19 @@ impl Account {
             shared.state = state;
             shared.online_since = (state == AccountState::Online).then(now);
         }
+        self.show();
+    }
+
+    /// Reports how it stands with the account.
+    fn show(&self) -> api::Account {
+        let view = self.view();
         self.emit(Event::AccountState {
             account: self.id.clone(),
-            state,
-            details: Some(Box::new(self.view())),
+            state: view.state,
+            details: Some(Box::new(view.clone())),
             removed: false,
         });
+        view
     }
 
     /// Changes what the owner decides. It is on the disk when this returns.
@@ -337,13 +344,7 @@ impl Account {
                 avatar: options.profile.avatar,
             });
         }
-        let view = self.view();
-        self.emit(Event::AccountState {
-            account: self.id.clone(),
-            state: view.state,
-            details: Some(Box::new(view.clone())),
-            removed: false,
-        });
+        let view = self.show();
         self.wake.notify_one();
         Ok(view)
     }

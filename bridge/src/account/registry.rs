@@ -274,13 +274,7 @@ impl Accounts {
         for id in waiting {
             // What is wrong was said.
             if let Ok(account) = self.load(&id).await {
-                let view = account.view();
-                (self.context.emit)(Event::AccountState {
-                    account: id,
-                    state: view.state,
-                    details: Some(Box::new(view)),
-                    removed: false,
-                });
+                account.show();
             }
         }
     }
@@ -740,13 +734,7 @@ impl Account {
                 .map_err(|e| own_archive_error(&e))?;
         keep::write_archive(&self.dir, &state, &bytes)?;
         self.shared().has_password = !new.is_empty();
-        let view = self.view();
-        self.emit(Event::AccountState {
-            account: self.id.clone(),
-            state: view.state,
-            details: Some(Box::new(view)),
-            removed: false,
-        });
+        self.show();
         Ok(())
     }
 }

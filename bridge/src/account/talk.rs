@@ -28,8 +28,17 @@ const LISTED_MEMBERS: usize = 32;
 /// Longest text of a message, in bytes: a book of 200 pages. The reference has no limit but
 /// that of a fetch; a commit this long is still read by everyone. A call with it fits a frame, also
 /// when each of its characters is written with a backslash.
-pub(super) const MAX_BODY: usize = 480 << 10;
+const MAX_BODY: usize = 480 << 10;
 const _: () = assert!(2 * MAX_BODY + (32 << 10) <= MAX_FRAME);
+
+/// Whether a text is short enough to be sent.
+pub(super) fn fits(body: &str) -> Result<(), ApiError> {
+    if body.len() > MAX_BODY {
+        let text = "The message is longer than 480 KiB. Send it as a file, or in parts.";
+        return Err(ApiError::new(ErrorCode::TooLarge, text));
+    }
+    Ok(())
+}
 
 /// How many people are in a conversation now.
 fn member_count(snapshot: &Snapshot) -> u32 {
@@ -747,13 +756,7 @@ impl Account {
         if body.trim().is_empty() {
             return Err(ApiError::invalid("An empty message is not sent.").into());
         }
-        if body.len() > MAX_BODY {
-            return Err(ApiError::new(
-                ErrorCode::TooLarge,
-                "The message is longer than 480 KiB. Send it as a file, or in parts.",
-            )
-            .into());
-        }
+        fits(&body)?;
         if let Some(to) = reply_to
             && self.message(id, to).await?.unaccepted
         {

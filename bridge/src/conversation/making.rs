@@ -20,8 +20,9 @@ pub struct Making {
     len: u64,
     waiting: Vec<Made>,
     near: BTreeMap<ObjectId, u32>,
-    /// Why it is given up, or that it is complete.
-    ended: Option<Result<(), IndexError>>,
+    /// Why it is given up.
+    failed: Option<IndexError>,
+    complete: bool,
 }
 
 impl Making {
@@ -36,14 +37,15 @@ impl Making {
             len: 0,
             waiting: Vec::new(),
             near: BTreeMap::new(),
-            ended: cleared.err().map(Err),
+            failed: cleared.err(),
+            complete: false,
         }
     }
 
     /// Takes the next commit in the order, oldest first. It is written with others: everybody else
     /// waits for as long as that takes.
     pub(super) fn add(&mut self, commit: Made) {
-        if self.ended.is_some() {
+        if self.failed.is_some() {
             return;
         }
         self.waiting.push(commit);
@@ -80,36 +82,30 @@ impl Making {
         });
         match written {
             Ok(()) => self.len = place,
-            Err(e) => self.ended = Some(Err(e)),
+            Err(e) => self.failed = Some(e),
         }
     }
 
     /// That was all, and `head` is the newest.
     pub fn complete(mut self, head: &ObjectId) -> Result<(), IndexError> {
-        if self.ended.is_none() {
+        if self.failed.is_none() {
             self.write();
         }
-        if self.ended.is_none() {
-            let made = self.index.change::<_, IndexError>(|tx| {
-                let rows = Rows::make(tx, &self.conversation)?;
-                Ok(rows.set_made(head, self.len, self.rules)?)
-            });
-            self.ended = Some(made);
+        if let Some(e) = self.failed.take() {
+            return Err(e);
         }
-        match self.ended.take() {
-            Some(Ok(())) => {
-                self.ended = Some(Ok(()));
-                Ok(())
-            }
-            Some(Err(e)) => Err(e),
-            None => Ok(()),
-        }
+        self.index.change::<_, IndexError>(|tx| {
+            let rows = Rows::make(tx, &self.conversation)?;
+            Ok(rows.set_made(head, self.len, self.rules)?)
+        })?;
+        self.complete = true;
+        Ok(())
     }
 }
 
 impl Drop for Making {
     fn drop(&mut self) {
-        if !matches!(self.ended, Some(Ok(())))
+        if !self.complete
             && let Err(e) = self.index.remove(&self.conversation)
         {
             tracing::warn!(%e, "what was indexed of a refused conversation is still there");

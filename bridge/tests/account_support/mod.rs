@@ -2,17 +2,20 @@
 
 #![allow(dead_code)]
 
+#[path = "../key_support/mod.rs"]
+mod key_support;
+
+pub(crate) use key_support::keys;
 use starling_bridge::account::book::Profile;
 use starling_bridge::account::registry::Accounts;
 use starling_bridge::account::{Account, Context, Options};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};
 use starling_core::api::{
-    Conversation, ConversationMode, ConversationState, Event, LocalAccountId, Member, MemberRole,
-    Message,
+    ApiError, Conversation, ConversationMode, ConversationState, Event, LocalAccountId, Member,
+    MemberRole, Message,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
-use starling_core::identity::AccountKeys;
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::Message as Swarm;
 use starling_core::swarm::object::{Kind, NewObject, Objects};
@@ -47,14 +50,12 @@ pub(crate) fn node(bootstrap: Option<&Dht>) -> Dht {
     Dht::start(config, Arc::new(AwsLc)).unwrap()
 }
 
-/// Keys of half the usual length: made in a moment.
-pub(crate) fn keys() -> AccountKeys {
-    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
-    AccountKeys {
-        ca: keys.next().unwrap(),
-        account: keys.next().unwrap(),
-        device: keys.next().unwrap(),
-    }
+/// The code and the sentence of what must not work.
+pub(crate) fn refused<T: std::fmt::Debug, E: std::fmt::Debug>(result: Result<T, E>) -> ApiError
+where
+    ApiError: From<E>,
+{
+    ApiError::from(result.unwrap_err())
 }
 
 pub(crate) fn named(name: &str) -> Options {

@@ -5,6 +5,7 @@ use super::{IndexEntry, Limits, PackError, delta, write_index};
 use crate::git::object::{Kind, ObjectHasher, ObjectRef};
 use crate::id::ObjectId;
 use flate2::{Decompress, FlushDecompress, Status};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// A pack that can be read again anywhere: a file, or bytes.
@@ -71,15 +72,20 @@ pub struct EntryReader {
 
 impl Default for EntryReader {
     fn default() -> Self {
-        Self {
-            stream: Decompress::new(true),
-            // Most entries are shorter.
-            buffer: vec![0; 2 << 10],
-        }
+        // Most entries are shorter.
+        Self::sized(2 << 10)
     }
 }
 
 impl EntryReader {
+    /// One that reads so many bytes of the pack at once.
+    fn sized(buffer: usize) -> Self {
+        Self {
+            stream: Decompress::new(true),
+            buffer: vec![0; buffer],
+        }
+    }
+
     /// The object whose entry begins at `offset`; `None`: it lies there as a delta, or cannot be
     /// read. `max`: its largest size.
     pub fn read(
@@ -100,40 +106,62 @@ impl EntryReader {
             return None;
         }
         let head = begin.iter().position(|b| b & 0x80 == 0)?.saturating_add(1);
+        let data = self.inflate(pack, offset, head..n, size, offset).ok()?;
+        Some((kind, data))
+    }
+
+    /// What a stream of the pack inflates to: that of the entry at `offset`, which says that it comes
+    /// to `size`. Of what is read from `at` on, `there` is in the buffer already.
+    fn inflate(
+        &mut self,
+        pack: &(impl ReadAt + ?Sized),
+        mut at: u64,
+        mut there: Range<usize>,
+        size: u64,
+        offset: u64,
+    ) -> Result<Vec<u8>, PackError> {
+        let bad = || PackError::Deflate(offset);
         // One byte of room more, so that a stream that has grown shows.
         let mut out = vec![0; usize_of(size).saturating_add(1)];
         self.stream.reset(true);
-        let (mut from, mut len) = (head, n);
-        let mut at = offset;
         loop {
+            if there.is_empty() {
+                at = at.saturating_add(there.end as u64);
+                let n = pack
+                    .read_at(at, &mut self.buffer)
+                    .map_err(|e| PackError::Io(e.to_string()))?;
+                if n == 0 {
+                    return Err(PackError::Truncated);
+                }
+                there = 0..n;
+            }
             let before = self.stream.total_in();
-            let input = self.buffer.get(from..len)?;
-            let room = out.get_mut(usize_of(self.stream.total_out())..)?;
+            let input = self.buffer.get(there.clone()).unwrap_or_default();
+            let room = out
+                .get_mut(usize_of(self.stream.total_out())..)
+                .ok_or_else(bad)?;
             let status = self
                 .stream
                 .decompress(input, room, FlushDecompress::None)
-                .ok()?;
-            let read = usize_of(self.stream.total_in().saturating_sub(before));
+                .map_err(|_| bad())?;
             if status == Status::StreamEnd {
                 if self.stream.total_out() != size {
-                    return None;
+                    return Err(PackError::Size(offset));
                 }
                 out.truncate(usize_of(size));
-                return Some((kind, out));
+                return Ok(out);
             }
-            from = from.saturating_add(read);
-            if from < len {
-                if read == 0 {
-                    return None;
-                }
-                continue;
+            let read = usize_of(self.stream.total_in().saturating_sub(before));
+            if read == 0 {
+                return Err(PackError::Size(offset));
             }
-            at = at.saturating_add(len as u64);
-            (from, len) = (0, pack.read_at(at, &mut self.buffer).ok()?);
-            if len == 0 {
-                return None;
-            }
+            there.start = there.start.saturating_add(read);
         }
+    }
+
+    /// The data of an entry of a pack whose sizes were checked by the first pass.
+    fn data(&mut self, pack: &(impl ReadAt + ?Sized), entry: &Entry) -> Result<Vec<u8>, PackError> {
+        self.inflate(pack, entry.data, 0..0, entry.size, entry.offset)
     }
 }
 
@@ -214,6 +242,7 @@ impl Scanned {
                 add(e, id, kind);
             }
         }
+        let mut reader = EntryReader::sized(8 << 10);
         let mut stack: Vec<Pending> = Vec::new();
         let mut held = Held {
             now: 0,
@@ -227,7 +256,7 @@ impl Scanned {
             if children.is_empty() && !show {
                 continue;
             }
-            let base: Rc<[u8]> = inflate(pack, e)?.into();
+            let base: Rc<[u8]> = reader.data(pack, e)?.into();
             seen(id, ObjectRef { kind, bytes: &base });
             if children.is_empty() {
                 continue;
@@ -238,7 +267,7 @@ impl Scanned {
                 let Some(e) = entries.get(next.entry) else {
                     continue;
                 };
-                let bytes = delta::apply(&next.base, &inflate(pack, e)?)
+                let bytes = delta::apply(&next.base, &reader.data(pack, e)?)
                     .ok_or(PackError::Delta(e.offset))?;
                 held.release(next.base);
                 let mut hasher = ObjectHasher::new(next.kind, bytes.len() as u64);
@@ -369,49 +398,5 @@ impl Held<'_> {
             return;
         }
         self.now = self.now.saturating_sub(base.len() as u64);
-    }
-}
-
-/// The inflated data of an entry: its size was checked by the first pass.
-fn inflate(pack: &(impl ReadAt + ?Sized), entry: &Entry) -> Result<Vec<u8>, PackError> {
-    let bad = || PackError::Deflate(entry.offset);
-    // One byte of room more, so that a stream that has grown shows.
-    let mut out = vec![0; usize_of(entry.size).saturating_add(1)];
-    let mut buffer = [0; 8 << 10];
-    let mut stream = Decompress::new(true);
-    let mut at = entry.data;
-    loop {
-        let n = pack
-            .read_at(at, &mut buffer)
-            .map_err(|e| PackError::Io(e.to_string()))?;
-        let mut input = buffer.get(..n).unwrap_or_default();
-        loop {
-            let before = stream.total_in();
-            let room = out
-                .get_mut(usize_of(stream.total_out())..)
-                .ok_or_else(bad)?;
-            let status = stream
-                .decompress(input, room, FlushDecompress::None)
-                .map_err(|_| bad())?;
-            let read = usize_of(stream.total_in().saturating_sub(before));
-            input = input.get(read..).unwrap_or_default();
-            if status == Status::StreamEnd {
-                if stream.total_out() != entry.size {
-                    return Err(PackError::Size(entry.offset));
-                }
-                out.truncate(usize_of(entry.size));
-                return Ok(out);
-            }
-            if input.is_empty() {
-                break;
-            }
-            if read == 0 {
-                return Err(PackError::Size(entry.offset));
-            }
-        }
-        if n == 0 {
-            return Err(PackError::Truncated);
-        }
-        at = at.saturating_add(n as u64);
     }
 }
