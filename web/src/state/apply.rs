@@ -15,6 +15,7 @@ fn notice_in_words(code: &str) -> Option<&'static str> {
     Some(match code {
         "disk_full" => "notice/disk-full",
         "account_broken" => "notice/account-broken",
+        "archive_damaged" => "notice/archive-damaged",
         "conversation_broken" => "notice/conversation-broken",
         "conversation_invalid" => "notice/conversation-invalid",
         "index_behind" => "notice/index-behind",
