@@ -5,7 +5,7 @@
 #                                FILTER, or whose program's name is FILTER; all without
 #     e2e/run.sh --unit          unit and integration tests of core, bridge and page, a program each; then those in docs
 #
-# STARLING_TESTS_AT_ONCE says how many at the same time (3). What a test prints is in
+# STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 3). What a test prints is in
 # target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
 set -euo pipefail
 here=$PWD
@@ -41,8 +41,8 @@ if [ "${1:-}" = --list ]; then
     exit 0
 fi
 
-kind=e2e filter=${1:-} packages=(-p starling-e2e)
-[ "$filter" != --unit ] || kind=unit packages=(--workspace --exclude starling-e2e)
+kind=e2e at_once=2 filter=${1:-} packages=(-p starling-e2e)
+[ "$filter" != --unit ] || kind=unit at_once=3 packages=(--workspace --exclude starling-e2e)
 logs=$(realpath -m "$target/$kind")
 mkdir -p "$logs"
 cargo test --quiet "${packages[@]}" --no-run
@@ -66,7 +66,7 @@ while IFS=$'\t' read -r dir program; do
 done < <(grep -E "$long" <<<"$programs"; grep -vE "$long" <<<"$programs")
 [ ${#tests[@]} -gt 0 ] || { echo "$kind: no test has \"$filter\" in its name"; exit 1; }
 start=$SECONDS
-printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-3}" "$run" --one "$logs" || {
+printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$at_once}" "$run" --one "$logs" || {
     echo "$kind: some tests failed, after $((SECONDS - start)) s"
     exit 1
 }

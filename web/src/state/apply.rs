@@ -174,8 +174,9 @@ impl State {
             Event::ConversationRejected {
                 conversation, rule, ..
             } => {
-                // An open conversation says so itself.
-                if self.place.get_untracked().conversation() == Some(conversation) {
+                // An open conversation says so itself, also one that is just being opened: the address is ahead of the
+                // state.
+                if super::Place::here().conversation() == Some(conversation) {
                     return;
                 }
                 let title = untrack(|| self.conversation(&conversation))
