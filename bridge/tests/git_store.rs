@@ -534,6 +534,49 @@ fn bad_packs_never_come_in() {
 }
 
 #[test]
+fn what_is_there_is_found_at_every_moment_of_packing() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let dir = tempfile::tempdir().unwrap();
+    let store = ObjectStore::create(&dir.path().join("c")).unwrap();
+    let done = AtomicBool::new(false);
+    let known = std::sync::Mutex::new(vec![commit(&store, "first")]);
+    std::thread::scope(|s| {
+        // More than there are cores, so that some are stopped between seeing a file and opening it.
+        for _ in 0..8 {
+            s.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let ids: Vec<_> = known
+                        .lock()
+                        .unwrap()
+                        .iter()
+                        .rev()
+                        .take(60)
+                        .copied()
+                        .collect();
+                    for id in ids {
+                        assert!(store.contains(&id), "{id} is not there");
+                        let length = store.size(&id);
+                        let read = store.read(&id).map(|(_, bytes)| bytes.len() as u64);
+                        assert!(
+                            read.is_some() && read == length,
+                            "{id}: {read:?} of {length:?}"
+                        );
+                    }
+                }
+            });
+        }
+        for round in 0..40 {
+            for i in 0..20 {
+                let id = commit(&store, &format!("message {round} {i}"));
+                known.lock().unwrap().push(id);
+            }
+            store.repack().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn many_objects_become_packs_while_others_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c");

@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Why the disk could not do what was asked.
@@ -114,7 +115,9 @@ impl Repository for ReadOnly {
         self.head
     }
     fn object(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
-        read_from(&lock(&self.handle), id)
+        let handle = lock(&self.handle);
+        // Again, in case the other program was just moving it from a file of its own into a pack.
+        read_from(&handle, id).or_else(|| read_from(&handle, id))
     }
 }
 
@@ -136,6 +139,9 @@ struct Disk {
     writer: Mutex<Writer>,
     /// Held by the one who puts packs together.
     packing: Mutex<()>,
+    /// Counts the beginnings and ends of removing what is packed: odd while files go,
+    /// which is always under the lock of the writer.
+    moves: AtomicU64,
     lock: File,
 }
 
@@ -238,6 +244,7 @@ impl Disk {
                 loose,
             }),
             packing: Mutex::default(),
+            moves: AtomicU64::new(0),
             lock,
         };
         store.checkpoint()?;
@@ -246,50 +253,47 @@ impl Disk {
 
     /// An object, if it is there.
     fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
-        loop {
-            let (odb, handle) = self.handle();
-            let found = read_from(&handle, id);
-            let stale = !Arc::ptr_eq(&odb, &self.odb());
-            self.give_back(odb, handle);
-            match found {
-                Some(found) => return Some(found),
-                // Packed under our hands, perhaps.
-                None if stale => {}
-                None => return None,
-            }
-        }
+        self.look(|handle| read_from(handle, id))
     }
 
     /// The entry of the pack in which an object lies, if it does and can be inflated.
     fn packed(&self, id: &ObjectId) -> Option<Vec<u8>> {
-        let (odb, handle) = self.handle();
-        let mut inflated = Vec::new();
-        let place = handle.location_by_oid(&oid(id), &mut inflated);
-        let entry = place
-            .ok()
-            .flatten()
-            .and_then(|p| handle.entry_by_location(&p));
-        self.give_back(odb, handle);
-        entry.map(|e| e.data)
+        self.look(|handle| {
+            let mut inflated = Vec::new();
+            let place = handle.location_by_oid(&oid(id), &mut inflated).ok()??;
+            handle.entry_by_location(&place).map(|entry| entry.data)
+        })
     }
 
     /// The length of an object, if it is there. Not all of it is read for that.
     fn size(&self, id: &ObjectId) -> Option<u64> {
-        let (odb, handle) = self.handle();
-        let found = handle.try_header(&oid(id)).ok().flatten();
-        self.give_back(odb, handle);
-        found.map(|header| header.size())
+        self.look(|handle| handle.try_header(&oid(id)).ok()?)
+            .map(|header| header.size())
     }
 
     /// Whether an object is there.
     fn contains(&self, id: &ObjectId) -> bool {
+        self.look(|handle| handle.exists_without_refresh(&oid(id)).then_some(()))
+            .is_some()
+    }
+
+    /// Looks something up, and again if files went meanwhile: what was seen loose
+    /// and is gone when it is opened has become part of a pack.
+    fn look<T>(&self, find: impl Fn(&HandleArc) -> Option<T>) -> Option<T> {
         loop {
+            let moves = self.moves.load(Ordering::Acquire);
             let (odb, handle) = self.handle();
-            let found = handle.exists_without_refresh(&oid(id));
+            let found = find(&handle);
             let stale = !Arc::ptr_eq(&odb, &self.odb());
             self.give_back(odb, handle);
-            if found || !stale {
+            let moving = moves % 2 == 1;
+            if found.is_some() || !(stale || moving || moves != self.moves.load(Ordering::Acquire))
+            {
                 return found;
+            }
+            if moving {
+                // Until they are gone. Who holds this lock itself sees none go.
+                drop(lock(&self.writer));
             }
         }
     }
@@ -456,6 +460,22 @@ impl Disk {
         packs: &[PathBuf],
         kept: &Path,
     ) -> Result<(), StoreError> {
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        let removed = self.remove_packed(loose, packs, kept);
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        removed?;
+        let gone: BTreeSet<&ObjectId> = loose.iter().collect();
+        writer.fresh.retain(|id| !gone.contains(id));
+        writer.loose = writer.loose.saturating_sub(loose.len());
+        Ok(())
+    }
+
+    fn remove_packed(
+        &self,
+        loose: &[ObjectId],
+        packs: &[PathBuf],
+        kept: &Path,
+    ) -> Result<(), StoreError> {
         // New readers see the new pack before the old files go.
         self.reopen()?;
         for id in loose {
@@ -472,11 +492,7 @@ impl Disk {
         for p in packs.iter().filter(|p| **p != kept) {
             pack::remove(p)?;
         }
-        self.reopen()?;
-        let gone: BTreeSet<&ObjectId> = loose.iter().collect();
-        writer.fresh.retain(|id| !gone.contains(id));
-        writer.loose = writer.loose.saturating_sub(loose.len());
-        Ok(())
+        self.reopen()
     }
 
     /// Takes over a pack whose files last already, by renaming them.
