@@ -4,6 +4,7 @@ use super::{Icon, icon};
 use crate::say::t;
 use leptos::html;
 use leptos::prelude::*;
+use wasm_bindgen::JsCast;
 
 /// A dialog that is open for as long as it exists.
 #[component]
@@ -30,6 +31,16 @@ pub(crate) fn Sheet(
         Some(dialog) => dialog.close(),
         None => on_close.run(()),
     };
+    // The browser says so a frame later; by then something else may have been asked in its place.
+    let closed = move |event: web_sys::Event| {
+        let there = event
+            .target()
+            .and_then(|target| target.dyn_into::<web_sys::Node>().ok())
+            .is_some_and(|node| node.is_connected());
+        if there {
+            on_close.run(());
+        }
+    };
     // A click on the dialog itself, not on what is in it, is a click on the backdrop.
     let outside = move |event: web_sys::MouseEvent| {
         if event.target() == event.current_target() {
@@ -37,7 +48,7 @@ pub(crate) fn Sheet(
         }
     };
     view! {
-        <dialog node_ref=dialog class=class aria-label=title.clone() on:close=move |_| on_close.run(()) on:click=outside>
+        <dialog node_ref=dialog class=class aria-label=title.clone() on:close=closed on:click=outside>
             <div class="sheet-head">
                 <h2>{title.clone()}</h2>
                 <button class="icon-button" type="button" aria-label=t("common/close") on:click=move |_| close()>
