@@ -225,37 +225,42 @@ fn newest_first(room: &Room, bytes: usize, asked: Arc<watch::Sender<Vec<ObjectId
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_copy_from_a_daemon_that_breaks_off_is_had_in_steps() {
+async fn of_a_daemon_that_breaks_off_a_copy_and_what_came_since_are_had_in_steps() {
     let first = node(None);
     let eve = Hostile::start(&first).await;
     let vic = victim(&first, &eve).await;
     let (ann, ben) = (Device::load("ann"), Device::load("ben"));
     let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
-    let room = tokio::task::block_in_place(|| {
-        let mut room = Room::group_at(&[&ann, &ben, &own, &writer], DAY);
-        go_on(&mut room, &ben, 300);
-        room
-    });
-    let (id, head) = (room.conversation, room.head);
-    let asked = Arc::new(watch::Sender::new(Vec::new()));
-    eve.serve(id, newest_first(&room, 100_000, asked.clone()));
-    eve.invite(id);
-    vic.accepts(id).await;
-    vic.until("all of it", |a| async move {
-        (a.conversation(&id)?.head() == head).then_some(())
-    })
-    .await;
-    assert!(vic.account().verify(id).await.unwrap().valid);
-    let path = vic.account().repository_path(&id);
-    verify(&path);
-    fsck(&path);
-    let asked = asked.borrow().clone();
-    let distinct: BTreeSet<_> = asked.iter().collect();
-    println!("{} fetches of {} commits", asked.len(), distinct.len());
-    assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
-    // Down, and up again.
-    assert!(distinct.len() > 2, "{asked:?}");
-    assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+    let mut room =
+        tokio::task::block_in_place(|| Room::group_at(&[&ann, &ben, &own, &writer], DAY));
+    let id = room.conversation;
+    for round in 0..2 {
+        tokio::task::block_in_place(|| go_on(&mut room, &ben, 300));
+        let head = room.head;
+        let asked = Arc::new(watch::Sender::new(Vec::new()));
+        eve.serve(id, newest_first(&room, 100_000, asked.clone()));
+        if round == 0 {
+            eve.invite(id);
+            vic.accepts(id).await;
+        } else {
+            eve.tell_commit(id, head);
+        }
+        vic.until("all of it", |a| async move {
+            (a.conversation(&id)?.head() == head).then_some(())
+        })
+        .await;
+        assert!(vic.account().verify(id).await.unwrap().valid);
+        let path = vic.account().repository_path(&id);
+        verify(&path);
+        fsck(&path);
+        let asked = asked.borrow().clone();
+        let distinct: BTreeSet<_> = asked.iter().collect();
+        println!("{} fetches of {} commits", asked.len(), distinct.len());
+        assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
+        // Down, and up again.
+        assert!(distinct.len() > 2, "{asked:?}");
+        assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+    }
 }
 
 /// What a server does with the pack that it is asked for.
