@@ -573,10 +573,10 @@ impl Account {
 fn gathering(target: &Path) -> Result<Arc<ObjectStore>, StoreError> {
     let staging = unfinished(target);
     match ObjectStore::open(&staging) {
-        Ok(store) => return Ok(Arc::new(store)),
+        Ok(store) if reach::haves(&store).is_ok() => return Ok(Arc::new(store)),
         Err(StoreError::Locked(path)) => return Err(StoreError::Locked(path)),
         // Not there, or of no use.
-        Err(_) => drop(std::fs::remove_dir_all(&staging)),
+        Ok(_) | Err(_) => drop(std::fs::remove_dir_all(&staging)),
     }
     let parent = staging.parent().unwrap_or(&staging);
     std::fs::create_dir_all(parent).map_err(|e| StoreError::Io {
