@@ -618,9 +618,10 @@ impl Spread {
         self.peers.values().any(|p| p.refused.contains(head))
     }
 
-    /// Whether a fetch from the device runs.
-    pub fn is_fetching(&self, device: &DeviceId) -> bool {
-        self.peers.get(device).is_some_and(|p| p.running.is_some())
+    /// Whether something is being fetched from the device, or is to be.
+    pub fn expects(&self, device: &DeviceId) -> bool {
+        let peer = self.peers.get(device);
+        peer.is_some_and(|p| p.running.is_some() || p.want.is_some())
     }
 
     /// The next thing to do now. To be asked after each input, and when [`Self::poll_timeout`]
