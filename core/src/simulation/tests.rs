@@ -228,6 +228,12 @@ fn thirty_people_agree() {
     seeds(0, 2, Some(30));
 }
 
+/// Several admins and devices, five hostile members, and the network parts twice.
+#[test]
+fn a_hundred_people_agree() {
+    seeds(4, 1, Some(100));
+}
+
 /// So many more as `SIM_SEEDS` and `SIM_CROWDS` say, of small groups and of a hundred accounts.
 #[test]
 #[ignore = "takes hours: `just simulate-nightly`"]
