@@ -16,14 +16,16 @@ use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
-    CryptoKey, DedicatedWorkerGlobalScope, Headers, MessageEvent, RequestInit, Response,
-    SubtleCrypto,
+    AbortSignal, CryptoKey, DedicatedWorkerGlobalScope, Headers, MessageEvent, RequestInit,
+    Response, SubtleCrypto,
 };
 
 /// How many commits' objects are fetched at once.
 const PAGE: usize = 100;
 /// Objects kept of one conversation; beyond it they are fetched again. A commit brings about four.
 const KEPT: usize = 20_000;
+/// How long one answer of the bridge may take, in milliseconds. All that is checked stands behind it in one row.
+const PATIENCE: u32 = 30_000;
 
 #[derive(Default)]
 struct Desk {
@@ -297,6 +299,8 @@ async fn fetch(
         headers.set(KEY_HEADER, key).map_err(words)?;
     }
     settings.set_headers(&headers);
+    // Ends the answer's body as well, if that is what does not come.
+    settings.set_signal(Some(&AbortSignal::timeout_with_u32(PATIENCE)));
     let response: Response = JsFuture::from(scope.fetch_with_str_and_init(&path, &settings))
         .await
         .map_err(|_| "the bridge cannot be reached")?
