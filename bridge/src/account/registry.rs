@@ -352,7 +352,8 @@ impl Accounts {
         self.settle(archive, identity, options, password).await
     }
 
-    /// Writes a new account to the disk, whole, and opens it.
+    /// Writes a new account to the disk, whole, and opens it. Where that fails there is none: whoever tries
+    /// again does not have two.
     async fn settle(
         &self,
         archive: Archive,
@@ -365,19 +366,41 @@ impl Accounts {
             self.dir.join(format!("{id}.new")),
             self.dir.join(id.as_str()),
         );
+        let made = match self.put(&new, &dir, archive, identity, options, password) {
+            Ok(()) => self.try_load(&id).await,
+            Err(e) => Err(e),
+        };
+        if made.is_err() {
+            // Renamed first, as when it is removed.
+            let _ = std::fs::rename(&dir, &new);
+            let _ = std::fs::remove_dir_all(&new);
+        }
+        made
+    }
+
+    /// Writes a new account to the disk, first to a place of which nothing is read.
+    fn put(
+        &self,
+        new: &Path,
+        dir: &Path,
+        archive: Archive,
+        identity: Identity,
+        options: Options,
+        password: Option<&str>,
+    ) -> Result<(), AccountError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| KeepError::Io { path, source }
         };
-        std::fs::create_dir_all(&new).map_err(io(&new))?;
+        std::fs::create_dir_all(new).map_err(io(new))?;
         let bytes = tokio::task::block_in_place(|| {
             archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)
         })
         .map_err(internal)?;
-        keep::write_identity(&new, &identity)?;
+        keep::write_identity(new, &identity)?;
         {
             let mut book = Book::open(State::open(&new.join("state.sqlite"))?)?;
-            keep::write_archive(&new, book.state(), &bytes)?;
+            keep::write_archive(new, book.state(), &bytes)?;
             book.state().put("own", "options", &options)?;
             for (peer, contact) in archive.contacts {
                 book.change_contact(peer, |c: &mut Contact| c.merge(&contact))?;
@@ -389,11 +412,11 @@ impl Accounts {
                 book.incoming(request, false, super::now_ms())?;
             }
         }
-        std::fs::rename(&new, &dir).map_err(io(&dir))?;
+        std::fs::rename(new, dir).map_err(io(dir))?;
         std::fs::File::open(&self.dir)
             .and_then(|d| d.sync_all())
             .map_err(io(&self.dir))?;
-        self.load(&id).await
+        Ok(())
     }
 
     async fn try_load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
