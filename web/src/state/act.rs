@@ -4,9 +4,9 @@ use super::{Notice, Place, State, Undo};
 use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
-    ContactBlock, ContactRemove, ContactUnblock, ConversationBan, ConversationUnban,
-    ConversationVotes, ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend,
-    MessageUnreact, RequestBlock, RequestDecline,
+    ContactBlock, ContactUnblock, ConversationBan, ConversationUnban, ConversationVotes,
+    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend, MessageUnreact,
+    RequestBlock, RequestDecline,
 };
 use starling_core::api::{
     AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
@@ -243,26 +243,17 @@ impl State {
         });
     }
 
-    /// Lets a person reach one again. With a conversation that is still here they are a contact as before; without one
-    /// they are nobody in particular, who may ask again: nobody is asked by being unblocked.
+    /// Lets a person reach one again.
     pub(crate) fn unblock(&self, id: AccountId) {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
         self.notices
             .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
-        let before = self
-            .contacts
-            .with_untracked(|all| all.get(&id).and_then(|c| c.conversation));
-        let talked = before.is_some_and(|c| untrack(|| self.conversation(&c)).is_some());
         let this = *self;
         spawn_local(async move {
             let params = ContactParams { account, id };
-            let done = match talked {
-                true => this.bridge().call::<ContactUnblock>(params).await,
-                false => this.bridge().call::<ContactRemove>(params).await,
-            };
-            if let Err(error) = done {
+            if let Err(error) = this.bridge().call::<ContactUnblock>(params).await {
                 this.report(&error);
             }
         });

@@ -1,6 +1,6 @@
 //! A conversation: its header, how its people are reached, the history, the composer.
 
-use super::closed::Closed;
+use super::closed::{Blocked, Closed};
 use super::composer::Composer;
 use super::history::HistoryView;
 use super::link;
@@ -41,6 +41,10 @@ fn Known(id: ConversationId) -> impl IntoView {
     let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
     let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
     let closed = Memo::new(move |_| conversation.with(|c| c.read_only));
+    let blocked = Memo::new(move |_| {
+        let peer = conversation.with(|c| state.is_blocked(c).then(|| state.peer(c)));
+        peer.flatten()
+    });
     let refused =
         Memo::new(move |_| conversation.with(|c| c.refused.is_some() && c.read_only.is_none()));
     let link_history = history.clone();
@@ -102,9 +106,10 @@ fn Known(id: ConversationId) -> impl IntoView {
             <super::votes::AskedToVote id=id />
             <HistoryView history=history.clone() one_to_one=Signal::derive(move || !group.get()) />
             <p class="typing" aria-live="polite">{move || typing_line(state, &id)}</p>
-            {move || match closed.get() {
-                Some(why) => view! { <Closed id=id why=why /> }.into_any(),
-                None => view! { <Composer history=history.clone() name=title /> }.into_any(),
+            {move || match (closed.get(), blocked.get()) {
+                (Some(why), _) => view! { <Closed id=id why=why /> }.into_any(),
+                (None, Some(peer)) => view! { <Blocked peer=peer /> }.into_any(),
+                (None, None) => view! { <Composer history=history.clone() name=title /> }.into_any(),
             }}
         </main>
     })

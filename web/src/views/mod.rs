@@ -141,6 +141,7 @@ fn Starting() -> impl IntoView {
             <div class="card" role="status">
                 {move || late.get().then(|| match socket.get() {
                     Socket::Lost => view! {
+                        <img class="mark" src="/icon.svg" alt="" width="48" height="48" />
                         <h1>{t("start/not-running")}</h1>
                         <p class="lead">{t("start/not-running-help")}</p>
                         <p class="address">"starling"</p>
