@@ -289,8 +289,8 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
         "const e = [...document.querySelectorAll('.details-pane button')].find(e => e.innerText.trim() === 'Block'); e?.click(); return !!e",
     )
     .await;
-    page.wait_text("Bob Okonkwo is blocked").await;
-    page.shoot("62-blocked-undo").await;
+    page.named("button", "Unblock").await;
+    page.shoot("62-blocked-details").await;
     page.run(&format!("location.hash = '#/c/{two}'")).await;
     page.wait_text("You blocked Bob Okonkwo").await;
     gone(&page, "#composer").await;
@@ -298,9 +298,9 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
         .await;
     page.key("Enter").await;
     page.find("[data-testid=menu]").await;
-    page.shoot("62-blocked-menu").await;
+    page.painted().await;
+    page.shot("62-blocked-menu-desktop-light").await;
     page.key("Escape").await;
-    page.press("button", "Close").await;
     page.shoot("62-blocked").await;
     page.press("button", "Unblock").await;
     page.named("textbox", "Message to Bob Okonkwo").await;
@@ -329,7 +329,7 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     page.shoot("63-palette-nothing").await;
     page.key("Escape").await;
     page.fill("Search", "xylophone").await;
-    page.wait_text("No conversation is called").await;
+    page.wait_text("Nothing found for").await;
     page.shoot("63-search-nothing").await;
     page.run("const e = document.querySelector('#search'); e.value = ''; e.dispatchEvent(new Event('input', { bubbles: true }))").await;
     page.run("location.hash = '#/c/0000000000000000000000000000000000000001'")

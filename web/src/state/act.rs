@@ -1,6 +1,6 @@
 //! What a person does to messages and people, and how it is taken back.
 
-use super::{Notice, Place, State, Undo};
+use super::{Notice, Place, State};
 use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
@@ -11,16 +11,13 @@ use starling_core::api::method::{
 use starling_core::api::{
     AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
     ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams, MessageReactParams,
-    MessageType, NoticeLevel, RequestParams,
+    MessageType, RequestParams,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
 
 /// How long something can be taken back before others hear of it, in milliseconds.
 pub(crate) const UNDO_MS: i32 = 6_000;
-
-/// How long a notice offers to take something back that can be undone later as well, in milliseconds.
-const UNDO_NOTICE_MS: i32 = 12_000;
 
 /// A backup that was put off is proposed again after this many milliseconds: a week.
 const BACKUP_AGAIN_MS: i64 = 7 * 86_400_000;
@@ -214,29 +211,19 @@ impl State {
         browser::focus("composer");
     }
 
-    /// Blocks a person, and offers to take that back.
+    /// Blocks a person: in their conversation stands then how to take that back.
     pub(crate) fn block(&self, id: AccountId) {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
         let this = *self;
         spawn_local(async move {
-            match this
-                .bridge()
-                .call::<ContactBlock>(ContactParams { account, id })
-                .await
-            {
+            let params = ContactParams { account, id };
+            match this.bridge().call::<ContactBlock>(params).await {
                 Ok(()) => {
                     let name = untrack(|| this.name_of(&id));
-                    this.notify(Notice {
-                        level: NoticeLevel::Info,
-                        text: crate::say::tf("block/done", &[("name", &name)]),
-                        detail: None,
-                        undo: Some(Undo::Unblock(id)),
-                    });
-                    sleep_ms(UNDO_NOTICE_MS).await;
-                    this.notices
-                        .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
+                    this.said
+                        .set(crate::say::tf("closed/blocked", &[("name", &name)]));
                 }
                 Err(error) => this.report(&error),
             }
@@ -248,8 +235,6 @@ impl State {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
-        self.notices
-            .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
         let this = *self;
         spawn_local(async move {
             let params = ContactParams { account, id };
@@ -257,13 +242,6 @@ impl State {
                 this.report(&error);
             }
         });
-    }
-
-    /// Takes back what a notice is about.
-    pub(crate) fn undo(&self, what: Undo) {
-        match what {
-            Undo::Unblock(id) => self.unblock(id),
-        }
     }
 
     /// Shows a notice; the newest few stay.

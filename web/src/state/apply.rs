@@ -101,7 +101,6 @@ impl State {
                     level,
                     text: words,
                     detail,
-                    undo: None,
                 });
             }
             _ if elsewhere => {
@@ -207,7 +206,6 @@ impl State {
                     level: starling_core::api::NoticeLevel::Warning,
                     text,
                     detail: None,
-                    undo: None,
                 });
             }
             Event::ConversationReordered { conversation, .. } => {
@@ -322,7 +320,6 @@ impl State {
                     level,
                     text,
                     detail: None,
-                    undo: None,
                 });
             }
             // Events of a newer bridge say nothing to this page.

@@ -39,15 +39,6 @@ pub(crate) struct Notice {
     pub(crate) text: String,
     /// In detail, as the bridge says it in English.
     pub(crate) detail: Option<String>,
-    /// What can be taken back.
-    pub(crate) undo: Option<Undo>,
-}
-
-/// Something that can be taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Undo {
-    /// Someone was blocked.
-    Unblock(AccountId),
 }
 
 /// The menu of a message.
@@ -433,7 +424,6 @@ impl State {
             level: NoticeLevel::Error,
             text: crate::views::error_in_words(error),
             detail: crate::views::error_detail(error),
-            undo: None,
         });
     }
 }

@@ -483,7 +483,7 @@ fn Palette() -> impl IntoView {
     };
     view! {
         <input id="palette" class="input" type="text" role="combobox" aria-expanded=move || (!nothing()).to_string() aria-controls="palette-list" aria-label=t("palette/title")
-            aria-activedescendant=move || format!("goal-{}", at.get()) autocomplete="off" placeholder=t("palette/placeholder")
+            aria-activedescendant=move || (!nothing()).then(|| format!("goal-{}", at.get())) autocomplete="off" placeholder=t("palette/placeholder")
             prop:value=query on:keydown=key on:input=move |event| { query.set(event_target_value(&event)); at.set(0); } />
         {move || match nothing() {
             true => view! { <p class="quiet" role="status">{tf("list/nothing-found", &[("query", query.get().trim())])}</p> }.into_any(),
