@@ -225,37 +225,42 @@ fn newest_first(room: &Room, bytes: usize, asked: Arc<watch::Sender<Vec<ObjectId
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_copy_from_a_daemon_that_breaks_off_is_had_in_steps() {
+async fn of_a_daemon_that_breaks_off_a_copy_and_what_came_since_are_had_in_steps() {
     let first = node(None);
     let eve = Hostile::start(&first).await;
     let vic = victim(&first, &eve).await;
     let (ann, ben) = (Device::load("ann"), Device::load("ben"));
     let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
-    let room = tokio::task::block_in_place(|| {
-        let mut room = Room::group_at(&[&ann, &ben, &own, &writer], DAY);
-        go_on(&mut room, &ben, 300);
-        room
-    });
-    let (id, head) = (room.conversation, room.head);
-    let asked = Arc::new(watch::Sender::new(Vec::new()));
-    eve.serve(id, newest_first(&room, 100_000, asked.clone()));
-    eve.invite(id);
-    vic.accepts(id).await;
-    vic.until("all of it", |a| async move {
-        (a.conversation(&id)?.head() == head).then_some(())
-    })
-    .await;
-    assert!(vic.account().verify(id).await.unwrap().valid);
-    let path = vic.account().repository_path(&id);
-    verify(&path);
-    fsck(&path);
-    let asked = asked.borrow().clone();
-    let distinct: BTreeSet<_> = asked.iter().collect();
-    println!("{} fetches of {} commits", asked.len(), distinct.len());
-    assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
-    // Down, and up again.
-    assert!(distinct.len() > 2, "{asked:?}");
-    assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+    let mut room =
+        tokio::task::block_in_place(|| Room::group_at(&[&ann, &ben, &own, &writer], DAY));
+    let id = room.conversation;
+    for round in 0..2 {
+        tokio::task::block_in_place(|| go_on(&mut room, &ben, 300));
+        let head = room.head;
+        let asked = Arc::new(watch::Sender::new(Vec::new()));
+        eve.serve(id, newest_first(&room, 100_000, asked.clone()));
+        if round == 0 {
+            eve.invite(id);
+            vic.accepts(id).await;
+        } else {
+            eve.tell_commit(id, head);
+        }
+        vic.until("all of it", |a| async move {
+            (a.conversation(&id)?.head() == head).then_some(())
+        })
+        .await;
+        assert!(vic.account().verify(id).await.unwrap().valid);
+        let path = vic.account().repository_path(&id);
+        verify(&path);
+        fsck(&path);
+        let asked = asked.borrow().clone();
+        let distinct: BTreeSet<_> = asked.iter().collect();
+        println!("{} fetches of {} commits", asked.len(), distinct.len());
+        assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
+        // Down, and up again.
+        assert!(distinct.len() > 2, "{asked:?}");
+        assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");
+    }
 }
 
 /// What a server does with the pack that it is asked for.
@@ -367,4 +372,77 @@ async fn a_first_copy_goes_on_where_it_was_when_the_bridge_is_killed() {
             .collect();
         assert!(left.iter().all(|n| n.len() == 40), "{left:?}");
     }
+}
+
+/// Takes an object out of a repository that nobody has open.
+fn take_out(repository: &std::path::Path, object: &str) {
+    let git = |args: &[&str], input: std::process::Stdio| {
+        let mut git = std::process::Command::new("git");
+        git.arg("--git-dir").arg(repository).args(args).stdin(input);
+        let out = git.output().unwrap();
+        assert!(out.status.success(), "{args:?}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let id = git(&["rev-parse", object], std::process::Stdio::null());
+    let packs = repository.join("objects/pack");
+    let aside = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(&packs).unwrap() {
+        let path = entry.unwrap().path();
+        let to = aside.path().join(path.file_name().unwrap());
+        std::fs::copy(&path, &to).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        if to.extension().is_some_and(|e| e == "pack") {
+            let pack = std::fs::File::open(&to).unwrap();
+            git(&["unpack-objects", "-q"], pack.into());
+        }
+    }
+    // Which would put it back.
+    std::fs::remove_file(repository.join("starling.journal")).unwrap();
+    let (dir, name) = id.trim().split_at(2);
+    std::fs::remove_file(repository.join("objects").join(dir).join(name)).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_copy_whose_kept_part_is_damaged_begins_anew() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let mut vic = Victim::start(&first, &eve).await;
+    let (ann, ben, writer) = (Device::load("ann"), Device::load("ben"), eve.writer());
+    // A commit is found missing before anything is asked for, a tree when all is judged.
+    for (n, object, tries) in [(0, "main~3", 3), (1, "main^{tree}", 4)] {
+        let room = tokio::task::block_in_place(|| {
+            let at = DAY + n * 100_000;
+            let mut room = Room::group_at(&[&ann, &ben, &vic.writer, &writer], at);
+            go_on(&mut room, &ben, 60);
+            room
+        });
+        let id = room.conversation;
+        let packs = Arc::new(watch::Sender::new(Vec::new()));
+        let ways = &[Gives::Half, Gives::Stays, Gives::All];
+        eve.serve(id, gives(&room, ways, packs.clone()));
+        vic.accepts(&eve, id).await;
+        let mut seen = packs.subscribe();
+        let half = tokio::time::timeout(PATIENCE, seen.wait_for(|p| p.len() == 2));
+        half.await.unwrap().unwrap();
+        let place = vic.repository(id);
+        vic.kill();
+        tokio::task::block_in_place(|| take_out(&place.with_extension("clone"), object));
+        vic.start_again(&first);
+        vic.is_ready(id).await;
+        let sent = packs.borrow().clone();
+        println!("{object}: {sent:?}");
+        assert_eq!(sent.len(), tries, "{sent:?}");
+        assert_eq!(
+            sent.last(),
+            sent.first(),
+            "nothing is built on it: {sent:?}"
+        );
+        vic.kill();
+        verify(&place);
+        fsck(&place);
+        vic.start_again(&first);
+        eve.connect(vic.device, vic.jami_id).await;
+    }
+    vic.stop();
 }

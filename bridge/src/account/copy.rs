@@ -5,6 +5,7 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
+use super::descent::Descent;
 use super::fetch::{Arriving, Came, FetchTrouble, NOT_FOR_US, NotTaken, bring};
 use super::talk::Indexed;
 use super::{Account, AccountError, now_unix};
@@ -36,10 +37,6 @@ use tokio::sync::Notify;
 /// Bytes of packs of which something is kept for one copy: eight times what one fetch may bring, and
 /// more than as many messages as are validated at once take. Who needs more begins anew.
 const MAX_KEPT: u64 = 8 * MAX_PACK;
-
-/// Commits below one another that one device is asked for: a history that needs more breaks off too
-/// soon and too often.
-const MAX_STEPS: usize = 16;
 
 /// Devices that are remembered to have said something meanwhile.
 const MAX_NEWS: usize = 64;
@@ -94,11 +91,8 @@ struct Copy {
     store: Option<Arc<ObjectStore>>,
     /// Bytes of packs of which something is in there.
     kept: u64,
-    /// Commits that each device is asked for, one after the other from the last on, before what it
-    /// offers: see [`Copy::dig`].
-    steps: BTreeMap<DeviceId, Vec<ObjectId>>,
-    /// Devices that are not asked in steps any more.
-    misled: BTreeSet<DeviceId>,
+    /// What each device is asked for before what it offers.
+    descents: BTreeMap<DeviceId, Descent>,
 }
 
 impl Copy {
@@ -112,8 +106,7 @@ impl Copy {
             told: BTreeSet::new(),
             store: None,
             kept: 0,
-            steps: BTreeMap::new(),
-            misled: BTreeSet::new(),
+            descents: BTreeMap::new(),
         }
     }
 
@@ -131,35 +124,13 @@ impl Copy {
         }
     }
 
-    /// A pack of a device broke off, or was too large, and nothing of it can be kept: so it goes
-    /// newest first. But it told of commits far below, whose packs are smaller, and what comes of
-    /// those makes the others smaller. Says whether there is one to ask for next.
-    fn dig(&mut self, device: DeviceId, below: Option<ObjectId>) -> bool {
-        let Some(below) = below.filter(|_| !self.misled.contains(&device)) else {
-            return false;
-        };
-        let steps = self.steps.entry(device).or_default();
-        let further = steps.len() < MAX_STEPS && !steps.contains(&below);
-        if further {
-            steps.push(below);
-        }
-        further
-    }
-
     /// What a device is asked for next, if that is not what it offers.
     fn step(&self, device: &DeviceId) -> Option<ObjectId> {
-        self.steps.get(device)?.last().copied()
+        self.descents.get(device)?.step()
     }
 
-    /// All up to that step is here, or it was of no use.
-    fn stepped(&mut self, device: DeviceId, well: bool) {
-        match well {
-            true => drop(self.steps.get_mut(&device).and_then(Vec::pop)),
-            false => {
-                self.steps.remove(&device);
-                self.misled.insert(device);
-            }
-        }
+    fn descent(&mut self, device: DeviceId) -> &mut Descent {
+        self.descents.entry(device).or_default()
     }
 
     /// Whether something of a part may be kept.
@@ -171,7 +142,7 @@ impl Copy {
     fn begin_anew(&mut self, staging: &Path) {
         self.call_off();
         self.kept = 0;
-        self.steps.clear();
+        self.descents.values_mut().for_each(Descent::begin_anew);
         let _ = std::fs::remove_dir_all(staging);
     }
 }
@@ -286,7 +257,7 @@ impl Account {
                     };
                     tracing::debug!(conversation = %id, %device, %trouble, "not cloned");
                     match trouble {
-                        FetchTrouble::Failed { .. } => {}
+                        FetchTrouble::Failed { .. } | FetchTrouble::Ours(_) => {}
                         FetchTrouble::Bad(_) => self.strike(id, device, 0).await?,
                         FetchTrouble::Refused(_) => self.strike(id, device, 1).await?,
                     }
@@ -372,10 +343,7 @@ impl Account {
                 let Some(store) = store else {
                     return Ok(Came::Whole(id.into(), None));
                 };
-                let store = store.map_err(|e| {
-                    account.say_if_full(&e);
-                    FetchTrouble::failed(e)
-                })?;
+                let store = store.map_err(|e| account.ours(&e))?;
                 let mut fetcher = account.git_channel(id, member, device).await?;
                 let refused = move |head: &ObjectId| {
                     let spread = spread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -406,7 +374,7 @@ impl Account {
             Came::Whole(head, Some(quarantine)) if copy.step(&device) == Some(head) => {
                 let progressed =
                     copy.has_room_for(&quarantine) && self.keep_part(copy, quarantine, head);
-                copy.stepped(device, progressed);
+                copy.descent(device).stepped(progressed);
                 let why = "a step on the way".into();
                 return Ok(Ok(FetchTrouble::Failed { why, progressed }));
             }
@@ -433,13 +401,18 @@ impl Account {
                 });
                 let progressed = match newest {
                     Some(newest) => self.keep_part(copy, part.quarantine, newest),
-                    None => copy.dig(device, below),
+                    None => copy.descent(device).dig(below),
                 };
                 return Ok(Ok(self
                     .broke_off(id, device, part.broken, progressed)
                     .await));
             }
-            Came::Bad(head, e) => return Ok(Ok(self.verdict(id, device, head, e.into()).await)),
+            Came::Bad(head, e) => {
+                if copy.step(&device) == Some(head) {
+                    copy.descent(device).stepped(false);
+                }
+                return Ok(Ok(self.verdict(id, device, head, e.into()).await));
+            }
             Came::Refused(head) => return Ok(Ok(FetchTrouble::Refused(head))),
             Came::Nothing(why) => return Ok(Ok(FetchTrouble::failed(why))),
         };
@@ -476,10 +449,7 @@ impl Account {
                 });
                 return Ok(match settled {
                     Ok(()) => Err(Indexed::NotYetButChecked),
-                    Err(e) => {
-                        self.say_if_full(&e);
-                        Ok(FetchTrouble::failed(e))
-                    }
+                    Err(e) => Ok(self.ours(&e)),
                 });
             }
             Err(e) => e,
@@ -597,10 +567,10 @@ impl Account {
 fn gathering(target: &Path) -> Result<Arc<ObjectStore>, StoreError> {
     let staging = unfinished(target);
     match ObjectStore::open(&staging) {
-        Ok(store) => return Ok(Arc::new(store)),
+        Ok(store) if reach::haves(&store).is_ok() => return Ok(Arc::new(store)),
         Err(StoreError::Locked(path)) => return Err(StoreError::Locked(path)),
         // Not there, or of no use.
-        Err(_) => drop(std::fs::remove_dir_all(&staging)),
+        Ok(_) | Err(_) => drop(std::fs::remove_dir_all(&staging)),
     }
     let parent = staging.parent().unwrap_or(&staging);
     std::fs::create_dir_all(parent).map_err(|e| StoreError::Io {

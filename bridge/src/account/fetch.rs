@@ -1,9 +1,11 @@
 //! Fetching from devices: into quarantine first, then, if it is valid, into the history. Of a pack
 //! that breaks off, what is whole is kept.
 
+use super::descent::Descent;
 use super::{Account, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::GitOpen;
+use crate::conversation::judging::Kept;
 use crate::conversation::repo::RepoError;
 use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
@@ -18,6 +20,9 @@ use starling_core::swarm::spread::Ended;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Devices, each in one conversation, whose packs broke off, that are remembered.
+const MAX_DESCENTS: usize = 64;
 
 impl Account {
     // --- fetching ---
@@ -59,6 +64,7 @@ impl Account {
         let place = (conversation.id, device);
         let engines = conversation.engines.clone();
         let refused = move |head: &ObjectId| engines.is_refused(head);
+        let step = self.shared().descents.get(&place).and_then(Descent::step);
         let mut kept = self.shared().fetchers.remove(&place);
         let (came, open) = loop {
             let again = kept.is_some();
@@ -72,11 +78,11 @@ impl Account {
             let haves = conversation
                 .ask(|r| r.haves())
                 .await
-                .map_err(FetchTrouble::failed)?;
+                .map_err(|e| self.ours(&e))?;
             let engines = conversation.engines.clone();
             let gets_on = move |bytes| engines.spread(|s, _| s.gets_on(&device, bytes));
             let sink = Arriving::new(conversation.store.clone(), refused.clone(), gets_on, haves);
-            let came = bring(&mut open.fetcher, sink).await;
+            let came = bring(&mut open.fetcher, sink.instead(step)).await;
             // The channel of the last time may have ended meanwhile.
             if !(again && matches!(came, Came::Nothing(_))) {
                 break (came, open);
@@ -85,14 +91,28 @@ impl Account {
         let stop = self.stop.clone();
         let go_on = move || !stop.is_cancelled();
         let (quarantine, head) = match came {
-            Came::Whole(head, quarantine) => (quarantine, head),
+            Came::Whole(head, Some(quarantine)) if step == Some(head) => {
+                self.shared().fetchers.insert(place, open);
+                let kept = conversation.keep_up_to(quarantine, head, go_on).await;
+                let progressed = self.kept_part(conversation, place, kept).await;
+                self.descent(place, |d| d.stepped(progressed));
+                let why = "a step on the way".into();
+                return Err(FetchTrouble::Failed { why, progressed });
+            }
+            Came::Whole(head, quarantine) => {
+                self.shared().descents.remove(&place);
+                (quarantine, head)
+            }
             Came::Part(part) => {
                 let kept = conversation.keep_part(part.quarantine, part.commits, go_on);
-                let progressed = self.kept_part(conversation, kept.await).await;
+                let progressed = self.kept_part(conversation, place, kept.await).await;
                 let id = conversation.id;
                 return Err(self.broke_off(id, device, part.broken, progressed).await);
             }
             Came::Bad(head, e) => {
+                if step == Some(head) {
+                    self.descent(place, |d| d.stepped(false));
+                }
                 let why = e.into();
                 return Err(self.verdict(conversation.id, device, head, why).await);
             }
@@ -177,17 +197,17 @@ impl Account {
                 let refused = told(e.name(), e.to_string(), head);
                 (refused, FetchTrouble::Bad(e.to_string()))
             }
-            NotTaken::Pack(QuarantineError::Store(e)) => {
-                self.say_if_full(&e);
-                return FetchTrouble::failed(e);
-            }
-            NotTaken::Judged(e) => {
-                self.say_if_full(&e);
-                return FetchTrouble::failed(e);
-            }
+            NotTaken::Pack(QuarantineError::Store(e)) => return self.ours(&e),
+            NotTaken::Judged(e) => return self.ours(&e),
         };
         self.refuse_or_say(id, refused).await;
         trouble
+    }
+
+    /// Our own disk, or conversation, does not take what came.
+    pub(super) fn ours(&self, e: &(dyn std::error::Error + 'static)) -> FetchTrouble {
+        self.say_if_full(e);
+        FetchTrouble::Ours(e.to_string())
     }
 
     /// A pack broke off, and what was to be kept of it is. Where nothing could be, and the pack itself
@@ -210,12 +230,16 @@ impl Account {
     async fn kept_part(
         self: &Arc<Self>,
         conversation: &Conversation,
-        kept: Result<Option<(ObjectId, Relation)>, RepoError>,
+        place: (ConversationId, DeviceId),
+        kept: Result<Kept, RepoError>,
     ) -> bool {
         match kept {
-            Ok(Some((newest, Relation::FastForward))) => self.follow(conversation, newest).await,
-            Ok(Some((_, Relation::Diverged | Relation::Alike))) => true,
-            Ok(Some((_, Relation::UpToDate)) | None) => false,
+            Ok(Kept::UpTo(newest, Relation::FastForward)) => {
+                self.follow(conversation, newest).await
+            }
+            Ok(Kept::UpTo(_, Relation::Diverged | Relation::Alike)) => true,
+            Ok(Kept::UpTo(_, Relation::UpToDate)) => false,
+            Ok(Kept::Nothing { below }) => self.descent(place, |d| d.dig(below)),
             Err(e) => {
                 // What it sent was going to be refused, or the disk is full.
                 tracing::debug!(conversation = %conversation.id, %e, "nothing is kept of a broken pack");
@@ -223,6 +247,20 @@ impl Account {
                 false
             }
         }
+    }
+
+    /// Looks at, or changes, what a device is asked for in steps.
+    fn descent<T>(
+        &self,
+        place: (ConversationId, DeviceId),
+        change: impl FnOnce(&mut Descent) -> T,
+    ) -> T {
+        let mut shared = self.shared();
+        let descents = &mut shared.descents;
+        if descents.len() >= MAX_DESCENTS && !descents.contains_key(&place) {
+            descents.pop_first();
+        }
+        change(descents.entry(place).or_default())
     }
 
     /// Keeps a refusal for the person; that it cannot be kept takes nothing from it.
@@ -344,6 +382,9 @@ pub(super) enum FetchTrouble {
         /// The next one has less to do.
         progressed: bool,
     },
+    /// Our own disk did not take it, or the conversation is being closed: why, for the log.
+    #[error("it could not be kept: {0}")]
+    Ours(String),
     /// What the device sent is damaged: how, for the log. Another may have it whole.
     #[error("what came is damaged: {0}")]
     Bad(String),
@@ -364,6 +405,7 @@ impl FetchTrouble {
     pub(super) fn ended(&self) -> Ended {
         match *self {
             Self::Failed { progressed, .. } => Ended::Failed { progressed },
+            Self::Ours(_) => Ended::Ours,
             Self::Bad(_) => Ended::Bad,
             Self::Refused(head) => Ended::Refused(head),
         }

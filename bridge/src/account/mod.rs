@@ -5,6 +5,7 @@ pub mod book;
 mod changes;
 mod channels;
 mod copy;
+mod descent;
 mod devices;
 mod fetch;
 mod frames;
@@ -123,6 +124,8 @@ struct Shared {
     watching: BTreeMap<AccountId, CancellationToken>,
     /// Channels on which was fetched.
     fetchers: BTreeMap<(ConversationId, DeviceId), fetch::OpenFetch>,
+    /// What devices whose packs broke off are asked for, before what they offer.
+    descents: BTreeMap<(ConversationId, DeviceId), descent::Descent>,
     /// First copies that are looked for.
     copying: BTreeMap<ConversationId, Arc<copy::Copying>>,
     /// Conversations that were left, and are served until somebody has heard of it: with the commit

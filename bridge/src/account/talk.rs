@@ -204,6 +204,7 @@ impl Account {
         let conversation = {
             let mut shared = self.shared();
             shared.fetchers.retain(|(c, _), _| *c != id);
+            shared.descents.retain(|(c, _), _| *c != id);
             if let Some(copying) = shared.copying.get(&id) {
                 copying.look();
             }

@@ -227,6 +227,19 @@ pub(super) struct Waiting {
     steps: Vec<ObjectId>,
 }
 
+/// What is kept of a pack that broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// All up to this commit, and how that stands to our head: where it is ahead, our head may go
+    /// there at once.
+    UpTo(ObjectId, Relation),
+    /// Nothing.
+    Nothing {
+        /// A commit far below of which it told: the pack of that one is smaller.
+        below: Option<ObjectId>,
+    },
+}
+
 /// Finds the commits at which a history can be taken in by pieces.
 struct Steps {
     /// Commits that none of those seen builds on.
@@ -373,8 +386,7 @@ impl Conversation {
     }
 
     /// Keeps what is whole of a pack that broke off: valid commits, so that whoever is asked next
-    /// need not send them again. `commits` as they came. Says whether anything was kept, and the
-    /// commit if our head may go there at once.
+    /// need not send them again. `commits` as they came.
     ///
     /// Nothing but commits that could come in any other way is kept, and what is not part of the
     /// history takes [`MAX_PARTS`] at most: a peer that breaks off again and again fills no disk.
@@ -383,22 +395,38 @@ impl Conversation {
         quarantine: Quarantine,
         commits: Vec<ObjectId>,
         go_on: impl Fn() -> bool + Send,
-    ) -> Result<Option<(ObjectId, Relation)>, RepoError> {
+    ) -> Result<Kept, RepoError> {
         let known = self.ask(|r| r.timeline().known()).await?;
-        let whole = || quarantine.newest_whole(&commits, &|id| known.contains(id));
-        let Some(newest) = tokio::task::block_in_place(whole) else {
-            return Ok(None);
-        };
+        let found = tokio::task::block_in_place(|| {
+            let known = |id: &ObjectId| known.contains(id);
+            match quarantine.newest_whole(&commits, &known) {
+                Some(newest) => Ok(newest),
+                None => Err(quarantine.below(&commits, &known)),
+            }
+        });
+        match found {
+            Ok(newest) => self.keep_up_to(quarantine, newest, go_on).await,
+            Err(below) => Ok(Kept::Nothing { below }),
+        }
+    }
+
+    /// The same with a commit of which it is known that it is whole, with all below it.
+    pub async fn keep_up_to(
+        &self,
+        quarantine: Quarantine,
+        newest: ObjectId,
+        go_on: impl Fn() -> bool + Send,
+    ) -> Result<Kept, RepoError> {
         let bytes = quarantine.bytes();
         if !self.ask(move |r| r.has_room_for_part(bytes)).await? {
             tracing::debug!(conversation = %self.id, "too much is kept of broken packs already");
-            return Ok(None);
+            return Ok(Kept::Nothing { below: None });
         }
         let relation = self.judge(Some(quarantine), newest, go_on).await?;
         if matches!(relation, Relation::Diverged | Relation::Alike) {
             self.ask(move |r| r.note_part(newest, bytes)).await??;
         }
-        Ok(Some((newest, relation)))
+        Ok(Kept::UpTo(newest, relation))
     }
 
     /// Checks every commit again, while the conversation goes on.
