@@ -343,9 +343,9 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     page.run(&format!("location.hash = '#/c/{two}'")).await;
     page.wait_text("This account is switched off").await;
     page.shoot("64-account-off").await;
-    let active = json!({"account": alice.account(), "active": true});
-    alice.rpc("account.setActive", active);
+    page.press("button", "Switch it on").await;
     alice.wait_online();
+    gone(&page, "[data-testid=link-line]").await;
 
     // Bob goes, and nobody remembers that he was announced: all start anew.
     bob.down();

@@ -4,14 +4,14 @@ use super::{Notice, Place, State};
 use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
-    ContactBlock, ContactUnblock, ConversationBan, ConversationUnban, ConversationVotes,
-    ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend, MessageUnreact,
-    RequestBlock, RequestDecline,
+    AccountSetActive, ContactBlock, ContactUnblock, ConversationBan, ConversationUnban,
+    ConversationVotes, ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend,
+    MessageUnreact, RequestBlock, RequestDecline,
 };
 use starling_core::api::{
-    AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
-    ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams, MessageReactParams,
-    MessageType, RequestParams,
+    AccountExportParams, AccountSetActiveParams, ApiError, Ballot, BallotAction, ContactParams,
+    ConversationBanParams, ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams,
+    MessageReactParams, MessageType, RequestParams,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
@@ -209,6 +209,23 @@ impl State {
             all.insert(conversation, id);
         });
         browser::focus("composer");
+    }
+
+    /// Switches the account that is shown on.
+    pub(crate) fn switch_on(&self) {
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
+        let this = *self;
+        spawn_local(async move {
+            let params = AccountSetActiveParams {
+                account,
+                active: true,
+            };
+            if let Err(error) = this.bridge().call::<AccountSetActive>(params).await {
+                this.report(&error);
+            }
+        });
     }
 
     /// Blocks a person: in their conversation stands then how to take that back.

@@ -9,7 +9,7 @@ use crate::say::t;
 use crate::state::{Place, State};
 use crate::{browser, views::history::typing_line};
 use leptos::prelude::*;
-use starling_core::api::{Conversation, ConversationMode, ConversationState};
+use starling_core::api::{AccountState, Conversation, ConversationMode, ConversationState};
 use starling_core::id::ConversationId;
 use wasm_bindgen::JsCast;
 
@@ -51,6 +51,11 @@ fn Known(id: ConversationId) -> impl IntoView {
     let line = Memo::new(move |_| {
         conversation
             .with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text)))
+    });
+    let off = Memo::new(move |_| {
+        state
+            .account()
+            .is_some_and(|a| a.state == AccountState::Inactive)
     });
     // What the line says of the other one is said once.
     let subtitle = Memo::new(move |_| match line.with(Option::is_some) && !group.get() {
@@ -95,7 +100,11 @@ fn Known(id: ConversationId) -> impl IntoView {
                     aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
             </header>
             <div role="status">
-                {move || line.get().map(|(class, text)| view! { <p class=class data-testid="link-line">{text}</p> })}
+                {move || line.get().map(|(class, text)| view! {
+                    <div class=class class:with-button=off data-testid="link-line"><p>{text}</p>
+                        {off.get().then(|| view! { <button class="button small-button" type="button" on:click=move |_| state.switch_on()>{t("link/switch-on")}</button> })}
+                    </div>
+                })}
             </div>
             {move || refused.get().then(|| view! {
                 <div class="link-line failed with-button" role="note">

@@ -461,11 +461,11 @@ fn Palette() -> impl IntoView {
                     }
                 };
                 view! {
-                    <div class="entry" role="option" id=format!("goal-{index}") aria-selected=move || (at.get() == index).to_string()
+                    <li class="entry" role="option" id=format!("goal-{index}") aria-selected=move || (at.get() == index).to_string()
                         on:click=move |_| go(goal.clone())>
                         {face}
                         <span class="name" dir="auto">{name}</span>
-                    </div>
+                    </li>
                 }
             })
             .collect_view()
@@ -478,7 +478,7 @@ fn Palette() -> impl IntoView {
         move || {
             goals
                 .with(|all| all.iter().any(|(goal, _)| of(goal)))
-                .then(|| view! { <div role="group" aria-label=title.clone()><p class="group-title" aria-hidden="true">{title.clone()}</p>{shown}</div> })
+                .then(|| view! { <ul role="group" aria-label=title.clone()><li class="group-title" aria-hidden="true">{title.clone()}</li>{shown}</ul> })
         }
     };
     view! {
