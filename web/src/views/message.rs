@@ -682,9 +682,10 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
         });
     };
     let again = move || {
-        (own && open.get() && message.with(|m| m.unaccepted)).then(|| view! {
+        // Why it has another mark is said without pointing at it: a phone has no pointer.
+        (own && message.with(|m| m.unaccepted)).then(|| view! {
             <div class="row end again"><span class="small quiet">{t("message/unaccepted")}</span>
-                <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{turning_icon(Icon::Send)}{t("message/resend")}</button></div>
+                {open.get().then(|| view! { <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{turning_icon(Icon::Send)}{t("message/resend")}</button> })}</div>
         })
     };
     let label = move || {
