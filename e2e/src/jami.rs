@@ -516,7 +516,12 @@ impl Drop for Jami {
 
 /// A DHT node that all others start from.
 pub fn boot(lab: &mut Lab) -> Host {
-    let host = lab.host("boot");
+    boot_named(lab, "boot")
+}
+
+/// Another one: it knows nothing of what the first one was told.
+pub fn boot_named(lab: &mut Lab, name: &str) -> Host {
+    let host = lab.host(name);
     let log = std::fs::File::create(host.dir.join("dhtnode.log")).expect("a log");
     let child = host
         .command(crate::starling::binary())

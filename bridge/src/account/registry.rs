@@ -33,7 +33,8 @@ pub struct Accounts {
     dir: PathBuf,
     context: Context,
     open: RwLock<BTreeMap<LocalAccountId, Arc<Account>>>,
-    /// Those that cannot be opened, as far as they can be shown, and why.
+    /// Those that cannot be opened, or are not open yet, as far as they can be shown, and why.
+    /// Whoever needs both locks takes that of [`Self::open`] first.
     broken: RwLock<BTreeMap<LocalAccountId, (api::Account, ApiError)>>,
     /// One attempt at a time.
     opening: tokio::sync::Mutex<()>,
@@ -159,10 +160,12 @@ impl Accounts {
 
     /// All accounts as the API shows them, those that cannot be opened included.
     pub fn views(&self) -> Vec<api::Account> {
-        let mut views: Vec<_> = self.all().iter().map(|a| a.view()).collect();
+        // Both at once: one that is opened meanwhile is in either, or in both.
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
-        views.extend(broken.values().map(|(view, _)| view.clone()));
-        views
+        let other = broken.iter().filter(|(id, _)| !open.contains_key(*id));
+        let other = other.map(|(_, (view, _))| view.clone());
+        open.values().map(|a| a.view()).chain(other).collect()
     }
 
     /// One account as the API shows it.
@@ -596,15 +599,23 @@ impl Accounts {
         id: &LocalAccountId,
         active: bool,
     ) -> Result<api::Account, AccountError> {
+        let _turn = self.opening.lock().await;
         let account = self.get(id)?;
-        let view = account.change_options(|o| o.inactive = !active).await?;
+        let mut view = account.change_options(|o| o.inactive = !active).await?;
         if active != account.stop.is_cancelled() {
             return Ok(view);
         }
-        self.open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        // Meanwhile it is there all the same.
+        view.state = AccountState::Loading;
+        let why = ApiError::new(
+            ErrorCode::Offline,
+            "This account is being switched on or off. Try again in a moment.",
+        );
+        {
+            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            self.broken().insert(id.clone(), (view, why));
+            open.remove(id);
+        }
         account.stop().await;
         drop(account);
         Ok(self.load(id).await?.view())
