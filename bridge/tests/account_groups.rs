@@ -439,6 +439,28 @@ async fn an_invitation_that_is_taken_back_before_the_first_copy_is_explained_and
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_who_is_banned_and_let_back_in_hears_of_both_each_time() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = group(&alice, ConversationMode::Public, &[]).await;
+    let address = alice.account().conversation_view(id).await.unwrap().address;
+    bob.account().join_public(&address.unwrap()).await.unwrap();
+    bob.ready(id, "the way in", |c| c.read_only.is_none()).await;
+    for round in 1..=3 {
+        let in_it = |c: &Conversation| role(c, bob.id()) == Some(MemberRole::Member);
+        alice.ready(id, "him as a member", in_it).await;
+        alice.account().ban(id, bob.id(), None).await.unwrap();
+        bob.ready(id, "the ban", |c| c.read_only == Some(ReadOnly::Banned))
+            .await;
+        alice.account().unban(id, bob.id(), None).await.unwrap();
+        bob.ready(id, "the way back", |c| c.read_only.is_none())
+            .await;
+        println!("back for the {round}th time");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anybody_comes_into_a_public_conversation_and_into_no_other() {
     let first = node(None);
     let alice = Bridge::of(&first, "Alice").await;

@@ -257,7 +257,7 @@ impl Account {
                     };
                     tracing::debug!(conversation = %id, %device, %trouble, "not cloned");
                     match trouble {
-                        FetchTrouble::Failed { .. } => {}
+                        FetchTrouble::Failed { .. } | FetchTrouble::Ours(_) => {}
                         FetchTrouble::Bad(_) => self.strike(id, device, 0).await?,
                         FetchTrouble::Refused(_) => self.strike(id, device, 1).await?,
                     }
@@ -343,10 +343,7 @@ impl Account {
                 let Some(store) = store else {
                     return Ok(Came::Whole(id.into(), None));
                 };
-                let store = store.map_err(|e| {
-                    account.say_if_full(&e);
-                    FetchTrouble::failed(e)
-                })?;
+                let store = store.map_err(|e| account.ours(&e))?;
                 let mut fetcher = account.git_channel(id, member, device).await?;
                 let refused = move |head: &ObjectId| {
                     let spread = spread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -452,10 +449,7 @@ impl Account {
                 });
                 return Ok(match settled {
                     Ok(()) => Err(Indexed::NotYetButChecked),
-                    Err(e) => {
-                        self.say_if_full(&e);
-                        Ok(FetchTrouble::failed(e))
-                    }
+                    Err(e) => Ok(self.ours(&e)),
                 });
             }
             Err(e) => e,

@@ -78,7 +78,7 @@ impl Account {
             let haves = conversation
                 .ask(|r| r.haves())
                 .await
-                .map_err(FetchTrouble::failed)?;
+                .map_err(|e| self.ours(&e))?;
             let engines = conversation.engines.clone();
             let gets_on = move |bytes| engines.spread(|s, _| s.gets_on(&device, bytes));
             let sink = Arriving::new(conversation.store.clone(), refused.clone(), gets_on, haves);
@@ -197,17 +197,17 @@ impl Account {
                 let refused = told(e.name(), e.to_string(), head);
                 (refused, FetchTrouble::Bad(e.to_string()))
             }
-            NotTaken::Pack(QuarantineError::Store(e)) => {
-                self.say_if_full(&e);
-                return FetchTrouble::failed(e);
-            }
-            NotTaken::Judged(e) => {
-                self.say_if_full(&e);
-                return FetchTrouble::failed(e);
-            }
+            NotTaken::Pack(QuarantineError::Store(e)) => return self.ours(&e),
+            NotTaken::Judged(e) => return self.ours(&e),
         };
         self.refuse_or_say(id, refused).await;
         trouble
+    }
+
+    /// Our own disk, or conversation, does not take what came.
+    pub(super) fn ours(&self, e: &(dyn std::error::Error + 'static)) -> FetchTrouble {
+        self.say_if_full(e);
+        FetchTrouble::Ours(e.to_string())
     }
 
     /// A pack broke off, and what was to be kept of it is. Where nothing could be, and the pack itself
@@ -382,6 +382,9 @@ pub(super) enum FetchTrouble {
         /// The next one has less to do.
         progressed: bool,
     },
+    /// Our own disk did not take it, or the conversation is being closed: why, for the log.
+    #[error("it could not be kept: {0}")]
+    Ours(String),
     /// What the device sent is damaged: how, for the log. Another may have it whole.
     #[error("what came is damaged: {0}")]
     Bad(String),
@@ -402,6 +405,7 @@ impl FetchTrouble {
     pub(super) fn ended(&self) -> Ended {
         match *self {
             Self::Failed { progressed, .. } => Ended::Failed { progressed },
+            Self::Ours(_) => Ended::Ours,
             Self::Bad(_) => Ended::Bad,
             Self::Refused(head) => Ended::Refused(head),
         }

@@ -36,6 +36,10 @@ const DECLINED: Duration = Duration::from_secs(300);
 /// The pause after another attempt to reach the device was on its way and failed.
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
+/// How long a device that is connected and not needed may say what it came for: a notice takes a
+/// round trip after the connection is up.
+const TO_SAY: Duration = Duration::from_secs(3);
+
 /// Why there is no swarm channel.
 enum Missed {
     /// The device is nobody's whom we know here.
@@ -299,6 +303,8 @@ impl Account {
 
     /// Ends the connection with a device that nobody needs any more.
     async fn drop_idle(&self, device: DeviceId) {
+        // It may have come to say something, such as that we are let back in.
+        tokio::time::sleep(TO_SAY).await;
         let account = self
             .peers
             .connected()
@@ -306,7 +312,9 @@ impl Account {
             .find(|(d, _)| *d == device);
         let Some((_, account)) = account else { return };
         let near = self.conversations().iter().any(|c| {
-            c.engines.neighbours().contains(&device) || c.engines.with_git().contains(&device)
+            c.engines.neighbours().contains(&device)
+                || c.engines.with_git().contains(&device)
+                || c.engines.spread(|s, _| s.expects(&device))
         });
         // Who was just banned is to hear of it.
         let hears = self

@@ -60,6 +60,10 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: what the reference's users waited for hours, a person waits minutes.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// The pause after a fetch that our own disk did not take: as soon as there is room, the person is
+/// to have what was sent, and a look at a full disk costs little.
+pub const OWN_PAUSE: Duration = Duration::from_secs(10);
+
 /// After connecting anew, the pause is cut to this from the last failure on...
 pub const RELIEVED_PAUSE: Duration = Duration::from_secs(4);
 
@@ -127,6 +131,9 @@ pub enum Ended {
     /// which another may have whole. Its pauses grow as with a bad history, and connecting anew does
     /// not shorten them.
     Bad,
+    /// What came could not be kept, since our own disk is full or fails. That is nobody's fault
+    /// there: it is tried again after [`OWN_PAUSE`], however often.
+    Ours,
     /// With a history that breaks the rules, up to this head. Never asked for again, from nobody:
     /// so only what the commits themselves prove belongs here.
     Refused(ObjectId),
@@ -483,13 +490,17 @@ impl Spread {
                     self.to_tell.insert(device);
                 }
             }
-            Ended::Failed { .. } | Ended::Bad => {
+            Ended::Failed { .. } | Ended::Bad | Ended::Ours => {
                 match how {
                     Ended::Failed { progressed: true } => peer.failures = 1,
                     Ended::Bad => peer.refusals = peer.refusals.saturating_add(1),
+                    Ended::Ours => {}
                     _ => peer.failures = peer.failures.saturating_add(1),
                 }
-                peer.pause(now);
+                match how {
+                    Ended::Ours => peer.not_before = now.saturating_add(OWN_PAUSE),
+                    _ => peer.pause(now),
+                }
                 // Perhaps it gets to us where we do not get to it.
                 self.to_tell.insert(device);
                 if peer.hears() && peer.want.is_none() && !self.only_tells {
@@ -607,9 +618,10 @@ impl Spread {
         self.peers.values().any(|p| p.refused.contains(head))
     }
 
-    /// Whether a fetch from the device runs.
-    pub fn is_fetching(&self, device: &DeviceId) -> bool {
-        self.peers.get(device).is_some_and(|p| p.running.is_some())
+    /// Whether something is being fetched from the device, or is to be.
+    pub fn expects(&self, device: &DeviceId) -> bool {
+        let peer = self.peers.get(device);
+        peer.is_some_and(|p| p.running.is_some() || p.want.is_some())
     }
 
     /// The next thing to do now. To be asked after each input, and when [`Self::poll_timeout`]

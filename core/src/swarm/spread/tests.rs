@@ -228,6 +228,24 @@ fn what_progresses_is_tried_again_soon() {
 }
 
 #[test]
+fn what_our_own_disk_did_not_take_counts_against_nobody() {
+    let mut s = among(ALICE, &[BOB]);
+    s.heard(BOB, NEW, false, at(0));
+    let mut now = at(0);
+    for _ in 0..20 {
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, Ended::Ours, now);
+        assert_eq!(work(&mut s, now), []);
+        assert_eq!(s.poll_timeout(), Some(now + OWN_PAUSE));
+        now += OWN_PAUSE;
+    }
+    // What fails there then is the first that does.
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+    s.fetched(BOB, FAILED, now);
+    assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
+}
+
+#[test]
 fn a_refused_head_is_not_fetched_again_from_anyone_but_another_is() {
     let mut s = among(ALICE, &[BOB, CAROL]);
     s.heard(BOB, NEW, false, at(1));
