@@ -351,10 +351,9 @@ impl Peer {
     pub fn wait_ready(&self, group: &str) {
         match &self.program {
             Ours(s) => s.wait_ready(group),
-            Daemon(j) => {
-                let what = format!("{}: the group", self.host.name);
-                wait::until(&what, || j.repository(group).is_dir().then_some(()));
-            }
+            Daemon(j) => j.wait("the group", 0, |signal, args| {
+                (signal == "conversationReady" && args["conversation_id"] == group).then_some(())
+            }),
         }
     }
 
