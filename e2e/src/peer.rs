@@ -40,7 +40,11 @@ use Program::{Jami as Daemon, Starling as Ours};
 impl Peer {
     /// A person with a Starling.
     pub fn starling(lab: &mut Lab, name: &str, boot: &Host) -> Self {
-        let host = lab.host(name);
+        Self::starling_at(lab.host(name), boot)
+    }
+
+    fn starling_at(host: Host, boot: &Host) -> Self {
+        let name = host.name.as_str();
         let mut starling = Starling::start(&host, &bootstrap(boot));
         let id = starling.create_account(name);
         Self {
@@ -53,7 +57,28 @@ impl Peer {
 
     /// A person with a daemon.
     pub fn jami(lab: &mut Lab, name: &str, boot: &Host) -> Self {
-        let host = lab.host(name);
+        Self::jami_at(lab.host(name), boot)
+    }
+
+    /// Two people with a Starling and two with a daemon, who come at the same time.
+    pub fn two_and_two(
+        lab: &mut Lab,
+        starlings: [&str; 2],
+        daemons: [&str; 2],
+        boot: &Host,
+    ) -> ([Self; 2], [Self; 2]) {
+        let starlings = starlings.map(|name| lab.host(name));
+        let daemons = daemons.map(|name| lab.host(name));
+        std::thread::scope(|scope| {
+            let starlings = starlings.map(|host| scope.spawn(|| Self::starling_at(host, boot)));
+            let daemons = daemons.map(|host| scope.spawn(|| Self::jami_at(host, boot)));
+            let come = |one: std::thread::ScopedJoinHandle<'_, Self>| one.join().expect("is there");
+            (starlings.map(come), daemons.map(come))
+        })
+    }
+
+    fn jami_at(host: Host, boot: &Host) -> Self {
+        let name = host.name.as_str();
         let mut jami = Jami::start(&host, boot);
         let id = jami.create_account(name, &bootstrap(boot));
         Self {

@@ -47,10 +47,9 @@ fn a_starling_leads_and_all_come_back_who_declined_left_or_were_banned() {
     needs!(jami::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let alice = &mut Peer::starling(&mut lab, "alice", &boot);
-    let bob = &mut Peer::jami(&mut lab, "bob", &boot);
-    let carol = &mut Peer::starling(&mut lab, "carol", &boot);
-    let dave = &mut Peer::jami(&mut lab, "dave", &boot);
+    let (mut starlings, mut daemons) =
+        Peer::two_and_two(&mut lab, ["alice", "carol"], ["bob", "dave"], &boot);
+    let ([alice, carol], [bob, dave]) = (&mut starlings, &mut daemons);
     alice.befriend(bob);
     alice.befriend(dave);
     bob.befriend(carol);
@@ -144,10 +143,9 @@ fn a_daemon_leads_bans_an_invitation_changes_the_picture_on_two_machines_and_lea
     needs!(jami::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bob = &mut Peer::jami(&mut lab, "bob", &boot);
-    let alice = &mut Peer::starling(&mut lab, "alice", &boot);
-    let carol = &mut Peer::starling(&mut lab, "carol", &boot);
-    let erin = &mut Peer::jami(&mut lab, "erin", &boot);
+    let (mut starlings, mut daemons) =
+        Peer::two_and_two(&mut lab, ["alice", "carol"], ["bob", "erin"], &boot);
+    let ([alice, carol], [bob, erin]) = (&mut starlings, &mut daemons);
     for other in [&mut *alice, &mut *carol, &mut *erin] {
         bob.befriend(other);
     }

@@ -1,7 +1,7 @@
 //! A group as people live in it: made in a page, talked in, one of its people banned and let back in, and left by who led it.
 
 use serde_json::{Value, json};
-use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs};
+use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs, wait};
 
 /// Waits until a bubble says exactly this.
 async fn bubble(page: &Browser, text: &str) {
@@ -50,6 +50,18 @@ async fn enter(page: &Browser, name: &str) {
         .send_keys("\u{e007}")
         .await
         .unwrap_or_else(|e| panic!("cannot press Enter on {name:?}: {e}"));
+}
+
+/// Waits until somebody is in no list of a group any more.
+fn gone(who: &Starling, group: &str, id: &str) {
+    wait::until(&format!("{id} to be gone"), || {
+        let members = who.rpc(
+            "conversation.members",
+            json!({"account": who.account(), "conversation": group}),
+        );
+        let members = members.as_array()?;
+        (!members.iter().any(|m| m["id"] == id)).then_some(())
+    });
 }
 
 /// Waits until no question is open.
@@ -275,7 +287,7 @@ async fn a_group_is_made_grows_bans_lets_back_in_and_is_left() {
     );
     // The others see her go, and go on without an admin.
     for (friend, text) in [(&cat, "Just we two"), (&dora, "And a ban")] {
-        friend.wait_role(&group, &alice_id, "left");
+        gone(friend, &group, &alice_id);
         friend.wait_role(&group, &bob_id, "banned");
         friend.send(&group, text);
     }
