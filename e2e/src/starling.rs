@@ -164,17 +164,23 @@ impl Starling {
 
     /// Waits for an event, or one that already came.
     pub fn wait<T>(&self, what: &str, pick: impl FnMut(&str, &Value) -> Option<T>) -> T {
-        self.wait_within(wait::PATIENCE, what, pick)
+        self.wait_within(0, wait::PATIENCE, what, pick)
+    }
+
+    /// How many events there were so far: a mark to wait from.
+    fn mark(&self) -> usize {
+        self.events.0.lock().expect("not poisoned").len()
     }
 
     fn wait_within<T>(
         &self,
+        since: usize,
         patience: Duration,
         what: &str,
         mut pick: impl FnMut(&str, &Value) -> Option<T>,
     ) -> T {
         let end = Instant::now() + patience;
-        let mut seen = 0;
+        let mut seen = since;
         let mut events = self.events.0.lock().expect("not poisoned");
         loop {
             while let Some(e) = events.get(seen) {
@@ -309,13 +315,23 @@ impl Starling {
             .join(conversation)
     }
 
-    /// Accepts an invitation and waits until the conversation is there.
+    /// Accepts an invitation and waits until the conversation is there, as if it had never been before.
     pub fn accept(&self, conversation: &str) {
+        let since = self.mark();
         self.rpc(
             "request.accept",
             json!({"account": self.account(), "conversation": conversation}),
         );
-        self.wait_ready(conversation);
+        self.wait_ready_since(since, conversation, wait::PATIENCE);
+    }
+
+    /// Waits for the invitation to one conversation, and declines it.
+    pub fn decline(&self, conversation: &str) {
+        self.wait_request_for(conversation);
+        self.rpc(
+            "request.decline",
+            json!({"account": self.account(), "conversation": conversation}),
+        );
     }
 
     /// Waits until a conversation is cloned and valid.
@@ -325,7 +341,11 @@ impl Starling {
 
     /// The same, for one that takes its time.
     pub fn wait_ready_within(&self, conversation: &str, patience: Duration) {
-        self.wait_within(patience, "the conversation to be ready", |t, e| {
+        self.wait_ready_since(0, conversation, patience);
+    }
+
+    fn wait_ready_since(&self, since: usize, conversation: &str, patience: Duration) {
+        self.wait_within(since, patience, "the conversation to be ready", |t, e| {
             (t == "conversation.ready" && e["conversation"] == conversation).then_some(())
         });
     }
