@@ -131,9 +131,10 @@ impl Account {
             self.report_of(id, indexed != Indexed::Before),
         );
         let checked = indexed == Indexed::NotYetButChecked;
-        let conversation = tokio::task::block_in_place(|| {
+        let mut conversation = tokio::task::block_in_place(|| {
             Conversation::open_with(&self.dir, id, state, self.me(), index, checked)
         })?;
+        conversation.limits = self.context.bounds.history;
         self.shared().conversations.insert(id, conversation.clone());
         self.start_engines(&conversation);
         // Its members may connect now.

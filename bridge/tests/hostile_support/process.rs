@@ -4,8 +4,8 @@ use super::{Hostile, writer_of};
 use crate::account_support::{PATIENCE, keys, named, node};
 use crate::swarm::Device;
 use serde_json::{Value, json};
-use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Bounds, Context};
 use starling_bridge::dht::Dht;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use std::io::{BufRead as _, BufReader};
@@ -88,6 +88,7 @@ impl Victim {
                 emit: Arc::new(|_| {}),
                 dht: node(Some(first)),
                 loopback: false,
+                bounds: Bounds::default(),
             };
             let all = Accounts::open(dir.path(), context).await.unwrap();
             let new = all.create_with(keys(), named("Vic"), None).await.unwrap();
