@@ -10,8 +10,8 @@ mod swarm;
 
 use account_support::PATIENCE;
 use hostile_support::packs::{
-    BLOB, COMMIT, TREE, chain, counted, delta, entry, fan, header, pack, tree_bomb, votes_bomb,
-    wide_bomb, zlib,
+    BLOB, COMMIT, TREE, back, chain, counted, delta, entry, fan, header, holding, pack, tree_bomb,
+    votes_bomb, wide_bomb, zlib,
 };
 use hostile_support::stage::Stage;
 use hostile_support::{Lines, Play, advertisement, fsck, offers, offers_room, play, verify};
@@ -23,6 +23,7 @@ use starling_core::id::{DeviceId, ObjectId};
 use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::object::MemoryObjects;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use swarm::{DAY, Room};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, Notify};
@@ -163,6 +164,26 @@ fn liars() -> Vec<Attack> {
             "PackDelta",
             pack(&[one.clone(), delta(id, 99, b"two")]),
         ),
+        lies(
+            "a delta upon what was before the pack",
+            "PackBaseOffset",
+            pack(&[one.clone(), back(&[0xff, 0x7f])]),
+        ),
+        lies(
+            "a delta upon itself by its place",
+            "PackBaseOffset",
+            pack(&[one.clone(), back(&[0])]),
+        ),
+        lies(
+            "a delta upon the middle of an entry",
+            "PackMissingBase",
+            pack(&[one.clone(), back(&[3])]),
+        ),
+        lies(
+            "objects of 31 MB that are needed all at once",
+            "PackHeld",
+            holding(6),
+        ),
         lies("a chain of 10^4 deltas", "PackTooDeep", chain(10_000)),
         lies("10^5 deltas upon one object", "MissingObject", fan(100_000)),
         lies(
@@ -244,6 +265,13 @@ fn bad_servers() -> Vec<Attack> {
 /// Servers that say nothing, or next to nothing.
 fn slow_servers() -> Vec<Attack> {
     vec![
+        // Whoever never is silent for long is given up for being slow.
+        leaves("a byte of the pack each ten seconds", |l| {
+            drips(l, Duration::from_secs(10))
+        }),
+        leaves("a byte of the pack a minute", |l| {
+            drips(l, Duration::from_secs(60))
+        }),
         leaves("silence", |_| async { Some(()) }),
         leaves("silence after the branch", |l| async move {
             l.lock().await.send(&advertisement(NOWHERE)).await
@@ -319,12 +347,28 @@ async fn a_first_copy_that_is_a_bomb_costs_little() {
     stage.finish(&[]);
 }
 
+/// Shows a branch, and sends a pack byte by byte until the other side has had enough.
+async fn drips(lines: Arc<Mutex<Lines>>, pause: Duration) -> Option<()> {
+    let mut lines = lines.lock().await;
+    lines.advertise(NOWHERE).await?;
+    let pack = counted(1000, &[entry(BLOB, b"one")]);
+    for byte in pack.iter().cycle() {
+        lines.pack(&[*byte]).await?;
+        tokio::select! {
+            () = lines.wait_for_end() => return Some(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    None
+}
+
+/// It takes two minutes, in which nothing is to be done: beside the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn liars_on_the_git_channel_are_named_and_cost_little() {
+async fn a_byte_at_a_time_keeps_nobody_waiting() {
     let mut stage = Stage::new().await;
     let mut rooms = Vec::new();
-    // The silent ones first: they are given up while the others have their turn.
     let mut slow = Vec::new();
+    stage.vic.forget_peak();
     for attack in slow_servers() {
         let room = stage.room().await;
         stage.eve.serve(room.conversation, attack.play);
@@ -332,7 +376,33 @@ async fn liars_on_the_git_channel_are_named_and_cost_little() {
         slow.push((attack.what, attack.end));
         rooms.push(room);
     }
+    // What others say meanwhile comes as ever.
+    let mut quick = stage.room().await;
+    stage.say(&mut quick, "meanwhile");
+    stage.hears(quick.conversation, "meanwhile").await;
+    let begun = Instant::now();
+    for (what, end) in slow {
+        let End::Leaves(gone) = end else { continue };
+        let waited = tokio::time::timeout(2 * PATIENCE, gone.notified()).await;
+        assert!(waited.is_ok(), "{what}");
+        println!("{what}: given up after {:?} at most", begun.elapsed());
+    }
+    stage.vic.check_peak("a byte at a time");
+    for room in &mut rooms {
+        stage.say(room, "honest");
+    }
+    for room in &rooms {
+        stage.hears(room.conversation, "honest").await;
+        assert!(stage.vic.refused(room.conversation).is_empty());
+    }
+    rooms.push(quick);
+    stage.finish(&rooms);
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liars_on_the_git_channel_are_named_and_cost_little() {
+    let mut stage = Stage::new().await;
+    let mut rooms = Vec::new();
     let mut attacks = Vec::new();
     for (what, rule, objects) in bombs() {
         let mut room = stage.room().await;
@@ -393,11 +463,6 @@ async fn liars_on_the_git_channel_are_named_and_cost_little() {
         // What is tried again from now on meets an honest server.
         stage.eve.serve(id, offers_room(&room, &room.objects));
         rooms.push(room);
-    }
-    for (what, end) in slow {
-        let End::Leaves(gone) = end else { continue };
-        let waited = tokio::time::timeout(PATIENCE, gone.notified()).await;
-        assert!(waited.is_ok(), "{what}");
     }
     // Each device is heard again, and every history is as it was, and goes on.
     for room in &mut rooms {

@@ -212,6 +212,19 @@ impl Stage<'_> {
     }
 }
 
+/// Bytes of memory of this process.
+#[cfg(target_os = "linux")]
+fn resident(key: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|l| l.starts_with(key)).unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        << 10
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_rule_broken_over_a_connection_is_refused_by_its_name() {
     let first = node(None);
@@ -229,11 +242,21 @@ async fn every_rule_broken_over_a_connection_is_refused_by_its_name() {
         whole: Mutex::default(),
         played: Mutex::default(),
     };
+    #[cfg(target_os = "linux")]
+    let idle = resident("VmRSS");
     let attacks =
         (0..AT_ONCE).map(|n| stage.attack(n, &people, shares().skip(n).step_by(AT_ONCE).collect()));
     let attacked = futures_util::future::join_all(attacks).await;
     let whole = stage.offer_whole().await;
     assert!(whole >= 10, "{whole} bad conversations were offered whole");
+
+    // Both sides and all histories together, above what they take at rest.
+    #[cfg(target_os = "linux")]
+    {
+        let above = resident("VmHWM").saturating_sub(idle);
+        println!("all rules: {} MB above idle", above >> 20);
+        assert!(above < 200 << 20, "{} MB above idle", above >> 20);
+    }
 
     let played = stage.played.into_inner().unwrap();
     for (name, _) in RULES {

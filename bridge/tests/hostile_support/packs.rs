@@ -94,6 +94,45 @@ pub fn fan(count: u32) -> Vec<u8> {
     pack(&entries)
 }
 
+/// A delta upon the entry so many bytes before it.
+pub fn back(distance: &[u8]) -> Vec<u8> {
+    let ops = [varint(3), varint(1), vec![1, b'x']].concat();
+    [header(6, ops.len() as u64), distance.to_vec(), zlib(&ops)].concat()
+}
+
+/// Deltas that keep many large objects in memory at a time: each is the base of two more.
+pub fn holding(levels: u8) -> Vec<u8> {
+    const SIZE: u64 = 31 << 20;
+    // All of the base but its end, in two pieces, and then something of its own.
+    let ops = |own: u8| {
+        let copy = |from: u32, len: u32| {
+            let (from, len) = (from.to_le_bytes(), len.to_le_bytes());
+            [&[0xff][..], &from, &len[..3]].concat()
+        };
+        let half = 15 << 20;
+        let rest = SIZE as u32 - half - 1;
+        [
+            varint(SIZE),
+            varint(SIZE),
+            copy(0, half),
+            copy(half, rest),
+            vec![1, own],
+        ]
+        .concat()
+    };
+    let mut base = vec![0; SIZE as usize];
+    let mut entries = vec![entry(BLOB, &base)];
+    for level in 1..=levels {
+        let id = hash_object(Kind::Blob, &base);
+        for own in [100 + level, level] {
+            let ops = ops(own);
+            entries.push([header(7, ops.len() as u64), id.0.to_vec(), zlib(&ops)].concat());
+        }
+        *base.last_mut().unwrap() = level;
+    }
+    pack(&entries)
+}
+
 /// A tree of entries that are all the same object.
 fn alike(mode: Mode, id: ObjectId, names: impl Iterator<Item = String>) -> Vec<u8> {
     let names: Vec<String> = names.collect();
