@@ -176,7 +176,7 @@ fn liars() -> Vec<Attack> {
         ),
         lies(
             "a delta upon the middle of an entry",
-            "PackMissingBase",
+            "PackBaseOffset",
             pack(&[one.clone(), back(&[3])]),
         ),
         lies(

@@ -54,7 +54,7 @@ fn launch(first: &Dht, dir: &Path, routed: Routed) -> (Child, Child, Heard) {
         .arg(format!("127.0.0.1:{}", first.ports().0))
         .arg("--data-dir")
         .arg(dir)
-        .env("RUST_LOG", "info,starling_bridge::account::swarm=trace")
+        .env("STARLING_LOG", "info,starling_bridge::account::swarm=trace")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -62,7 +62,7 @@ fn launch(first: &Dht, dir: &Path, routed: Routed) -> (Child, Child, Heard) {
     let log = BufReader::new(bridge.stderr.take().unwrap()).lines();
     std::thread::spawn(move || {
         for line in log.map_while(Result::ok) {
-            if line.contains("TRACE") {
+            if line.contains("TRACE") || line.contains("DEBUG") {
                 routed.lock().unwrap().push(line);
             } else {
                 eprintln!("{line}");

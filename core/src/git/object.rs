@@ -460,7 +460,7 @@ mod tests {
             include_bytes!("../../tests/data/git/shattered-2.bin"),
         ];
         assert_ne!(pair[0], pair[1]);
-        let plain = pair.map(|bytes| <sha1::Sha1 as sha1::Digest>::digest(bytes));
+        let plain = pair.map(<sha1::Sha1 as sha1::Digest>::digest);
         assert_eq!(plain[0], plain[1]);
         let found = pair.map(|bytes| {
             let mut hasher = ObjectHasher(sha1_checked::Sha1::new());
