@@ -8,8 +8,8 @@
 //! `second_admin CONVERSATION MEMBER DIR...`: the data directories of bridges that do not run, the
 //! present admin's first. All must have the same newest commit.
 
-use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Bounds, Context};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
@@ -82,6 +82,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             emit: Arc::new(|_| ()),
             dht: Dht::start(nowhere, Arc::new(AwsLc))?,
             loopback: true,
+            bounds: Bounds::default(),
         };
         let accounts = Accounts::open(Path::new(&dir), context).await?;
         let account = accounts.all().first().cloned().ok_or("no account")?;

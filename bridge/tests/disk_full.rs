@@ -7,8 +7,8 @@ mod skip_support;
 
 use account_support::{Bridge, befriend, keys, messages, named, node};
 use skip_support::skip;
-use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Bounds, Context};
 use starling_core::api::{AccountState, ApiError, ConversationMode, ErrorCode, Event, MemberRole};
 use starling_core::id::AccountId;
 use std::fs::{self, File};
@@ -313,6 +313,7 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
         },
         dht: alice.dht.clone(),
         loopback: true,
+        bounds: Bounds::default(),
     };
     let accounts = Accounts::open(alice.dir.path(), context).await.unwrap();
     let account = accounts.all().pop().unwrap();
