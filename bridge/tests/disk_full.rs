@@ -358,6 +358,7 @@ async fn an_account_for_which_there_is_no_room_is_not_there_afterwards() {
             emit: Arc::new(|_| {}),
             dht: node(Some(&first)),
             loopback: false,
+            bounds: Bounds::default(),
         };
         let accounts = Accounts::open(small.path(), context).await.unwrap();
         let files = || -> Vec<_> {
