@@ -416,6 +416,13 @@ impl Peer {
         files.lines().map(String::from).collect()
     }
 
+    /// How many merges the history has.
+    pub fn merges(&self, group: &str) -> usize {
+        let count = ["rev-list", "--merges", "--count", "refs/heads/main"];
+        let count = git(&self.repository(group), &count);
+        count.parse().expect("a number")
+    }
+
     /// Ends the client in order.
     pub fn down(&mut self) {
         match &mut self.program {
