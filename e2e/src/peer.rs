@@ -453,9 +453,14 @@ impl Peer {
     }
 }
 
+/// A repository is sound by git's rules.
+pub fn fsck(repository: &Path) {
+    git(repository, &["fsck", "--strict", "--full"]);
+}
+
 /// A repository is sound by git's rules and ours.
 pub fn sound(name: &str, repository: &Path) {
-    git(repository, &["fsck", "--strict", "--full"]);
+    fsck(repository);
     let verify = Command::new(starling::binary())
         .arg("verify")
         .arg(repository)
