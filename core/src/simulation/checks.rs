@@ -39,6 +39,8 @@ pub(crate) enum Check {
     Doubled,
     /// Something a banned one wrote after the ban is there.
     Banned,
+    /// Something stands on a ban in the history that agrees on it, and is by who was banned.
+    AfterBan,
     /// More notices than needed.
     Notices,
     /// More merges than needed.
@@ -133,10 +135,15 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
         }
     }
 
-    // Effort.
+    for (commit, ban) in after_bans(world) {
+        fault(Check::AfterBan, format!("{commit} stands on {ban}"));
+    }
+
+    // Effort. Nobody has more links than a routing table makes, or a small group has members.
     let counts = &world.counts;
     let devices = world.devs.len();
-    let links = world.most_links();
+    let each = (6 * devices.ilog2() as usize + 10).min(devices);
+    let links = world.most_links().min(devices * each);
     let commits = world.ledger.len() + world.hostile_commits + 1;
     let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
     if counts.notices > allowed {
@@ -195,6 +202,48 @@ fn exits(world: &World) -> BTreeMap<Subject, Vec<ObjectId>> {
                 out.entry(subject).or_default().push(*id);
             }
         }
+    }
+    out
+}
+
+/// Commits in the history of the first by accounts and devices that were banned in it, which have
+/// the ban below them and not its end: with the ban.
+fn after_bans(world: &World) -> Vec<(ObjectId, ObjectId)> {
+    let first = &world.devs[0].replica;
+    let order = first.order.order();
+    let above = |of: ObjectId| -> BTreeSet<ObjectId> {
+        let mut out = BTreeSet::from([of]);
+        for id in order {
+            let parents = first.known.get(id).map(|n| &n.parents);
+            if parents.is_some_and(|p| p.iter().any(|p| out.contains(p))) {
+                out.insert(*id);
+            }
+        }
+        out.remove(&of);
+        out
+    };
+    let said = |id: &ObjectId| Message::parse(&first.commit(&world.pool, id).message);
+    let of = |id: &ObjectId, wanted: Action| match said(id) {
+        Ok(Message::Member { action, uri }) if action == wanted => Some(uri),
+        _ => None,
+    };
+    let mut out = Vec::new();
+    for ban in order {
+        let Some(uri) = of(ban, Action::Ban) else {
+            continue;
+        };
+        let is_banned = |id: &ObjectId| {
+            let device = first.commit(&world.pool, id).device;
+            let dev = world.devs.iter().find(|d| d.replica.device.id == device);
+            uri.parse() == Ok(device) || dev.is_some_and(|d| uri.parse() == Ok(d.id()))
+        };
+        let after = above(*ban);
+        let ends = after
+            .iter()
+            .filter(|id| of(id, Action::Unban).as_ref() == Some(&uri));
+        let back: BTreeSet<ObjectId> = ends.flat_map(|end| above(*end)).collect();
+        let wrong = after.difference(&back).filter(|id| is_banned(id));
+        out.extend(wrong.map(|id| (*id, *ban)));
     }
     out
 }

@@ -1,5 +1,6 @@
 //! What a run is made of.
 
+use super::hostile::Hostile;
 use super::rng::Rng;
 use crate::swarm::message::ConversationMode;
 use crate::swarm::spread::Mutation;
@@ -25,6 +26,8 @@ pub(crate) enum Broken {
     TakesAll,
     /// Merges are merged again, though they hold nothing new.
     MergesMerges,
+    /// Some of what is valid is refused: the commits of whose id the first four bits are nought.
+    RefusesSome,
 }
 
 /// Who is connected with whom.
@@ -52,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) admins: usize,
     /// How many accounts are hostile.
     pub(crate) hostile: usize,
+    /// In which way, if that is not drawn.
+    pub(crate) kind: Option<Hostile>,
     /// The last of the admins is, too.
     pub(crate) traitor: bool,
     pub(crate) mode: ConversationMode,
@@ -107,6 +112,7 @@ impl Config {
             devices,
             admins,
             hostile,
+            kind: None,
             traitor: admins > 2 && apart.permille(300),
             mode: match apart.below(4) {
                 0 => ConversationMode::AdminInvitesOnly,

@@ -31,6 +31,10 @@ pub(crate) enum Hostile {
     Stubborn,
     /// Writes in twenty years.
     Late,
+    /// Not drawn: takes almost as long as is waited for anything that it is asked for.
+    Slow,
+    /// Not drawn: writes twenty messages at a time, all of them valid, as long as the story lasts.
+    Chatty,
 }
 
 impl Hostile {
@@ -57,6 +61,8 @@ impl Hostile {
             Self::Rewriter => "rewrites",
             Self::Stubborn => "goes on after the ban",
             Self::Late => "writes from the future",
+            Self::Slow => "is slow",
+            Self::Chatty => "writes without end",
         }
     }
 
@@ -125,7 +131,15 @@ impl World {
             Hostile::Late if self.left > 0 => {
                 let _ = self.write(n, 20 * 365 * 86_400, "from afar");
             }
-            Hostile::Rewriter | Hostile::Late => {}
+            Hostile::Chatty if self.left > 0 => {
+                for _ in 0..20 {
+                    let _ = self.write(n, 0, "and another thing");
+                }
+            }
+            Hostile::Slow if self.left > 0 => {
+                let _ = self.write(n, 0, "wait for me");
+            }
+            Hostile::Rewriter | Hostile::Late | Hostile::Slow | Hostile::Chatty => {}
         }
     }
 

@@ -320,6 +320,11 @@ impl Replica {
             let mut validation = Validation::with_known(&view, conversation, &known, head)?;
             while let Some(batch) = validation.next_batch(BATCH)? {
                 batch.verdict(&SimCrypto.verify_batch(&batch.checks))?;
+                let refused = |id: &ObjectId| self.broken == Broken::RefusesSome && id.0[0] < 16;
+                if let Some(some) = batch.commits.iter().find(|c| refused(&c.id)) {
+                    let why = Misbehaviour::JoinTwice;
+                    return Err(Fault::of(some.id, why));
+                }
             }
             Ok(())
         })();

@@ -3,6 +3,7 @@
 use super::checks::{Check, check};
 use super::config::{Broken, Config, Links};
 use super::crowd::{AtOnce, Crowd, Others};
+use super::hostile::Hostile;
 use super::world::World;
 use crate::swarm::spread::Mutation;
 use std::collections::BTreeMap;
@@ -64,6 +65,16 @@ impl Totals {
 
 /// So many seeds, on all cores; says which failed, and how.
 fn seeds(from: u64, count: u64, accounts: Option<usize>) -> Totals {
+    seeds_with(from, count, accounts, &|_| ())
+}
+
+/// The same with something else than the seed says.
+fn seeds_with(
+    from: u64,
+    count: u64,
+    accounts: Option<usize>,
+    change: &(dyn Fn(&mut Config) + Sync),
+) -> Totals {
     let totals = Totals::default();
     let next = AtomicU64::new(from);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
@@ -79,7 +90,9 @@ fn seeds(from: u64, count: u64, accounts: Option<usize>) -> Totals {
                             return failed;
                         }
                         let began = Instant::now();
-                        let (world, faults) = run(Config::of(seed, accounts));
+                        let mut config = Config::of(seed, accounts);
+                        change(&mut config);
+                        let (world, faults) = run(config);
                         totals.add(&world);
                         if began.elapsed().as_secs() > 5 {
                             println!("seed {seed} took {:.1} s", began.elapsed().as_secs_f64());
@@ -215,6 +228,12 @@ fn thirty_people_agree() {
     seeds(0, 2, Some(30));
 }
 
+/// Several admins and devices, five hostile members, and the network parts twice.
+#[test]
+fn a_hundred_people_agree() {
+    seeds(4, 1, Some(100));
+}
+
 /// So many more as `SIM_SEEDS` and `SIM_CROWDS` say, of small groups and of a hundred accounts.
 #[test]
 #[ignore = "takes hours: `just simulate-nightly`"]
@@ -330,10 +349,48 @@ fn it_is_noticed_when_everybody_merges() {
 
 #[test]
 fn it_is_noticed_when_nobody_pauses() {
-    notices(Check::Attempts, |c| {
-        c.mutation = Mutation::NoPause;
+    // With each of those who bring nothing.
+    for kind in [
+        Hostile::Silent,
+        Hostile::Liar,
+        Hostile::Flooder,
+        Hostile::Empty,
+    ] {
+        notices(Check::Attempts, |c| {
+            c.mutation = Mutation::NoPause;
+            c.hostile = c.hostile.max(1);
+            c.kind = Some(kind.clone());
+        });
+    }
+}
+
+#[test]
+fn it_is_noticed_when_what_is_valid_is_refused() {
+    notices(Check::Wrong, |c| c.broken = Broken::RefusesSome);
+}
+
+#[test]
+fn it_is_noticed_when_what_stands_on_a_ban_is_taken() {
+    notices(Check::AfterBan, |c| {
+        c.broken = Broken::TakesAll;
         c.hostile = c.hostile.max(1);
+        c.kind = Some(Hostile::Stubborn);
+        c.actions = 60;
     });
+}
+
+/// Members who do nothing that is forbidden, and too much or too little of it.
+#[test]
+fn the_slow_and_the_talkative_keep_nobody_from_agreeing() {
+    for kind in [Hostile::Slow, Hostile::Chatty] {
+        let totals = seeds_with(6, 30, None, &|c| {
+            c.hostile = c.hostile.max(1);
+            c.kind = Some(kind.clone());
+        });
+        let hostile = totals.hostile.into_inner().expect("no thread panicked");
+        let deeds = hostile.get(kind.name()).copied().unwrap_or(0);
+        assert!(deeds > 100, "{hostile:?}");
+    }
 }
 
 #[test]

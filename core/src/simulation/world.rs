@@ -202,7 +202,10 @@ impl World {
         let mut devs = Vec::new();
         for account in 0..config.accounts {
             let bad = account >= config.accounts - config.hostile;
-            let mut hostile = bad.then(|| Hostile::draw(&mut rng));
+            let mut hostile = bad.then(|| match &config.kind {
+                Some(kind) => kind.clone(),
+                None => Hostile::draw(&mut rng),
+            });
             if config.traitor && account + 1 == config.admins {
                 hostile = Some(Hostile::Forger(None));
             }

@@ -91,7 +91,10 @@ impl World {
             .collect();
         let bytes: u64 = coming.iter().map(|n| self.pool.size(*n) as u64).sum();
         self.counts.bytes += bytes;
-        let takes = wait + wait * 2 + Duration::from_millis(bytes / BYTES_PER_MS);
+        let mut takes = wait + wait * 2 + Duration::from_millis(bytes / BYTES_PER_MS);
+        if self.devs[of].hostile == Some(Hostile::Slow) {
+            takes = takes.max(SILENCE * 9 / 10);
+        }
         let now = self.now;
         if let Some(fetching) = self.devs[by].fetching.get_mut(&of) {
             fetching.coming = Some((coming, now, takes));
