@@ -3,7 +3,7 @@
 use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
-use crate::conversation::wire::serve;
+use crate::conversation::wire::{serve, serve_until};
 use crate::peer::{Channel, Incoming};
 use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
@@ -161,15 +161,15 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
-        let _open = conversation.engines.git_open(device);
+        let open = conversation.engines.git_open(device);
         let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
-        let serving = serve(
+        let serving = serve_until(
             channel,
             conversation.id,
             store,
             &turns,
-            allowed,
+            (allowed, &open.over),
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
                 Served::Failed(e) => {

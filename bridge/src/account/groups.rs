@@ -330,7 +330,8 @@ impl Account {
     }
 
     /// Tells the connected devices of who was just banned of the commit that says so: the last
-    /// thing they get.
+    /// thing they get. They are to ask for it on a git channel that they open for this: a daemon that is
+    /// refused on one which it has open does not ask again.
     pub(super) async fn tell_banned(&self, conversation: &Conversation) {
         for (device, id) in self.links.connected() {
             let ban = conversation
@@ -344,6 +345,7 @@ impl Account {
                     commit,
                     device: self.device_id(),
                 };
+                conversation.engines.end_git(&device);
                 self.links.tell(&device, &notice);
             }
         }

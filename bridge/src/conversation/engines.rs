@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for a slow neighbour; with more its channel is closed.
 const QUEUE: usize = 32;
@@ -51,8 +52,8 @@ struct State {
     number: u64,
     /// What the spread takes for linked.
     linked: BTreeMap<DeviceId, Standing>,
-    /// Open git channels, of either side.
-    git: BTreeMap<DeviceId, usize>,
+    /// Open git channels, of either side, and what ends those that we serve.
+    git: BTreeMap<DeviceId, (usize, CancellationToken)>,
     /// Who brought heads that are not part of the history yet.
     brought: BTreeMap<ObjectId, (DeviceId, AccountId)>,
 }
@@ -217,11 +218,25 @@ impl Engines {
 
     /// A git channel is open for as long as this lives.
     pub fn git_open(&self, device: DeviceId) -> GitOpen {
-        *self.state().git.entry(device).or_default() += 1;
+        let over = {
+            let mut state = self.state();
+            let (count, over) = state.git.entry(device).or_default();
+            *count = count.saturating_add(1);
+            over.clone()
+        };
         self.look();
         GitOpen {
             engines: self.clone(),
             device,
+            over,
+        }
+    }
+
+    /// Ends the git channels on which a device is served: those that rest at once, the others when
+    /// they have answered. What it opens from now on is another one.
+    pub fn end_git(&self, device: &DeviceId) {
+        if let Some((_, over)) = self.state().git.get_mut(device) {
+            std::mem::take(over).cancel();
         }
     }
 
@@ -315,12 +330,14 @@ impl Engines {
 pub struct GitOpen {
     engines: Engines,
     device: DeviceId,
+    /// Cancelled when it is to end.
+    pub over: CancellationToken,
 }
 
 impl Drop for GitOpen {
     fn drop(&mut self) {
         let mut state = self.engines.state();
-        if let Some(count) = state.git.get_mut(&self.device) {
+        if let Some((count, _)) = state.git.get_mut(&self.device) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 state.git.remove(&self.device);
