@@ -161,7 +161,8 @@ impl Account {
                 self.note_fetched(&conversation, id, device, commit).await;
             }
         };
-        let open = conversation.engines.git_open(device);
+        let _open = conversation.engines.git_open(device);
+        let over = conversation.engines.git_over(device);
         let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
         let serving = serve_until(
@@ -169,7 +170,7 @@ impl Account {
             conversation.id,
             store,
             &turns,
-            (allowed, &open.over),
+            (allowed, &over),
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
                 Served::Failed(e) => {
@@ -178,6 +179,9 @@ impl Account {
             },
         );
         tokio::join!(serving, note);
+        if over.is_cancelled() {
+            self.tell_ban(&conversation, id, device).await;
+        }
     }
 
     /// Serves somebody who is banned: up to the commit that says so, and nothing after it.

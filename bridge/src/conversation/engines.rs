@@ -52,8 +52,10 @@ struct State {
     number: u64,
     /// What the spread takes for linked.
     linked: BTreeMap<DeviceId, Standing>,
-    /// Open git channels, of either side, and what ends those that we serve.
-    git: BTreeMap<DeviceId, (usize, CancellationToken)>,
+    /// Open git channels, of either side.
+    git: BTreeMap<DeviceId, usize>,
+    /// What ends those that we serve.
+    served: BTreeMap<DeviceId, CancellationToken>,
     /// Who brought heads that are not part of the history yet.
     brought: BTreeMap<ObjectId, (DeviceId, AccountId)>,
 }
@@ -106,6 +108,7 @@ impl Engines {
             number: 0,
             linked: BTreeMap::new(),
             git: BTreeMap::new(),
+            served: BTreeMap::new(),
             brought: BTreeMap::new(),
         };
         Self(Arc::new(Inner {
@@ -218,26 +221,26 @@ impl Engines {
 
     /// A git channel is open for as long as this lives.
     pub fn git_open(&self, device: DeviceId) -> GitOpen {
-        let over = {
-            let mut state = self.state();
-            let (count, over) = state.git.entry(device).or_default();
-            *count = count.saturating_add(1);
-            over.clone()
-        };
+        *self.state().git.entry(device).or_default() += 1;
         self.look();
         GitOpen {
             engines: self.clone(),
             device,
-            over,
         }
     }
 
+    /// What ends the git channels on which a device is served.
+    pub fn git_over(&self, device: DeviceId) -> CancellationToken {
+        self.state().served.entry(device).or_default().clone()
+    }
+
     /// Ends the git channels on which a device is served: those that rest at once, the others when
-    /// they have answered. What it opens from now on is another one.
-    pub fn end_git(&self, device: &DeviceId) {
-        if let Some((_, over)) = self.state().git.get_mut(device) {
-            std::mem::take(over).cancel();
-        }
+    /// they have answered. What it opens from now on is another one. Says whether there may be any.
+    pub fn end_git(&self, device: &DeviceId) -> bool {
+        let mut state = self.state();
+        let over = state.served.remove(device);
+        let open = state.git.contains_key(device);
+        over.inspect(CancellationToken::cancel).is_some() && open
     }
 
     /// The devices with a swarm channel.
@@ -330,17 +333,16 @@ impl Engines {
 pub struct GitOpen {
     engines: Engines,
     device: DeviceId,
-    /// Cancelled when it is to end.
-    pub over: CancellationToken,
 }
 
 impl Drop for GitOpen {
     fn drop(&mut self) {
         let mut state = self.engines.state();
-        if let Some((count, _)) = state.git.get_mut(&self.device) {
+        if let Some(count) = state.git.get_mut(&self.device) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 state.git.remove(&self.device);
+                state.served.remove(&self.device);
             }
         }
         drop(state);
