@@ -407,6 +407,22 @@ impl Jami {
         self.try_event(since, patience, ready).is_some()
     }
 
+    /// Accepts many invitations at once and waits until all their conversations are there.
+    pub fn accept_all(&mut self, conversations: &[String]) {
+        let since = self.mark();
+        let account = self.account();
+        for conversation in conversations {
+            self.wait_request_for(conversation);
+            self.call("acceptConversationRequest", json!([account, conversation]));
+        }
+        for conversation in conversations {
+            self.wait("the conversation to be ready", since, |signal, a| {
+                (signal == "conversationReady" && a["conversation_id"] == conversation.as_str())
+                    .then_some(())
+            });
+        }
+    }
+
     /// Declines an invitation.
     pub fn decline(&mut self, conversation: &str) {
         self.call(

@@ -514,6 +514,13 @@ impl Peer {
         files.lines().map(String::from).collect()
     }
 
+    /// How many merges the history has.
+    pub fn merges(&self, group: &str) -> usize {
+        let count = ["rev-list", "--merges", "--count", "refs/heads/main"];
+        let count = git(&self.repository(group), &count);
+        count.parse().expect("a number")
+    }
+
     /// Ends the client in order.
     pub fn down(&mut self) {
         match &mut self.program {
@@ -544,9 +551,14 @@ impl Peer {
     }
 }
 
+/// A repository is sound by git's rules.
+pub fn fsck(repository: &Path) {
+    git(repository, &["fsck", "--strict", "--full"]);
+}
+
 /// A repository is sound by git's rules and ours.
 pub fn sound(name: &str, repository: &Path) {
-    git(repository, &["fsck", "--strict", "--full"]);
+    fsck(repository);
     let verify = Command::new(starling::binary())
         .arg("verify")
         .arg(repository)

@@ -40,6 +40,40 @@ pub fn binary() -> PathBuf {
         })
 }
 
+/// The tool that writes histories into copies of conversations, built beside the binary.
+fn planter() -> PathBuf {
+    let dir = binary().parent().map(PathBuf::from).unwrap_or_default();
+    dir.join("examples/planted")
+}
+
+/// Why that tool cannot run here, or `None`.
+pub fn planter_missing() -> Option<String> {
+    let tool = planter();
+    (!tool.is_file()).then(|| {
+        format!(
+            "{} is not built: cargo build -p starling --example planted",
+            tool.display()
+        )
+    })
+}
+
+/// Runs that tool on the data of bridges that are down: `bridge/examples/planted.rs` says how. Gives
+/// what it says.
+pub fn plant(arguments: &[&str], bridges: &[&Starling], after: &[String]) -> String {
+    let out = std::process::Command::new(planter())
+        .args(arguments)
+        .args(bridges.iter().map(|b| b.data_dir()))
+        .args(after)
+        .output()
+        .expect("the tool runs");
+    assert!(
+        out.status.success(),
+        "planted {arguments:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
 impl Starling {
     /// Starts a bridge and waits until it serves.
     pub fn start(host: &Host, bootstrap: &str) -> Self {

@@ -120,10 +120,10 @@ impl Device {
 use starling_core::git::object::{Mode, TreeEntry, parse_tree, write_tree};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::merge::is_banned;
-use starling_core::swarm::message::{ConversationMode, Message};
+use starling_core::swarm::message::{Action, ConversationMode, Message};
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{NewObject, Objects as _};
-use starling_core::swarm::path::TreePath;
+use starling_core::swarm::path::{Direction, Standing, Target, TreePath};
 use starling_core::swarm::tree::Trees;
 use starling_core::swarm::validate::{Limits, Validation, Verdict, validate};
 use starling_core::swarm::write::{Merged, Repository, WriteError, Written, initial};
@@ -281,17 +281,55 @@ impl Room {
     }
 
     /// Makes a member an admin. No commit does that by the rules, so what comes after it is
-    /// validated from here on: see [`Self::valid_since`].
-    pub fn with_admin(&mut self, by: &Device, who: &Device) -> ObjectId {
-        let pem = who.writer().account_pem;
+    /// validated from here on: see [`Self::valid_since`]. The daemon takes this one: it does not
+    /// look at what files an edit changes.
+    pub fn with_admin(&mut self, by: &Device, who: AccountId) -> ObjectId {
+        let text = "Two of us decide from now on";
+        let said = self.say(by, text);
+        let edit = Message::Edit {
+            body: text.into(),
+            edit: said.to_hex(),
+            legacy: false,
+        };
+        let pem = self.file(TreePath::member(who));
         self.forge(
             by,
-            r#"{"type":"application/x-promotion"}"#,
+            &edit.to_text(),
             &[
-                (TreePath::member(who.account()), None),
-                (TreePath::admin(who.account()), Some(&pem)),
+                (TreePath::member(who), None),
+                (TreePath::admin(who), Some(&pem)),
             ],
         )
+    }
+
+    /// The same by another way: a ban is taken back, and who was a member comes back as an admin.
+    /// The daemon does not look where an unban puts a certificate.
+    pub fn back_as_admin(&mut self, by: &Device, who: AccountId) -> ObjectId {
+        for direction in [Direction::Ban, Direction::Unban] {
+            self.write(|r, now| r.vote(&by.writer(), direction, who, now))
+                .unwrap();
+            if direction == Direction::Ban {
+                self.write(|r, now| r.resolve(&by.writer(), direction, who, now))
+                    .unwrap();
+            }
+        }
+        let member = Target::Account(Standing::Member, who);
+        let pem = self.file(TreePath::Banned(member));
+        self.forge(
+            by,
+            &Message::member(Action::Unban, who).to_text(),
+            &[
+                (TreePath::Vote(Direction::Unban, member, by.account()), None),
+                (TreePath::Banned(member), None),
+                (TreePath::admin(who), Some(&pem)),
+            ],
+        )
+    }
+
+    /// The content of a file of the head.
+    pub fn file(&self, path: TreePath) -> Vec<u8> {
+        let blob = Trees::new(&self.objects).lookup(self.tree(), &path);
+        self.objects.object(&blob.unwrap().unwrap()).unwrap().1
     }
 
     /// Validates what came after a commit.
