@@ -162,7 +162,7 @@ fuzz seconds='10' *targets:
 e2e *filter: page
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: its tests are skipped"
     @e2e/axe/setup || echo "no axe-core: the audit of the page goes by its own checks alone"
-    @cargo build --quiet -p starling --example second_admin
+    @cargo build --quiet -p starling --example planted
     @e2e/run.sh {{ filter }}
 
 # screenshots of every view into target/screenshots

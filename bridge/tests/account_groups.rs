@@ -681,6 +681,7 @@ fn a_document_is_no_conversation() {
     use starling_core::identity::create_account;
     use starling_core::swarm::message::ConversationMode as Mode;
     use starling_core::swarm::object::MemoryObjects;
+    use starling_core::swarm::validate::Limits;
     let now = 1_800_000_000;
     let (_, identity) = create_account(&AwsLc, now, account_support::keys()).unwrap();
     let own = identity.account_id();
@@ -693,7 +694,16 @@ fn a_document_is_no_conversation() {
         let mut objects = MemoryObjects::new();
         let head = first.commit;
         objects.extend(first.objects);
-        check_clone(head.into(), &objects, head, &own, &|| true, None).map(|(snapshot, _)| snapshot)
+        check_clone(
+            Limits::default(),
+            head.into(),
+            &objects,
+            head,
+            &own,
+            &|| true,
+            None,
+        )
+        .map(|(snapshot, _)| snapshot)
     };
     for mode in [
         Mode::OneToOne,

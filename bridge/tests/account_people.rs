@@ -60,6 +60,24 @@ async fn who_was_a_contact_is_one_again_after_the_block() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_conversation_was_left_is_not_asked_by_being_unblocked() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    let account = bob.account();
+    account.remove_contact(alice.id(), true).await.unwrap();
+    account.leave(id).await.unwrap();
+    assert!(account.contact(alice.id()).await.unwrap().blocked);
+    account.unblock(alice.id()).await.unwrap();
+    assert_eq!(account.contacts().await.unwrap(), []);
+    assert_eq!(account.list().await.unwrap(), []);
+    // A person asks, if they want to: this makes a conversation, and the unblocking made none.
+    let again = account.add_contact(&alice.id().to_hex(), None).await;
+    assert_ne!(again.unwrap().conversation.unwrap(), id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_of_two_is_made_by_its_name() {
     let alice = Bridge::of(&node(None), "Alice").await;
     let account = alice.account();

@@ -379,7 +379,20 @@ async fn an_account_is_switched_off_and_on_and_removed() {
         .send(id, "written while off".into(), None)
         .await
         .unwrap();
-    let view = bob.accounts().set_active(&local, true).await.unwrap();
+    // While it is switched on it is not lost from sight.
+    let on = bob.accounts().set_active(&local, true);
+    let looks = async {
+        loop {
+            let views = bob.accounts().views();
+            assert_eq!(views.len(), 1, "{views:?}");
+            bob.accounts().view(&local).unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let view = tokio::select! {
+        view = on => view.unwrap(),
+        () = looks => unreachable!(),
+    };
     assert!(view.active);
     alice.has_texts(id, &["written while off"]).await;
     alice

@@ -5,10 +5,10 @@
 mod account_support;
 mod skip_support;
 
-use account_support::{Bridge, befriend, messages, node};
+use account_support::{Bridge, befriend, keys, messages, named, node};
 use skip_support::skip;
-use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Bounds, Context};
 use starling_core::api::{AccountState, ApiError, ConversationMode, ErrorCode, Event, MemberRole};
 use starling_core::id::AccountId;
 use std::fs::{self, File};
@@ -313,6 +313,7 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
         },
         dht: alice.dht.clone(),
         loopback: true,
+        bounds: Bounds::default(),
     };
     let accounts = Accounts::open(alice.dir.path(), context).await.unwrap();
     let account = accounts.all().pop().unwrap();
@@ -340,4 +341,55 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
     assert_eq!(invited.unwrap().role, MemberRole::Invited);
     drop(account);
     accounts.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_for_which_there_is_no_room_is_not_there_afterwards() {
+    let first = node(None);
+    let (mut refused, mut made, backup) = (0, 0, tempfile::tempdir().unwrap());
+    let backup = backup.path().join("backup.gz");
+    // Room for some of its files, for all but the last ones, and for all.
+    for kib in [4, 16, 40, 80, 120, 160, 200, 260, 340, 500, 2_000] {
+        let small = tempfile::tempdir().unwrap();
+        let Some(_disk) = Small::mount(small.path(), kib) else {
+            return;
+        };
+        let context = Context {
+            emit: Arc::new(|_| {}),
+            dht: node(Some(&first)),
+            loopback: false,
+            bounds: Bounds::default(),
+        };
+        let accounts = Accounts::open(small.path(), context).await.unwrap();
+        let files = || -> Vec<_> {
+            let all = fs::read_dir(small.path()).unwrap();
+            all.map(|e| e.unwrap().file_name()).collect()
+        };
+        let before = files();
+        // A new one, or one from a backup as soon as there is one.
+        let new = match fs::read(&backup) {
+            Ok(bytes) => accounts.import(&bytes, None, named("Alice")).await,
+            Err(_) => accounts.create_with(keys(), named("Alice"), None).await,
+        };
+        match new {
+            Ok(account) => {
+                made += 1;
+                assert_eq!(accounts.views().len(), 1, "{kib} kB");
+                let bytes = account.export(None).await;
+                if let (Ok(bytes), false) = (bytes, backup.exists()) {
+                    fs::write(&backup, bytes).unwrap();
+                }
+            }
+            Err(e) => {
+                refused += 1;
+                let why = ApiError::from(e);
+                assert_eq!(why.code, ErrorCode::Storage, "{kib} kB: {why:?}");
+                assert!(why.message.contains("full"), "{kib} kB: {why:?}");
+                assert_eq!(accounts.views().len(), 0, "{kib} kB");
+                assert_eq!(files(), before, "{kib} kB");
+            }
+        }
+        accounts.stop().await;
+    }
+    assert!(refused > 3 && made > 1, "{refused} refused, {made} made");
 }

@@ -214,6 +214,13 @@ async fn a_fellow_member_gets_the_channels_of_the_shared_group_and_nothing_else(
         ChannelName::OwnProfile {
             arguments: Arguments::default(),
         },
+        // What was sent in the group is fetched by git; files are not there yet.
+        ChannelName::File {
+            conversation: group,
+            device: own,
+            file: format!("{}_7", ObjectId::from(group)),
+            arguments: Arguments::default(),
+        },
         ChannelName::Sync { device: bobs },
         ChannelName::Sip,
         ChannelName::ServiceQuery,

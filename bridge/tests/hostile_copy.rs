@@ -7,13 +7,18 @@ mod hostile_support;
 #[path = "../../core/tests/swarm/mod.rs"]
 mod swarm;
 
-use account_support::node;
+use account_support::{Bridge, node};
 use hostile_support::process::Victim;
 use hostile_support::{
-    Hostile, Play, fsck, offers, offers_room, only_the_newest, play, verify, victim, writer_of,
+    Hostile, Play, fsck, offers, offers_room, only_the_newest, play, verify, victim, victim_within,
+    writer_of,
 };
+use starling_bridge::account::Bounds;
 use starling_core::api::{ConversationState, Event};
-use starling_core::swarm::object::MemoryObjects;
+use starling_core::git::pack::{Limits, PackWriter};
+use starling_core::id::ConversationId;
+use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::object::{Kind, MemoryObjects};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use swarm::{DAY, Device, Room};
@@ -52,6 +57,7 @@ async fn a_bad_copy_keeps_out_no_good_one_with_the_same_newest_commit() {
         let id = room.conversation;
         let (bad, asked) = counted(offers(room.head, bad(&room)));
         eve.serve(id, bad);
+        vic.forget_peak();
         vic.accepts(&eve, id).await;
         vic.until("refusals", |v| (v.refused(id).len() >= times).then_some(()))
             .await;
@@ -75,6 +81,7 @@ async fn a_bad_copy_keeps_out_no_good_one_with_the_same_newest_commit() {
             shown["refused"].is_null(),
             "nothing is left to explain: {shown}"
         );
+        vic.check_peak("copies that are bad");
         verify(&vic.repository(id));
         fsck(&vic.repository(id));
     }
@@ -123,4 +130,130 @@ async fn who_asked_somebody_in_keeps_them_from_no_copy_that_another_has() {
     assert!(blamed.into_iter().all(|from| from == eve.device()));
     verify(&vic.account().repository_path(&id));
     fsck(&vic.account().repository_path(&id));
+}
+
+/// What was refused in a conversation.
+fn refused(vic: &Bridge, id: ConversationId) -> Vec<String> {
+    let rule = |e| match e {
+        Event::ConversationRejected {
+            conversation, rule, ..
+        } if conversation == id => Some(rule),
+        _ => None,
+    };
+    vic.events().into_iter().filter_map(rule).collect()
+}
+
+/// A pack of all of a room, and after it an object that does not get smaller.
+fn and_much_more(objects: &MemoryObjects, bytes: usize) -> Vec<u8> {
+    let mut noise = Vec::with_capacity(bytes);
+    let mut state = 1u64;
+    while noise.len() < bytes {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        noise.extend_from_slice(&state.to_be_bytes()[..4]);
+    }
+    let (mut writer, mut out) = PackWriter::new(objects.iter().count() as u32 + 1, false);
+    for (_, kind, data) in objects.iter() {
+        out.extend(writer.object(kind, data));
+    }
+    out.extend(writer.object(Kind::Blob, &noise));
+    out.extend(writer.finish().0);
+    out
+}
+
+/// The limits are set low here: what they are otherwise, no test sends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_is_named_and_leaves_nothing() {
+    const RECEIVED: u64 = 100_000;
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let bounds = Bounds {
+        pack: Limits {
+            received: RECEIVED,
+            ..Limits::default()
+        },
+        // The room alone is more than that.
+        kept: 5_000,
+        ..Bounds::default()
+    };
+    let mut vic = victim_within(&first, &eve, bounds).await;
+    let own = writer_of(vic.account().dir(), "Vic");
+    let (ann, her) = (Device::load("ann"), eve.writer());
+    let people = [&ann, &own, &her];
+    let rooms =
+        tokio::task::block_in_place(|| [0, 1, 2].map(|n| Room::group_at(&people, DAY + 1000 * n)));
+    let none = MemoryObjects::new();
+    let much = 2 * RECEIVED as usize;
+    let shown = [
+        // Nothing of it came whole; and all that is needed did, but is more than is kept of a part.
+        (&rooms[0], and_much_more(&none, much), "PackTooLarge"),
+        (
+            &rooms[1],
+            and_much_more(&rooms[1].objects, much),
+            "ConversationTooLarge",
+        ),
+    ];
+    for (room, bytes, rule) in shown {
+        let id = room.conversation;
+        eve.serve(id, offers(room.head, bytes));
+        eve.invite(id);
+        vic.accepts(id).await;
+        let told = vic
+            .until(rule, |_| {
+                let told = refused(&vic, id);
+                async move { (!told.is_empty()).then_some(told) }
+            })
+            .await;
+        assert_eq!(told[0], rule);
+        vic.until("it to be shown", |a| async move {
+            let view = a.conversation_view(id).await.ok()?;
+            (view.state == ConversationState::Refused).then_some(())
+        })
+        .await;
+        assert!(!vic.account().repository_path(&id).exists(), "{rule}");
+    }
+    // A document is no conversation, whoever has one.
+    let document = tokio::task::block_in_place(|| {
+        Room::create_at(&her, ConversationMode::Document, None, DAY + 9000)
+    });
+    let id = document.conversation;
+    eve.serve(id, offers_room(&document, &none));
+    eve.invite(id);
+    vic.accepts(id).await;
+    vic.until("a refusal", |_| {
+        let told = refused(&vic, id);
+        async move { (told == ["Document"]).then_some(()) }
+    })
+    .await;
+    // And in a conversation that is here.
+    let mut room = rooms[2].clone();
+    let id = room.conversation;
+    eve.serve(id, offers_room(&room, &none));
+    eve.invite(id);
+    vic.accepts(id).await;
+    vic.ready(id, "the group", |_| true).await;
+    let before = room.objects.clone();
+    let said = tokio::task::block_in_place(|| room.say(&ann, "with much beside it"));
+    eve.serve(id, offers(said, and_much_more(&none, much)));
+    eve.tell_commit(id, said);
+    vic.until("a refusal", |_| {
+        let told = refused(&vic, id);
+        async move { (told == ["PackTooLarge"]).then_some(()) }
+    })
+    .await;
+    assert_eq!(
+        vic.account().conversation(&id).unwrap().head(),
+        rooms[2].head
+    );
+    eve.serve(id, offers_room(&room, &before));
+    eve.tell_commit(id, said);
+    vic.until("what was said", |a| async move {
+        (a.conversation(&id)?.head() == said).then_some(())
+    })
+    .await;
+    let path = vic.account().repository_path(&id);
+    vic.stop().await;
+    verify(&path);
+    fsck(&path);
 }

@@ -12,9 +12,10 @@ use account_support::{PATIENCE, keys};
 use hostile_support::raw::Raw;
 use hostile_support::stage::Stage;
 use starling_bridge::crypto::AwsLc;
-use starling_bridge::peer::{OpenError, Signalling as _};
+use starling_bridge::peer::{Channel, OpenError, Signalling as _};
+use starling_core::drt::{Found, Lease, Message, MobileInfo};
 use starling_core::git::pktline;
-use starling_core::id::{ConversationId, ObjectId};
+use starling_core::id::{ConversationId, DeviceId, ObjectId};
 use starling_core::identity::create_account;
 use starling_core::msgpack::{self, Value};
 use starling_core::notice::Notice;
@@ -22,6 +23,7 @@ use starling_core::peer::channel_name::{Arguments, ChannelName};
 use starling_core::peer::mux;
 use starling_core::peer::request::PeerRequest;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A commit that nobody has.
@@ -199,6 +201,193 @@ async fn floods_on_all_channels_are_bounded() {
     stage.vic.check_alive();
     stage.vic.check_peak("requests for connections");
     assert_eq!(stage.vic.texts(id).len(), 2);
+    stage.finish(&[room]);
+}
+
+/// A device that nobody has; another one each time.
+fn nobody(count: &mut u64) -> DeviceId {
+    *count += 1;
+    let mut id = [0; 32];
+    // Spread over all of the ids, so that there is room for them in a table.
+    id[..8].copy_from_slice(&count.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    id[24..].copy_from_slice(&count.to_be_bytes());
+    DeviceId(id)
+}
+
+/// What a neighbour said.
+#[derive(Debug, Default)]
+struct Heard {
+    /// How often it asked for devices.
+    finds: usize,
+    /// How often it answered.
+    founds: usize,
+    /// How many devices it named.
+    named: usize,
+    /// How many certificates it asked for.
+    wanted: usize,
+}
+
+/// Says all of that, once the other side has asked its first question or has none, and listens
+/// until the channel ends. Gives how much of it could be said.
+async fn talk(channel: Channel, messages: &[Message], heard: &mut Heard) -> usize {
+    let (mut read, mut write) = tokio::io::split(channel);
+    let (asks, asked) = tokio::sync::oneshot::channel();
+    let listens = tokio::spawn(async move {
+        let mut asks = Some(asks);
+        let (mut buffer, mut piece) = (Vec::new(), vec![0; 32 << 10]);
+        let mut heard = Heard::default();
+        while let Ok(n @ 1..) = read.read(&mut piece).await {
+            buffer.extend_from_slice(&piece[..n]);
+            while let Some((len, message)) = Message::first(&buffer).unwrap() {
+                buffer.drain(..len);
+                if message.find.is_some() {
+                    heard.finds += 1;
+                    asks.take().map(|asks| asks.send(()));
+                }
+                if let Some(found) = message.found {
+                    heard.founds += 1;
+                    heard.named += found.nodes.len() + found.mobile.len() + found.infos.len();
+                }
+                heard.wanted += message.certificates_wanted.map_or(0, |ids| ids.len());
+            }
+        }
+        heard
+    });
+    let _ = tokio::time::timeout(Duration::from_secs(1), asked).await;
+    let mut sent = 0;
+    for message in messages {
+        // Who asks faster than answers are taken may be left.
+        if write.write_all(&message.encode()).await.is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    // It is through with them when it has read the end.
+    let _ = write.shutdown().await;
+    let more = tokio::time::timeout(PATIENCE, listens).await;
+    let more = more.unwrap().unwrap();
+    heard.finds += more.finds;
+    heard.founds += more.founds;
+    heard.named += more.named;
+    heard.wanted += more.wanted;
+    sent
+}
+
+/// Everything that neighbours say to each other, in due form and without measure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_neighbour_that_talks_without_end_makes_nobody_run() {
+    let mut stage = Stage::new().await;
+    let mut room = stage.room().await;
+    let id = room.conversation;
+    let (device, account) = (stage.vic.device, stage.vic.jami_id);
+    let name = ChannelName::Swarm { conversation: id };
+    let mut count = 0;
+    // Answers that name 10^5 devices; as many as one may have.
+    let answers: Vec<Message> = (0..12)
+        .map(|_| {
+            Message::found(Found {
+                nodes: (0..9_000).map(|_| nobody(&mut count)).collect(),
+                ..Found::default()
+            })
+        })
+        .collect();
+    let now = hostile_support::now();
+    let lease = |device| MobileInfo {
+        id: device,
+        lease: Some(Lease {
+            conversation: id,
+            issuer: stage.eve.account(),
+            device,
+            issued: now - 10,
+            expires: now + 1000,
+            signature: vec![7; 256],
+        }),
+    };
+    let leases: Vec<Message> = (0..20)
+        .map(|_| {
+            let infos: Vec<_> = (0..128).map(|_| lease(nobody(&mut count))).collect();
+            Message::found(Found {
+                mobile: infos.iter().map(|i| i.id).collect(),
+                infos,
+                ..Found::default()
+            })
+        })
+        .collect();
+    let questions: Vec<Message> = (0..20_000)
+        .map(|_| Message::find(nobody(&mut count)))
+        .collect();
+    let wanted: Vec<Message> = (0..1_000)
+        .map(|_| Message {
+            certificates_wanted: Some((0..300).map(|_| nobody(&mut count)).collect()),
+            ..Message::new()
+        })
+        .collect();
+    let given: Vec<Message> = (0..100)
+        .map(|_| Message {
+            certificates: Some(vec![vec![0x30; 60_000]; 4]),
+            ..Message::new()
+        })
+        .collect();
+    let mobile: Vec<Message> = (0..1_000)
+        .map(|_| Message {
+            is_mobile: true,
+            self_mobile: Some(lease(nobody(&mut count))),
+            ..Message::new()
+        })
+        .collect();
+    stage.vic.forget_peak();
+    let (connects, checks) = (stage.vic.routed("Connect("), stage.vic.routed("CheckLease"));
+    // Answers are heard from who was asked, once: each is on a channel of its own.
+    let each = |all: Vec<Message>| all.into_iter().map(|m| vec![m]).collect::<Vec<_>>();
+    for (what, turns) in [
+        ("answers that name 10^5 devices", each(answers)),
+        ("leases of nobody", each(leases)),
+        ("questions", vec![questions]),
+        ("wishes for certificates", vec![wanted]),
+        ("certificates of nothing", vec![given]),
+        ("a mobile device that is another each time", vec![mobile]),
+    ] {
+        let all: usize = turns.iter().map(Vec::len).sum();
+        let channels = turns.len();
+        let mut heard = Heard::default();
+        let mut sent = 0;
+        for messages in turns {
+            let channel = stage.eve.open(device, account, name.clone()).await.unwrap();
+            sent += talk(channel, &messages, &mut heard).await;
+        }
+        println!("{what}: {sent} of {all} sent, {heard:?}");
+        assert!(heard.finds <= 8 * channels, "{what}: {heard:?}");
+        assert!(heard.founds <= sent, "{what}: {heard:?}");
+        // Whoever is named was made up: nothing of it is given on.
+        assert!(heard.named <= 2 * heard.founds, "{what}: {heard:?}");
+        assert!(heard.wanted <= 16 * channels, "{what}: {heard:?}");
+        stage.vic.check_alive();
+        stage.vic.check_peak(what);
+    }
+    // Longer than any message: the channel is of no use any more.
+    let channel = stage.eve.open(device, account, name).await.unwrap();
+    let (mut read, mut write) = tokio::io::split(channel);
+    let long = Message::found(Found {
+        nodes: (0..20_000).map(|_| nobody(&mut count)).collect(),
+        ..Found::default()
+    });
+    let _ = write.write_all(&long.encode()).await;
+    let ends = async { while matches!(read.read(&mut [0; 4096]).await, Ok(1..)) {} };
+    tokio::time::timeout(PATIENCE, ends).await.unwrap();
+
+    stage.say(&mut room, "honest");
+    stage.hears(id, "honest").await;
+    // Attempts at devices that were named, and looks for certificates: few of 10^5 and of 3,500.
+    let connects = stage.vic.routed("Connect(") - connects;
+    let checks = stage.vic.routed("CheckLease") - checks;
+    println!("{connects} attempts to connect, {checks} leases looked into");
+    assert!(
+        stage.vic.routed("Send") > 0,
+        "the log tells of what is asked for"
+    );
+    assert!(connects <= 500, "{connects} attempts to connect");
+    assert!(checks <= 1_500, "{checks} leases looked into");
+    stage.vic.check_peak("all of it");
     stage.finish(&[room]);
 }
 

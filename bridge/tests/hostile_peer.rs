@@ -10,7 +10,8 @@ mod swarm;
 
 use account_support::PATIENCE;
 use hostile_support::packs::{
-    BLOB, COMMIT, TREE, chain, counted, delta, entry, fan, header, pack, tree_bomb, zlib,
+    BLOB, COMMIT, TREE, back, chain, counted, delta, entry, fan, header, holding, pack, tree_bomb,
+    votes_bomb, wide_bomb, zlib,
 };
 use hostile_support::stage::Stage;
 use hostile_support::{Lines, Play, advertisement, fsck, offers, offers_room, play, verify};
@@ -19,10 +20,11 @@ use starling_core::git::object::{Kind, Mode, TreeEntry, hash_object, write_tree}
 use starling_core::git::pack::PackWriter;
 use starling_core::git::pktline;
 use starling_core::id::{DeviceId, ObjectId};
-use starling_core::swarm::message::Message;
+use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::object::MemoryObjects;
 use std::sync::Arc;
-use swarm::{DAY, Device, Room};
+use std::time::{Duration, Instant};
+use swarm::{DAY, Room};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, Notify};
 
@@ -162,6 +164,26 @@ fn liars() -> Vec<Attack> {
             "PackDelta",
             pack(&[one.clone(), delta(id, 99, b"two")]),
         ),
+        lies(
+            "a delta upon what was before the pack",
+            "PackBaseOffset",
+            pack(&[one.clone(), back(&[0xff, 0x7f])]),
+        ),
+        lies(
+            "a delta upon itself by its place",
+            "PackBaseOffset",
+            pack(&[one.clone(), back(&[0])]),
+        ),
+        lies(
+            "a delta upon the middle of an entry",
+            "PackBaseOffset",
+            pack(&[one.clone(), back(&[3])]),
+        ),
+        lies(
+            "objects of 31 MB that are needed all at once",
+            "PackHeld",
+            holding(6),
+        ),
         lies("a chain of 10^4 deltas", "PackTooDeep", chain(10_000)),
         lies("10^5 deltas upon one object", "MissingObject", fan(100_000)),
         lies(
@@ -243,6 +265,13 @@ fn bad_servers() -> Vec<Attack> {
 /// Servers that say nothing, or next to nothing.
 fn slow_servers() -> Vec<Attack> {
     vec![
+        // Whoever never is silent for long is given up for being slow.
+        leaves("a byte of the pack each ten seconds", |l| {
+            drips(l, Duration::from_secs(10))
+        }),
+        leaves("a byte of the pack a minute", |l| {
+            drips(l, Duration::from_secs(60))
+        }),
         leaves("silence", |_| async { Some(()) }),
         leaves("silence after the branch", |l| async move {
             l.lock().await.send(&advertisement(NOWHERE)).await
@@ -258,12 +287,88 @@ fn slow_servers() -> Vec<Attack> {
     ]
 }
 
+/// Trees that are much more than their objects: what each is refused for, the top and the objects.
+fn bombs() -> Vec<(&'static str, &'static str, Bomb)> {
+    vec![
+        ("a tree of 10^10 files", "UnknownPath", tree_bomb()),
+        (
+            "6 x 10^8 votes, each in its place",
+            "MalformedTree",
+            votes_bomb(10_000),
+        ),
+        (
+            "10^6 entries in each of five directories",
+            "MalformedTree",
+            wide_bomb(),
+        ),
+    ]
+}
+
+/// A tree, and its objects.
+type Bomb = (ObjectId, Vec<(Kind, Vec<u8>)>);
+
+/// Puts a bomb into a room. Gives the room's tree with it.
+fn explode(room: &mut Room, (top, objects): Bomb) -> ObjectId {
+    for (kind, data) in objects {
+        room.objects.insert(kind, &data);
+    }
+    room.grafted(Mode::Tree, "votes", top)
+}
+
+/// The same in the first commit of a conversation, of which somebody wants a copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn liars_on_the_git_channel_are_named_and_cost_little() {
+async fn a_first_copy_that_is_a_bomb_costs_little() {
+    let stage = Stage::new().await;
+    let eve = stage.eve.writer();
+    for (n, (what, rule, objects)) in bombs().into_iter().enumerate() {
+        let (known, room) = tokio::task::block_in_place(|| {
+            let at = DAY + 1000 * n as u64;
+            let mut room = Room::create_at(&eve, ConversationMode::InvitesOnly, None, at);
+            let tree = explode(&mut room, objects);
+            let text = Message::initial(ConversationMode::InvitesOnly, None).to_text();
+            room.forge_tree(&eve, &text, tree, vec![]);
+            room.conversation = room.head.into();
+            (MemoryObjects::new(), room)
+        });
+        let id = room.conversation;
+        stage.eve.serve(id, offers_room(&room, &known));
+        stage.vic.forget_peak();
+        stage.vic.accepts(&stage.eve, id).await;
+        let refused = stage
+            .vic
+            .until(what, |v| Some(v.refused(id)).filter(|r| !r.is_empty()))
+            .await;
+        assert_eq!(refused[0], rule, "{what}");
+        stage.vic.check_peak(what);
+        let shown = stage.vic.conversation(id);
+        assert_eq!(shown["state"], "refused", "{what}: {shown}");
+        assert!(!stage.vic.repository(id).exists(), "{what}");
+    }
+    stage.finish(&[]);
+}
+
+/// Shows a branch, and sends a pack byte by byte until the other side has had enough.
+async fn drips(lines: Arc<Mutex<Lines>>, pause: Duration) -> Option<()> {
+    let mut lines = lines.lock().await;
+    lines.advertise(NOWHERE).await?;
+    let pack = counted(1000, &[entry(BLOB, b"one")]);
+    for byte in pack.iter().cycle() {
+        lines.pack(&[*byte]).await?;
+        tokio::select! {
+            () = lines.wait_for_end() => return Some(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    None
+}
+
+/// It takes two minutes, in which nothing is to be done: beside the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_byte_at_a_time_keeps_nobody_waiting() {
     let mut stage = Stage::new().await;
     let mut rooms = Vec::new();
-    // The silent ones first: they are given up while the others have their turn.
     let mut slow = Vec::new();
+    stage.vic.forget_peak();
     for attack in slow_servers() {
         let room = stage.room().await;
         stage.eve.serve(room.conversation, attack.play);
@@ -271,27 +376,50 @@ async fn liars_on_the_git_channel_are_named_and_cost_little() {
         slow.push((attack.what, attack.end));
         rooms.push(room);
     }
+    // What others say meanwhile comes as ever.
+    let mut quick = stage.room().await;
+    stage.say(&mut quick, "meanwhile");
+    stage.hears(quick.conversation, "meanwhile").await;
+    let begun = Instant::now();
+    for (what, end) in slow {
+        let End::Leaves(gone) = end else { continue };
+        let waited = tokio::time::timeout(2 * PATIENCE, gone.notified()).await;
+        assert!(waited.is_ok(), "{what}");
+        println!("{what}: given up after {:?} at most", begun.elapsed());
+    }
+    stage.vic.check_peak("a byte at a time");
+    for room in &mut rooms {
+        stage.say(room, "honest");
+    }
+    for room in &rooms {
+        stage.hears(room.conversation, "honest").await;
+        assert!(stage.vic.refused(room.conversation).is_empty());
+    }
+    rooms.push(quick);
+    stage.finish(&rooms);
+}
 
-    let bomb = {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn liars_on_the_git_channel_are_named_and_cost_little() {
+    let mut stage = Stage::new().await;
+    let mut rooms = Vec::new();
+    let mut attacks = Vec::new();
+    for (what, rule, objects) in bombs() {
         let mut room = stage.room().await;
-        let (tree, objects) = tree_bomb();
-        let known = room.objects.clone();
-        for (kind, data) in objects {
-            room.objects.insert(kind, &data);
-        }
-        let base = room.head;
+        let (known, base) = (room.objects.clone(), room.head);
+        let tree = tokio::task::block_in_place(|| explode(&mut room, objects));
         let text = r#"{"body":"hi","type":"text/plain"}"#;
         let eve = stage.eve.writer();
         let head = tokio::task::block_in_place(|| room.forge_tree(&eve, text, tree, vec![base]));
         let attack = Attack {
-            what: "a tree of 10^10 files",
-            end: End::Rule("UnknownPath"),
+            what,
+            end: End::Rule(rule),
             head,
             play: offers_room(&room, &known),
         };
-        room.head = base;
-        (room, attack)
-    };
+        (room.objects, room.head) = (known, base);
+        attacks.push((room, attack));
+    }
     let roots = {
         let room = stage.room().await;
         let eve = stage.eve.writer();
@@ -304,7 +432,7 @@ async fn liars_on_the_git_channel_are_named_and_cost_little() {
         };
         (room, attack)
     };
-    let mut attacks = vec![bomb, roots];
+    attacks.push(roots);
     for attack in liars().into_iter().chain(bad_servers()) {
         attacks.push((stage.room().await, attack));
     }
@@ -335,11 +463,6 @@ async fn liars_on_the_git_channel_are_named_and_cost_little() {
         // What is tried again from now on meets an honest server.
         stage.eve.serve(id, offers_room(&room, &room.objects));
         rooms.push(room);
-    }
-    for (what, end) in slow {
-        let End::Leaves(gone) = end else { continue };
-        let waited = tokio::time::timeout(PATIENCE, gone.notified()).await;
-        assert!(waited.is_ok(), "{what}");
     }
     // Each device is heard again, and every history is as it was, and goes on.
     for room in &mut rooms {
@@ -438,31 +561,6 @@ async fn what_comes_beside_a_valid_commit_stays_outside() {
     }
 }
 
-/// A history whose merges make long searches for common ancestors necessary, each for itself.
-fn tangle(room: &mut Room, by: &Device, long: usize, merges: usize) {
-    let tree = room.tree();
-    let text = r#"{"body":"","type":"text/plain"}"#;
-    let base = room.head;
-    let mut ends = [base; 2];
-    for end in &mut ends {
-        for _ in 0..long {
-            *end = room.forge_tree(by, text, tree, vec![*end]);
-        }
-    }
-    let [a, b] = ends;
-    let merge = Message::merge(b).to_text();
-    let mut head = room.forge_tree(by, &merge, tree, vec![a, b]);
-    for _ in 0..merges {
-        let again = room.forge_tree(by, &merge, tree, vec![a, b]);
-        head = room.forge_tree(
-            by,
-            &Message::merge(again).to_text(),
-            tree,
-            vec![head, again],
-        );
-    }
-}
-
 /// So many commits in a row, unsigned: the head, and the pack.
 fn unsigned(base: ObjectId, tree: ObjectId, device: DeviceId, count: u32) -> (ObjectId, Vec<u8>) {
     let mut head = base;
@@ -486,7 +584,7 @@ async fn the_largest_lies_cost_no_more() {
 
     let mut room = stage.room().await;
     let (base, known) = (room.head, room.objects.clone());
-    tokio::task::block_in_place(|| tangle(&mut room, &eve, 2000, 800));
+    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 800));
     let attack = Attack {
         what: "a tangled history",
         end: End::Rule("TooTangled"),

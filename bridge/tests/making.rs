@@ -17,7 +17,7 @@ use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::message::{ConversationMode, Message};
 use starling_core::swarm::object::{Kind, NewObject};
-use starling_core::swarm::validate::RULES;
+use starling_core::swarm::validate::{Limits, RULES};
 use starling_core::swarm::write::{self, Writer};
 use std::path::Path;
 use std::sync::Arc;
@@ -103,7 +103,16 @@ impl Room {
     fn check(&self, making: &mut Making) -> Result<(), RepoError> {
         let own = self.ann.account_id();
         let go_on = || true;
-        check_clone(self.id, &*self.store, self.head, &own, &go_on, Some(making)).map(drop)
+        check_clone(
+            Limits::default(),
+            self.id,
+            &*self.store,
+            self.head,
+            &own,
+            &go_on,
+            Some(making),
+        )
+        .map(drop)
     }
 }
 

@@ -724,3 +724,49 @@ async fn junk_on_the_line_does_no_harm() {
     }
     assert_eq!(b.get("/").await.status, 200);
 }
+
+#[tokio::test]
+async fn who_sends_half_a_request_or_reads_no_answer_makes_room_for_others() {
+    let b = Bridge::start().await;
+    std::fs::write(
+        b.dir.path().join("dist/large-0123456789abcdef.js"),
+        vec![b' '; 8 << 20],
+    )
+    .unwrap();
+    let (host, origin) = (b.host(), b.origin());
+    let head = format!(
+        "POST /pair HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nSec-Fetch-Site: same-origin\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    let unread = format!("GET /large-0123456789abcdef.js HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    for kind in [&head[..40], &head, &unread] {
+        // As many as there may be.
+        let mut idle = Vec::new();
+        for _ in 0..256 {
+            let mut stream = TcpStream::connect(("127.0.0.1", b.port)).await.unwrap();
+            stream.write_all(kind.as_bytes()).await.unwrap();
+            idle.push(stream);
+        }
+        let mut answer = std::pin::pin!(b.get("/"));
+        tokio::time::pause();
+        let (begun, mut passed) = (Instant::now(), Duration::ZERO);
+        let status = loop {
+            tokio::select! {
+                biased;
+                answer = answer.as_mut() => break answer.status,
+                () = tokio::task::yield_now() => {}
+            }
+            // Not so fast that the system has no time to pass on what is sent.
+            if passed < Duration::from_secs(45) && passed < begun.elapsed() * 100 {
+                let step = Duration::from_millis(100);
+                tokio::time::advance(step).await;
+                passed += step;
+            }
+            assert!(begun.elapsed() < PATIENCE, "after {passed:?}");
+        };
+        tokio::time::resume();
+        assert_eq!(status, 200);
+        println!("after {passed:?}");
+        assert!(passed > Duration::from_secs(5), "they were not waited for");
+    }
+}

@@ -6,7 +6,7 @@ mod swarm;
 #[path = "swarm/faults.rs"]
 mod faults;
 
-use faults::{Cast, RULES, breaks};
+use faults::{Cast, LOW, RULES, break_fully, breaks};
 use starling_core::swarm::message::Message;
 use starling_core::swarm::path::TreePath;
 use starling_core::swarm::validate::validate;
@@ -26,8 +26,7 @@ macro_rules! tests {
             fn $name() {
                 let mut c = super::cast();
                 assert!(c.room.valid().is_ok());
-                let rule = super::breaks::$name(&mut c);
-                assert_eq!(rule.name(), stringify!($name), "{rule}");
+                super::break_fully(stringify!($name), super::breaks::$name, &mut c);
             })*
         }
     };
@@ -39,6 +38,24 @@ for_each_rule!();
 fn no_rule_is_named_twice() {
     let names: std::collections::BTreeSet<_> = RULES.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), RULES.len());
+}
+
+#[test]
+fn what_is_too_much_is_much_more_than_people_write() {
+    use starling_core::swarm::validate::Limits;
+    let mut c = cast();
+    c.room.tangle(&c.mallory, 30, 20);
+    let found = c.room.valid_within(LOW).unwrap_err();
+    assert_eq!(found.misbehaviour.name(), "TooTangled");
+    c.room.valid().unwrap();
+    let usual = Limits::default();
+    assert!(usual.commits >= 1_000_000 && usual.steps >= 1_000_000);
+    // As many commits as may be, and one more.
+    let all = c.room.valid().unwrap().commits.len();
+    let most = |commits| c.room.valid_within(Limits { commits, ..usual });
+    assert!(most(all).is_ok());
+    let found = most(all - 1).unwrap_err();
+    assert_eq!(found.misbehaviour.name(), "TooManyCommits");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn with_admins(admins: &[&Device], mallory: &Device) -> (Room, ObjectId) {
     let mut room = Room::group(&people);
     let mut have = room.head;
     for admin in &admins[1..] {
-        have = room.with_admin(admins[0], admin);
+        have = room.with_admin(admins[0], admin.account());
     }
     (room, have)
 }

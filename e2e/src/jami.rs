@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -272,6 +272,16 @@ impl Jami {
 
     /// Makes an account on the lab's DHT and waits until others can find it. Gives its Jami ID.
     pub fn create_account(&mut self, name: &str, bootstrap: &str) -> String {
+        self.add_account(name, bootstrap, "")
+    }
+
+    /// Takes over the account of another daemon, from an archive that it exported; waits until others can find this
+    /// device. Gives its Jami ID.
+    pub fn import_account(&mut self, name: &str, bootstrap: &str, archive: &Path) -> String {
+        self.add_account(name, bootstrap, &archive.display().to_string())
+    }
+
+    fn add_account(&mut self, name: &str, bootstrap: &str, archive: &str) -> String {
         let template = self.call("getAccountTemplate", json!(["RING"]));
         let mut details: Map<String, Value> = template.as_object().cloned().unwrap_or_default();
         let ours = json!({
@@ -280,7 +290,7 @@ impl Jami {
             "Account.upnpEnabled": "false", "Account.proxyEnabled": "false", "Account.proxyListEnabled": "false",
             "Account.dhtProxyListUrl": "", "Account.bootstrapListUrl": "", "Account.peerDiscovery": "false",
             "Account.accountDiscovery": "false", "Account.accountPublish": "false", "TURN.enable": "false",
-            "STUN.enable": "false", "Account.archivePassword": "", "Account.archivePIN": "", "Account.archivePath": "",
+            "STUN.enable": "false", "Account.archivePassword": "", "Account.archivePIN": "", "Account.archivePath": archive,
         });
         for (k, v) in ours.as_object().expect("an object") {
             // Details that this daemon does not know are refused.
@@ -398,6 +408,22 @@ impl Jami {
                 .then_some(())
         };
         self.try_event(since, patience, ready).is_some()
+    }
+
+    /// Accepts many invitations at once and waits until all their conversations are there.
+    pub fn accept_all(&mut self, conversations: &[String]) {
+        let since = self.mark();
+        let account = self.account();
+        for conversation in conversations {
+            self.wait_request_for(conversation);
+            self.call("acceptConversationRequest", json!([account, conversation]));
+        }
+        for conversation in conversations {
+            self.wait("the conversation to be ready", since, |signal, a| {
+                (signal == "conversationReady" && a["conversation_id"] == conversation.as_str())
+                    .then_some(())
+            });
+        }
     }
 
     /// Declines an invitation.
@@ -537,7 +563,12 @@ impl Drop for Jami {
 
 /// A DHT node that all others start from.
 pub fn boot(lab: &mut Lab) -> Host {
-    let host = lab.host("boot");
+    boot_named(lab, "boot")
+}
+
+/// Another one: it knows nothing of what the first one was told.
+pub fn boot_named(lab: &mut Lab, name: &str) -> Host {
+    let host = lab.host(name);
     let log = std::fs::File::create(host.dir.join("dhtnode.log")).expect("a log");
     let child = host
         .command(crate::starling::binary())

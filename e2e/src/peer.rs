@@ -71,7 +71,11 @@ use Program::{Jami as Daemon, Starling as Ours};
 impl Peer {
     /// A person with a Starling.
     pub fn starling(lab: &mut Lab, name: &str, boot: &Host) -> Self {
-        let host = lab.host(name);
+        Self::starling_at(lab.host(name), boot)
+    }
+
+    fn starling_at(host: Host, boot: &Host) -> Self {
+        let name = host.name.as_str();
         let mut starling = Starling::start(&host, &bootstrap(boot));
         let id = starling.create_account(name);
         Self {
@@ -84,7 +88,28 @@ impl Peer {
 
     /// A person with a daemon.
     pub fn jami(lab: &mut Lab, name: &str, boot: &Host) -> Self {
-        let host = lab.host(name);
+        Self::jami_at(lab.host(name), boot)
+    }
+
+    /// Two people with a Starling and two with a daemon, who come at the same time.
+    pub fn two_and_two(
+        lab: &mut Lab,
+        starlings: [&str; 2],
+        daemons: [&str; 2],
+        boot: &Host,
+    ) -> ([Self; 2], [Self; 2]) {
+        let starlings = starlings.map(|name| lab.host(name));
+        let daemons = daemons.map(|name| lab.host(name));
+        std::thread::scope(|scope| {
+            let starlings = starlings.map(|host| scope.spawn(|| Self::starling_at(host, boot)));
+            let daemons = daemons.map(|host| scope.spawn(|| Self::jami_at(host, boot)));
+            let come = |one: std::thread::ScopedJoinHandle<'_, Self>| one.join().expect("is there");
+            (starlings.map(come), daemons.map(come))
+        })
+    }
+
+    fn jami_at(host: Host, boot: &Host) -> Self {
+        let name = host.name.as_str();
         let mut jami = Jami::start(&host, boot);
         let id = jami.create_account(name, &bootstrap(boot));
         Self {
@@ -111,18 +136,33 @@ impl Peer {
         }
     }
 
-    /// Another machine of the same person, who must have a Starling, from a backup.
-    pub fn second_device(&self, lab: &mut Lab, name: &str) -> Self {
-        let first = self.as_starling();
-        let backup = first.rpc("account.export", json!({"account": first.account()}));
+    /// Another machine of the same person, with the same program, from a backup.
+    pub fn second_device(&mut self, lab: &mut Lab, name: &str) -> Self {
         let host = lab.host(name);
-        let mut starling = Starling::start(&host, &bootstrap(&self.boot));
-        starling.rpc("account.import", json!({"archive": backup["archive"]}));
-        starling.adopt_account();
+        let program = match &mut self.program {
+            Ours(first) => {
+                let backup = first.rpc("account.export", json!({"account": first.account()}));
+                let mut starling = Starling::start(&host, &bootstrap(&self.boot));
+                starling.rpc("account.import", json!({"archive": backup["archive"]}));
+                starling.adopt_account();
+                Ours(Box::new(starling))
+            }
+            Daemon(first) => {
+                let archive = host.dir.join("backup.gz");
+                let path = archive.display().to_string();
+                let account = first.account();
+                let written = first.call("exportToFile", json!([account, path, ""]));
+                assert_eq!(written, true, "{}: no backup", self.host.name);
+                let mut jami = Jami::start(&host, &self.boot);
+                let id = jami.import_account(name, &bootstrap(&self.boot), &archive);
+                assert_eq!(id, self.id, "{name} is another person");
+                Daemon(Box::new(jami))
+            }
+        };
         Self {
             host,
             id: self.id.clone(),
-            program: Ours(Box::new(starling)),
+            program,
             boot: self.boot.clone(),
         }
     }
@@ -179,6 +219,17 @@ impl Peer {
             Daemon(j) => {
                 j.wait_request_for(group);
                 j.accept(group);
+            }
+        }
+    }
+
+    /// Waits for an invitation, and declines it.
+    pub fn decline(&mut self, group: &str) {
+        match &mut self.program {
+            Ours(s) => s.decline(group),
+            Daemon(j) => {
+                j.wait_request_for(group);
+                j.decline(group);
             }
         }
     }
@@ -270,6 +321,54 @@ impl Peer {
         }
     }
 
+    /// Gives a group a description and a picture (in base64), as an admin.
+    pub fn describe(&mut self, group: &str, description: &str, picture: &str) {
+        match &mut self.program {
+            Ours(s) => {
+                let picture = format!("data:image/png;base64,{picture}");
+                s.rpc(
+                    "conversation.update",
+                    json!({"account": s.account(), "conversation": group, "description": description, "avatar": picture}),
+                );
+            }
+            Daemon(j) => {
+                let account = j.account();
+                let change = json!({"description": description, "avatar": picture});
+                j.call("updateConversationInfos", json!([account, group, change]));
+            }
+        }
+    }
+
+    /// What a client shows of a group's description, and its picture in base64.
+    pub fn description(&mut self, group: &str) -> (String, String) {
+        let shown = match &mut self.program {
+            Ours(s) => s.rpc(
+                "conversation.get",
+                json!({"account": s.account(), "conversation": group}),
+            ),
+            Daemon(j) => {
+                let account = j.account();
+                j.call("conversationInfos", json!([account, group]))
+            }
+        };
+        let [description, picture] =
+            ["description", "avatar"].map(|key| shown[key].as_str().unwrap_or_default().to_owned());
+        let picture = match picture.split_once(";base64,") {
+            Some((_, data)) => data.to_owned(),
+            None => picture,
+        };
+        (description, picture)
+    }
+
+    /// Waits until a client shows a description and a picture.
+    pub fn wait_description(&mut self, group: &str, description: &str, picture: &str) {
+        let what = format!("{}: the description {description:?}", self.host.name);
+        wait::until(&what, || {
+            let (words, data) = self.description(group);
+            (words == description && data == picture).then_some(())
+        });
+    }
+
     /// Writes a text. It is committed when this returns.
     pub fn send(&mut self, group: &str, body: &str) {
         match &mut self.program {
@@ -308,10 +407,9 @@ impl Peer {
     pub fn wait_ready(&self, group: &str) {
         match &self.program {
             Ours(s) => s.wait_ready(group),
-            Daemon(j) => {
-                let what = format!("{}: the group", self.host.name);
-                wait::until(&what, || j.repository(group).is_dir().then_some(()));
-            }
+            Daemon(j) => j.wait("the group", 0, |signal, args| {
+                (signal == "conversationReady" && args["conversation_id"] == group).then_some(())
+            }),
         }
     }
 
@@ -447,6 +545,13 @@ impl Peer {
         files.lines().map(String::from).collect()
     }
 
+    /// How many merges the history has.
+    pub fn merges(&self, group: &str) -> usize {
+        let count = ["rev-list", "--merges", "--count", "refs/heads/main"];
+        let count = git(&self.repository(group), &count);
+        count.parse().expect("a number")
+    }
+
     /// Ends the client in order.
     pub fn down(&mut self) {
         match &mut self.program {
@@ -477,9 +582,14 @@ impl Peer {
     }
 }
 
+/// A repository is sound by git's rules.
+pub fn fsck(repository: &Path) {
+    git(repository, &["fsck", "--strict", "--full"]);
+}
+
 /// A repository is sound by git's rules and ours.
 pub fn sound(name: &str, repository: &Path) {
-    git(repository, &["fsck", "--strict", "--full"]);
+    fsck(repository);
     let verify = Command::new(starling::binary())
         .arg("verify")
         .arg(repository)

@@ -40,6 +40,40 @@ pub fn binary() -> PathBuf {
         })
 }
 
+/// The tool that writes histories into copies of conversations, built beside the binary.
+fn planter() -> PathBuf {
+    let dir = binary().parent().map(PathBuf::from).unwrap_or_default();
+    dir.join("examples/planted")
+}
+
+/// Why that tool cannot run here, or `None`.
+pub fn planter_missing() -> Option<String> {
+    let tool = planter();
+    (!tool.is_file()).then(|| {
+        format!(
+            "{} is not built: cargo build -p starling --example planted",
+            tool.display()
+        )
+    })
+}
+
+/// Runs that tool on the data of bridges that are down: `bridge/examples/planted.rs` says how. Gives
+/// what it says.
+pub fn plant(arguments: &[&str], bridges: &[&Starling], after: &[String]) -> String {
+    let out = std::process::Command::new(planter())
+        .args(arguments)
+        .args(bridges.iter().map(|b| b.data_dir()))
+        .args(after)
+        .output()
+        .expect("the tool runs");
+    assert!(
+        out.status.success(),
+        "planted {arguments:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
 impl Starling {
     /// Starts a bridge and waits until it serves.
     pub fn start(host: &Host, bootstrap: &str) -> Self {
@@ -164,17 +198,23 @@ impl Starling {
 
     /// Waits for an event, or one that already came.
     pub fn wait<T>(&self, what: &str, pick: impl FnMut(&str, &Value) -> Option<T>) -> T {
-        self.wait_within(wait::PATIENCE, what, pick)
+        self.wait_within(0, wait::PATIENCE, what, pick)
+    }
+
+    /// How many events there were so far: a mark to wait from.
+    fn mark(&self) -> usize {
+        self.events.0.lock().expect("not poisoned").len()
     }
 
     fn wait_within<T>(
         &self,
+        since: usize,
         patience: Duration,
         what: &str,
         mut pick: impl FnMut(&str, &Value) -> Option<T>,
     ) -> T {
         let end = Instant::now() + patience;
-        let mut seen = 0;
+        let mut seen = since;
         let mut events = self.events.0.lock().expect("not poisoned");
         loop {
             while let Some(e) = events.get(seen) {
@@ -309,13 +349,23 @@ impl Starling {
             .join(conversation)
     }
 
-    /// Accepts an invitation and waits until the conversation is there.
+    /// Accepts an invitation and waits until the conversation is there, as if it had never been before.
     pub fn accept(&self, conversation: &str) {
+        let since = self.mark();
         self.rpc(
             "request.accept",
             json!({"account": self.account(), "conversation": conversation}),
         );
-        self.wait_ready(conversation);
+        self.wait_ready_since(since, conversation, wait::PATIENCE);
+    }
+
+    /// Waits for the invitation to one conversation, and declines it.
+    pub fn decline(&self, conversation: &str) {
+        self.wait_request_for(conversation);
+        self.rpc(
+            "request.decline",
+            json!({"account": self.account(), "conversation": conversation}),
+        );
     }
 
     /// Waits until a conversation is cloned and valid.
@@ -325,7 +375,11 @@ impl Starling {
 
     /// The same, for one that takes its time.
     pub fn wait_ready_within(&self, conversation: &str, patience: Duration) {
-        self.wait_within(patience, "the conversation to be ready", |t, e| {
+        self.wait_ready_since(0, conversation, patience);
+    }
+
+    fn wait_ready_since(&self, since: usize, conversation: &str, patience: Duration) {
+        self.wait_within(since, patience, "the conversation to be ready", |t, e| {
             (t == "conversation.ready" && e["conversation"] == conversation).then_some(())
         });
     }

@@ -1,8 +1,9 @@
-//! A group whose one admin has two Starlings: both act at the same moment, and daemons are there.
+//! Groups with daemons in which two act as admins: two Starlings of the one admin, at the same moment;
+//! and two people, which no client makes.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{agree, say, wait_same};
-use starling_e2e::{Lab, Peer, jami, needs};
+use starling_e2e::peer::{self, agree, say, wait_same};
+use starling_e2e::{Lab, Peer, jami, needs, starling};
 use std::collections::BTreeSet;
 
 /// How many commits ban somebody.
@@ -114,4 +115,140 @@ fn both_devices_of_the_admin_ban_a_daemon_at_the_same_moment() {
             "{texts:?}"
         );
     }
+}
+
+/// What is refused by this bridge in a group: the first rule that it names.
+fn refused(peer: &Peer, group: &str) -> String {
+    let what = format!("{}: a history of {group} that is refused", peer.host.name);
+    peer.as_starling().wait(&what, |kind, event| {
+        (kind == "conversation.rejected" && event["conversation"] == group)
+            .then(|| event["rule"].as_str().unwrap_or_default().to_owned())
+    })
+}
+
+/// Whether an admin's vote for a ban of a member is in the newest commit.
+fn wait_vote(peer: &Peer, group: &str, target: &str, voter: &str) {
+    let vote = format!("votes/ban/members/{target}/{voter}");
+    starling_e2e::wait::until(&format!("{}: the vote", peer.host.name), || {
+        peer.files(group).contains(&vote).then_some(())
+    });
+}
+
+#[test]
+fn two_starlings_that_are_admins_ban_a_daemon_by_the_second_vote() {
+    needs!(jami::missing());
+    needs!(starling::planter_missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let mut alice = Peer::starling(&mut lab, "alice", &boot);
+    let mut bob = Peer::starling(&mut lab, "bob", &boot);
+    let mut dave = Peer::jami(&mut lab, "dave", &boot);
+    let mut erin = Peer::jami(&mut lab, "erin", &boot);
+    let group = alice.create("Two admins");
+    let mut others = [&mut bob, &mut dave, &mut erin];
+    others.iter_mut().for_each(|other| alice.befriend(other));
+    alice.gather(&group, &mut others);
+    say(
+        &mut [&mut alice, &mut bob, &mut dave, &mut erin],
+        &group,
+        "all are here",
+    );
+    wait_same(&[&mut alice, &mut bob, &mut dave, &mut erin], &group);
+
+    // The second admin is planted into the copies of Starlings, who would not take that from
+    // anybody. Daemons fetch it.
+    alice.down();
+    bob.down();
+    let bridges = [alice.as_starling(), bob.as_starling()];
+    starling::plant(&["edit", &group, &bob.id], &bridges, &[]);
+    alice.up();
+    bob.up();
+    let (alice, bob, dave, erin) = (&mut alice, &mut bob, &mut dave, &mut erin);
+    say(&mut [alice, bob, dave, erin], &group, "two admins");
+    for who in [&*alice, &*bob, &*dave, &*erin] {
+        who.wait_role(&group, &bob.id, "admin");
+    }
+
+    // One of two is no majority: Dave stays.
+    alice.ban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*dave, &*erin] {
+        wait_vote(who, &group, &dave.id, &alice.id);
+    }
+    say(&mut [alice, bob, dave, erin], &group, "one vote");
+    // A daemon that is banned while its head is another one cannot merge its ban.
+    wait_same(&[alice, bob, dave, erin], &group);
+    let ours = alice.as_starling();
+    let refused = ours.try_rpc(
+        "conversation.ban",
+        json!({"account": ours.account(), "conversation": group, "id": dave.id}),
+    );
+    refused.expect_err("Alice has voted already");
+    for who in [&*alice, &*bob, &*dave, &*erin] {
+        assert_eq!(bans(who, &group, &dave.id), 0, "{}", who.host.name);
+        assert_eq!(
+            who.members(&group).get(&dave.id).expect("a member"),
+            "member"
+        );
+    }
+
+    // Two of two.
+    bob.ban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*dave, &*erin] {
+        who.wait_role(&group, &dave.id, "banned");
+    }
+    try_to_write(dave, &group, "and I?");
+    say(&mut [alice, bob, erin], &group, "without Dave");
+    wait_same(&[alice, bob, erin], &group);
+    for who in [&*alice, &*bob, &*erin] {
+        assert_eq!(bans(who, &group, &dave.id), 1, "{}", who.host.name);
+        // Those of the one who made Bob an admin, who says something with it.
+        assert_eq!(who.texts(&group).len(), 4 + 1 + 1 + 4 + 4 + 3);
+        peer::fsck(&who.repository(&group));
+    }
+    peer::silent(erin.as_jami());
+    // It heard of its ban, and of nothing after it.
+    let texts = dave.texts(&group);
+    assert!(
+        texts.iter().all(|t| !t.starts_with("without Dave")),
+        "{texts:?}"
+    );
+}
+
+/// What STATUS.md says of second admins: a daemon takes both commits that make one, and a Starling
+/// neither.
+#[test]
+fn a_daemon_lets_in_what_makes_a_second_admin_and_a_starling_refuses_it() {
+    needs!(jami::missing());
+    needs!(starling::planter_missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let mut alice = Peer::starling(&mut lab, "alice", &boot);
+    let mut carol = Peer::starling(&mut lab, "carol", &boot);
+    let mut erin = Peer::jami(&mut lab, "erin", &boot);
+    let mut others = [&mut carol, &mut erin];
+    others.iter_mut().for_each(|other| alice.befriend(other));
+    let ways = ["edit", "unban"].map(|way| {
+        let group = alice.create(way);
+        alice.gather(&group, &mut others);
+        (way, group)
+    });
+    for (_, group) in &ways {
+        wait_same(&[&mut alice, &mut carol, &mut erin], group);
+    }
+    alice.down();
+    for (way, group) in &ways {
+        starling::plant(&[way, group, &carol.id], &[alice.as_starling()], &[]);
+    }
+    alice.up();
+    for ((way, group), rule) in ways.iter().zip(["UnexpectedFile", "BanChangesContent"]) {
+        alice.send(group, "who decides?");
+        erin.wait_text(group, "who decides?");
+        erin.wait_role(group, &carol.id, "admin");
+        assert_eq!(refused(&carol, group), rule, "{way}");
+        assert_eq!(
+            carol.members(group).get(&carol.id).expect("there"),
+            "member"
+        );
+    }
+    peer::silent(erin.as_jami());
 }

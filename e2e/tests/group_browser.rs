@@ -1,7 +1,7 @@
-//! A group as people live in it: made in a page, talked in, and one of three banned.
+//! A group as people live in it: made in a page, talked in, one of its people banned and let back in, and left by who led it.
 
 use serde_json::{Value, json};
-use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs};
+use starling_e2e::{Browser, Jami, Lab, Starling, browser, jami, needs, wait};
 
 /// Waits until a bubble says exactly this.
 async fn bubble(page: &Browser, text: &str) {
@@ -31,26 +31,69 @@ async fn focus(page: &Browser, text: &str) {
     page.until(&format!("the message {text:?}"), &script).await;
 }
 
+/// Opens the details of a member whose name has this in it.
+async fn open_member(page: &Browser, name: &str) {
+    page.until(
+        &format!("{name} among the members"),
+        &format!(
+            "const e = [...document.querySelectorAll('[data-testid=member] .member')].find(e => e.innerText.includes({}) && e.checkVisibility()); if (e && e.getAttribute('aria-expanded') === 'false') e.click(); return !!e",
+            json!(name)
+        ),
+    )
+    .await;
+}
+
+/// Puts the focus on a button, as the Tab key does in the end, and presses Enter there.
+async fn enter(page: &Browser, name: &str) {
+    let button = page.named("button", name).await;
+    button
+        .send_keys("\u{e007}")
+        .await
+        .unwrap_or_else(|e| panic!("cannot press Enter on {name:?}: {e}"));
+}
+
+/// Waits until somebody is in no list of a group any more.
+fn gone(who: &Starling, group: &str, id: &str) {
+    wait::until(&format!("{id} to be gone"), || {
+        let members = who.rpc(
+            "conversation.members",
+            json!({"account": who.account(), "conversation": group}),
+        );
+        let members = members.as_array()?;
+        (!members.iter().any(|m| m["id"] == id)).then_some(())
+    });
+}
+
+/// Waits until no question is open.
+async fn no_dialog(page: &Browser) {
+    page.until(
+        "the question to close",
+        "return !document.querySelector('dialog[open]')",
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn three_in_a_group_and_one_is_banned() {
+async fn a_group_is_made_grows_bans_lets_back_in_and_is_left() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
-    let hosts = ["alice", "bob", "cat"].map(|name| lab.host(name));
-    let [mut alice, mut bob, mut cat] = hosts
+    let hosts = ["alice", "bob", "cat", "dora"].map(|name| lab.host(name));
+    let [mut alice, mut bob, mut cat, mut dora] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
     let alice_id = alice.create_account("Alice");
     let bob_id = bob.create_account("Bob");
     let cat_id = cat.create_account("Cat");
+    let dora_id = dora.create_account("Dora");
     let alices = Browser::open(&mut lab, &hosts[0]).await;
     let bobs = Browser::open(&mut lab, &hosts[1]).await;
     alices.go(alice.url()).await;
     bobs.go(bob.url()).await;
 
     // They know each other.
-    for (friend, id) in [(&bob, &bob_id), (&cat, &cat_id)] {
+    for (friend, id) in [(&bob, &bob_id), (&cat, &cat_id), (&dora, &dora_id)] {
         let two = alice.add_contact(id);
         friend.wait_request_for(&two);
         friend.accept(&two);
@@ -138,24 +181,45 @@ async fn three_in_a_group_and_one_is_banned() {
     no_bubble(&alices, "Not for here").await;
     alices.wait_text("This message was deleted.").await;
 
-    // Alice bans Bob. She is the only admin, so she is told that it happens at once.
+    // Alice invites Dora from the details, by keyboard.
     alices.press("button", "Details").await;
-    alices
-        .until(
-            "Bob among the members",
-            "const e = [...document.querySelectorAll('[data-testid=member] .member')].find(e => e.innerText.includes('Bob')); e?.click(); return !!e",
-        )
+    alices.named("button", "Invite someone").await;
+    enter(&alices, "Invite someone").await;
+    alices.named("heading", "Invite someone").await;
+    alices.fill("Who is invited", "dor\n").await;
+    alices.named("button", "Take Dora out").await;
+    alices.fill("Who is invited", "\n").await;
+    alices.wait_text("You invited Dora").await;
+    no_dialog(&alices).await;
+    // Bob has never heard of her.
+    let (first, last) = (&dora_id[..6], &dora_id[36..]);
+    bobs.wait_text(&format!("Alice invited {first}…{last}"))
         .await;
+    dora.wait_request_for(&group);
+    dora.accept(&group);
+    alices.wait_text("Dora joined").await;
+    bobs.wait_text("Alice invited Dora").await;
+    cat.wait_role(&group, &dora_id, "member");
+    dora.wait_text_or_history(&group, "Hello everybody");
+    dora.send(&group, "Nice to be here");
+    for page in [&alices, &bobs] {
+        bubble(page, "Nice to be here").await;
+    }
+
+    // Alice bans Bob. She is the only admin, so she is told that it happens at once.
+    open_member(&alices, "Bob").await;
     alices.press("button", "Ban…").await;
     alices.named("heading", "Ban Bob?").await;
     alices.wait_text("You decide alone here").await;
     alices.press("button", "Ban Bob").await;
     alices.wait_text("Bob was banned").await;
-    cat.wait_role(&group, &bob_id, "banned");
+    for friend in [&cat, &dora] {
+        friend.wait_role(&group, &bob_id, "banned");
+    }
     alices
-        .fill("Message to Bird watchers", "Now we are two\n")
+        .fill("Message to Bird watchers", "Now we are three\n")
         .await;
-    cat.wait_text_or_history(&group, "Now we are two");
+    cat.wait_text_or_history(&group, "Now we are three");
 
     // Bob's page says what happened, and has nothing to write with.
     bobs.wait_text("The admins banned you from this group")
@@ -165,7 +229,42 @@ async fn three_in_a_group_and_one_is_banned() {
         .run("return !!document.querySelector('#composer')")
         .await;
     assert_eq!(composer, false);
-    assert!(!bobs.text().await.contains("Now we are two"));
+    assert!(!bobs.text().await.contains("Now we are three"));
+
+    // She lets him back in. He reads what he missed, and all read him.
+    alices.find("details.gone-people").await;
+    alices
+        .run("document.querySelector('details.gone-people').open = true")
+        .await;
+    open_member(&alices, "Bob").await;
+    alices.press("button", "Let back in…").await;
+    alices.named("heading", "Let Bob back in?").await;
+    alices.wait_text("Bob can then come back").await;
+    alices.press("button", "Let Bob back in").await;
+    alices.wait_text("Bob was let back in").await;
+    no_dialog(&alices).await;
+    alices
+        .until(
+            "nobody to be banned or gone",
+            "return !document.querySelector('details.gone-people')",
+        )
+        .await;
+    bobs.wait_text("You were let back in").await;
+    bubble(&bobs, "Now we are three").await;
+    bobs.fill("Message to Bird watchers", "Four of us\n").await;
+    bubble(&alices, "Four of us").await;
+    for friend in [&cat, &dora] {
+        friend.wait_role(&group, &bob_id, "member");
+        friend.wait_text_or_history(&group, "Four of us");
+    }
+
+    // For good, this time.
+    alice.rpc(
+        "conversation.ban",
+        json!({"account": alice.account(), "conversation": group, "id": bob_id}),
+    );
+    bobs.wait_text("The admins banned you from this group")
+        .await;
 
     // The list keeps it until Bob does not want it any more.
     bobs.press("button", "Delete from this computer…").await;
@@ -174,15 +273,42 @@ async fn three_in_a_group_and_one_is_banned() {
     bobs.click("dialog .button.danger").await;
     bobs.named("heading", "Pick a conversation").await;
 
+    // Alice leaves by keyboard, and is told what that means for a group whose only admin she is.
+    alices.named("button", "Leave the group…").await;
+    enter(&alices, "Leave the group…").await;
+    alices.named("heading", "Leave this group?").await;
+    alices.wait_text("You are its only admin").await;
+    enter(&alices, "Leave the group").await;
+    alices.named("heading", "Pick a conversation").await;
+    let list = alices.texts("[data-testid=conversation]").await;
+    assert!(
+        !list.is_empty() && !list.iter().any(|c| c.contains("Bird watchers")),
+        "{list:?}"
+    );
+    // The others see her go, and go on without an admin.
+    for (friend, text) in [(&cat, "Just we two"), (&dora, "And a ban")] {
+        gone(friend, &group, &alice_id);
+        friend.wait_role(&group, &bob_id, "banned");
+        friend.send(&group, text);
+    }
+    cat.wait_text_or_history(&group, "And a ban");
+    dora.wait_text_or_history(&group, "Just we two");
+    let refused = cat.try_rpc(
+        "conversation.ban",
+        json!({"account": cat.account(), "conversation": group, "id": dora_id}),
+    );
+    let why = refused.expect_err("nobody leads the group");
+    assert!(why.contains("not_authorised"), "{why}");
+
     for page in [&alices, &bobs] {
         assert_eq!(page.complaints().await, Vec::<String>::new());
     }
     assert_eq!(alice.rejections(), Vec::<Value>::new());
     assert_eq!(cat.rejections(), Vec::<Value>::new());
-    let _ = alice_id;
+    assert_eq!(dora.rejections(), Vec::<Value>::new());
     alices.close().await;
     bobs.close().await;
-    for one in [&mut alice, &mut bob, &mut cat] {
+    for one in [&mut alice, &mut bob, &mut cat, &mut dora] {
         one.down();
     }
 }

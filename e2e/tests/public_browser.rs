@@ -102,6 +102,7 @@ async fn a_stranger_comes_in_by_the_address_and_what_a_ban_cut_off_is_sent_again
         false,
         "nobody sends while they are banned"
     );
+    bobs.shoot("49-cut-off").await;
     alice.rpc("conversation.unban", ban);
     bobs.find("[data-testid=resend]").await;
     bobs.shoot("49-send-again").await;

@@ -32,14 +32,7 @@ async fn member(page: &Browser, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_admins_vote_and_the_second_vote_decides() {
     needs!(browser::missing());
-    let tool = starling::binary()
-        .parent()
-        .expect("a directory")
-        .join("examples/second_admin");
-    needs!((!tool.is_file()).then(|| format!(
-        "{} is not built: cargo build -p starling --example second_admin",
-        tool.display()
-    )));
+    needs!(starling::planter_missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
@@ -84,16 +77,7 @@ async fn two_admins_vote_and_the_second_vote_decides() {
     for who in [&mut alice, &mut bob, &mut denys] {
         who.down();
     }
-    let planted = Command::new(&tool)
-        .args([&group, &bob_id])
-        .args([&alice, &bob, &denys].map(Starling::data_dir))
-        .output()
-        .expect("the tool runs");
-    assert!(
-        planted.status.success(),
-        "{}",
-        String::from_utf8_lossy(&planted.stderr)
-    );
+    starling::plant(&["edit", &group, &bob_id], &[&alice, &bob, &denys], &[]);
     for who in [&mut alice, &mut bob, &mut denys] {
         who.up();
         who.wait_online();

@@ -277,11 +277,26 @@ impl Bridge {
 
     /// Calls a method.
     pub(crate) async fn call<M: Method>(&self, params: M::Params) -> Result<M::Result, ApiError> {
-        let params = serde_json::to_value(params).map_err(|e| ApiError::invalid(e.to_string()))?;
+        let params = serde_json::to_value(params).map_err(unsendable)?;
+        let value = self.ask(M::NAME, params).await?;
+        serde_json::from_value(value).map_err(|e| misread(M::NAME, &e))
+    }
+
+    /// All of a call that is the same for each method, so that the page has it once.
+    fn ask(
+        &self,
+        method: &'static str,
+        params: Value,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, ApiError>>>> {
+        let this = self.clone();
+        Box::pin(async move { this.send(method, params).await })
+    }
+
+    async fn send(&self, method: &'static str, params: Value) -> Result<Value, ApiError> {
         let id = self.0.next_id.get();
         self.0.next_id.set(id + 1);
         let text =
-            serde_json::to_string(&RpcRequest::new(id, M::NAME, params)).map_err(|_| lost())?;
+            serde_json::to_string(&RpcRequest::new(id, method, params)).map_err(|_| lost())?;
         // The bridge would close the socket, and every other call on it fail.
         if text.len() > MAX_FRAME {
             return Err(ApiError::new(ErrorCode::TooLarge, ""));
@@ -303,12 +318,16 @@ impl Bridge {
                 let _ = sender.send(Err(ApiError::new(ErrorCode::Timeout, "")));
             }
         });
-        let value = receiver.await.unwrap_or_else(|_| Err(lost()))?;
-        serde_json::from_value(value).map_err(|e| {
-            ApiError::internal(format!(
-                "{} answered what this page does not understand: {e}",
-                M::NAME
-            ))
-        })
+        receiver.await.unwrap_or_else(|_| Err(lost()))
     }
+}
+
+fn unsendable(e: serde_json::Error) -> ApiError {
+    ApiError::invalid(e.to_string())
+}
+
+fn misread(method: &str, e: &serde_json::Error) -> ApiError {
+    ApiError::internal(format!(
+        "{method} answered what this page does not understand: {e}"
+    ))
 }

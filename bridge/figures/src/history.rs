@@ -23,7 +23,7 @@ use starling_core::id::{ConversationId, ObjectId};
 use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
-use starling_core::swarm::validate::RULES;
+use starling_core::swarm::validate::{self, RULES};
 use starling_core::swarm::write::{self, Writer};
 use std::fs;
 use std::io::{BufReader, BufWriter, Read as _, Write as _};
@@ -206,7 +206,18 @@ fn clone(dir: &Path) {
     let since = Instant::now();
     let index = Index::open(&dir.join(conversation::INDEX)).unwrap();
     let mut making = Making::begin(index, id, RULES);
-    let (_, valid) = check_clone(id, &quarantine, head, &own, &|| true, Some(&mut making)).unwrap();
+    let limits = validate::Limits::default();
+    let go_on = || true;
+    let (_, valid) = check_clone(
+        limits,
+        id,
+        &quarantine,
+        head,
+        &own,
+        &go_on,
+        Some(&mut making),
+    )
+    .unwrap();
     say("validate_ms", millis(since));
     quarantine
         .accept_with(&valid.commits, &valid.trees)

@@ -3,7 +3,7 @@
 use super::guests::Kind;
 use super::{Account, now};
 use crate::conversation::Conversation;
-use crate::conversation::wire::serve;
+use crate::conversation::wire::{serve, serve_until};
 use crate::peer::{Channel, Incoming};
 use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
@@ -162,14 +162,15 @@ impl Account {
             }
         };
         let _open = conversation.engines.git_open(device);
+        let over = conversation.engines.git_over(device);
         let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
-        let serving = serve(
+        let serving = serve_until(
             channel,
             conversation.id,
             store,
             &turns,
-            allowed,
+            (allowed, &over),
             move |event| match event {
                 Served::UpToDate(commit) | Served::Sent(commit) => drop(tell.send(commit)),
                 Served::Failed(e) => {
@@ -178,6 +179,9 @@ impl Account {
             },
         );
         tokio::join!(serving, note);
+        if over.is_cancelled() {
+            self.tell_ban(&conversation, id, device).await;
+        }
     }
 
     /// Serves somebody who is banned: up to the commit that says so, and nothing after it.

@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 
 /// Bytes of packs of which something is kept for one copy: eight times what one fetch may bring, and
 /// more than as many messages as are validated at once take. Who needs more begins anew.
-const MAX_KEPT: u64 = 8 * MAX_PACK;
+pub(super) const MAX_KEPT: u64 = 8 * MAX_PACK;
 
 /// Devices that are remembered to have said something meanwhile.
 const MAX_NEWS: usize = 64;
@@ -91,12 +91,14 @@ struct Copy {
     store: Option<Arc<ObjectStore>>,
     /// Bytes of packs of which something is in there.
     kept: u64,
+    /// As many may be kept.
+    most: u64,
     /// What each device is asked for before what it offers.
     descents: BTreeMap<DeviceId, Descent>,
 }
 
 impl Copy {
-    fn new(id: ConversationId, own: DeviceId) -> Self {
+    fn new(id: ConversationId, own: DeviceId, most: u64) -> Self {
         Self {
             id,
             spread: Arc::new(Mutex::new(Spread::new(own, None))),
@@ -106,6 +108,7 @@ impl Copy {
             told: BTreeSet::new(),
             store: None,
             kept: 0,
+            most,
             descents: BTreeMap::new(),
         }
     }
@@ -135,7 +138,7 @@ impl Copy {
 
     /// Whether something of a part may be kept.
     fn has_room_for(&self, part: &Quarantine) -> bool {
-        self.kept.saturating_add(part.bytes()) <= MAX_KEPT
+        self.kept.saturating_add(part.bytes()) <= self.most
     }
 
     /// Forgets what was fetched.
@@ -221,13 +224,14 @@ impl Account {
         id: ConversationId,
         copying: &Copying,
     ) -> Result<(), AccountError> {
-        let mut copy = Copy::new(id, self.device_id());
+        let most = self.context.bounds.kept;
+        let mut copy = Copy::new(id, self.device_id(), most);
         let target = crate::conversation::path(&self.dir, &id);
         loop {
             let news = std::mem::take(&mut *copying.news());
             if news.anew {
                 copy.begin_anew(&unfinished(&target));
-                copy = Copy::new(id, self.device_id());
+                copy = Copy::new(id, self.device_id(), most);
             }
             if !self.follow_sources(&mut copy, news).await? {
                 copy.begin_anew(&unfinished(&target));
@@ -351,7 +355,8 @@ impl Account {
                 };
                 let haves = tokio::task::block_in_place(|| reach::haves(&*store));
                 let haves = haves.map_err(FetchTrouble::failed)?;
-                let sink = Arriving::new(store, refused, gets_on, haves).instead(older);
+                let receiving = store.quarantine(account.context.bounds.pack);
+                let sink = Arriving::new(store, receiving, refused, gets_on, haves).instead(older);
                 Ok(bring(&mut fetcher, sink).await)
             };
             let came: Result<Came, FetchTrouble> = came.await;
@@ -389,7 +394,7 @@ impl Account {
                 let Some((head, _)) = bad else {
                     return Ok(Ok(FetchTrouble::failed("too much of it was broken off")));
                 };
-                let why = NotTaken::TooLarge { most: MAX_KEPT };
+                let why = NotTaken::TooLarge { most: copy.most };
                 return Ok(Ok(self.verdict(id, device, head, why).await));
             }
             Came::Part(part) => {
@@ -419,6 +424,7 @@ impl Account {
         let Some(store) = copy.store.clone() else {
             return Ok(Ok(FetchTrouble::failed("there is no place for it")));
         };
+        let limits = self.context.bounds.history;
         let (own, go_on) = (self.jami_id(), || !self.stop.is_cancelled());
         let checked = tokio::task::block_in_place(|| {
             let mut making = Making::begin(self.index.clone(), id, RULES);
@@ -427,7 +433,7 @@ impl Account {
                 None => &*store,
             };
             let made = Some(&mut making);
-            let (_, valid) = check_clone(id, objects, head, &own, &go_on, made)?;
+            let (_, valid) = check_clone(limits, id, objects, head, &own, &go_on, made)?;
             Ok((valid, making))
         });
         let why = match checked {
@@ -458,8 +464,10 @@ impl Account {
         if let RepoError::Rejected(fault) = &why
             && let Misbehaviour::MissingObject(_) = *fault.misbehaviour
             && store.head().is_some_and(|ours| {
-                tokio::task::block_in_place(|| check_part(id, &*store, &|_| false, ours, &go_on))
-                    .is_err()
+                tokio::task::block_in_place(|| {
+                    check_part(limits, id, &*store, &|_| false, ours, &go_on)
+                })
+                .is_err()
             })
         {
             // Not sent, because we said that we had it.
@@ -477,7 +485,8 @@ impl Account {
         let keep = || -> Result<bool, RepoError> {
             let known = |id: &ObjectId| store.contains(id);
             let go_on = || !self.stop.is_cancelled();
-            let valid = check_part(copy.id, &quarantine, &known, newest, &go_on)?;
+            let limits = self.context.bounds.history;
+            let valid = check_part(limits, copy.id, &quarantine, &known, newest, &go_on)?;
             quarantine.accept_with(&valid.commits, &valid.trees)?;
             let ahead = match store.head() {
                 None => true,

@@ -11,7 +11,6 @@ use crate::conversation::wire::{FetchFailed, Fetched, Fetcher, Sink};
 use crate::peer::Channel;
 use crate::store::objects::{ObjectStore, Quarantine, QuarantineError, Receiving};
 use starling_core::api::RefusedHistory;
-use starling_core::git::pack::Limits;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::merge::Relation;
@@ -81,7 +80,9 @@ impl Account {
                 .map_err(|e| self.ours(&e))?;
             let engines = conversation.engines.clone();
             let gets_on = move |bytes| engines.spread(|s, _| s.gets_on(&device, bytes));
-            let sink = Arriving::new(conversation.store.clone(), refused.clone(), gets_on, haves);
+            let store = conversation.store.clone();
+            let receiving = store.quarantine(self.context.bounds.pack);
+            let sink = Arriving::new(store, receiving, refused.clone(), gets_on, haves);
             let came = bring(&mut open.fetcher, sink.instead(step)).await;
             // The channel of the last time may have ended meanwhile.
             if !(again && matches!(came, Came::Nothing(_))) {
@@ -511,11 +512,11 @@ pub(super) struct Arriving<R, G> {
 impl<R: Fn(&ObjectId) -> bool, G: Fn(u64)> Arriving<R, G> {
     pub(super) fn new(
         store: Arc<ObjectStore>,
+        receiving: Receiving,
         refused: R,
         gets_on: G,
         haves: Vec<ObjectId>,
     ) -> Self {
-        let receiving = store.quarantine(Limits::default());
         Self {
             store,
             refused,

@@ -330,22 +330,33 @@ impl Account {
     }
 
     /// Tells the connected devices of who was just banned of the commit that says so: the last
-    /// thing they get.
+    /// thing they get. They are to ask for it on a git channel that they open for this, since a daemon
+    /// that is refused on one which it has open does not ask again: such a one is ended first, and they
+    /// are told when it is.
     pub(super) async fn tell_banned(&self, conversation: &Conversation) {
         for (device, id) in self.links.connected() {
-            let ban = conversation
-                .ask(move |r| r.unaware_of(&id, &device))
-                .await
-                .ok()
-                .flatten();
-            if let Some(commit) = ban {
-                let notice = Notice::NewCommit {
-                    conversation: conversation.id,
-                    commit,
-                    device: self.device_id(),
-                };
-                self.links.tell(&device, &notice);
+            let unaware = conversation.ask(move |r| r.unaware_of(&id, &device).is_some());
+            if matches!(unaware.await, Ok(true)) && !conversation.engines.end_git(&device) {
+                self.tell_ban(conversation, id, device).await;
             }
+        }
+    }
+
+    /// Tells a device of its owner's ban, or its own, if that is still to be said.
+    pub(super) async fn tell_ban(
+        &self,
+        conversation: &Conversation,
+        id: AccountId,
+        device: DeviceId,
+    ) {
+        let ban = conversation.ask(move |r| r.unaware_of(&id, &device)).await;
+        if let Ok(Some(commit)) = ban {
+            let notice = Notice::NewCommit {
+                conversation: conversation.id,
+                commit,
+                device: self.device_id(),
+            };
+            self.links.tell(&device, &notice);
         }
     }
 

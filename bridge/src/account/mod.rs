@@ -55,6 +55,27 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// What peers may cost us. The default is what Starling uses; tests set less, so as to reach it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// A history that is fetched.
+    pub history: starling_core::swarm::validate::Limits,
+    /// A pack.
+    pub pack: starling_core::git::pack::Limits,
+    /// Bytes of packs that are kept of a first copy before all of it is here.
+    pub kept: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            history: starling_core::swarm::validate::Limits::default(),
+            pack: starling_core::git::pack::Limits::default(),
+            kept: copy::MAX_KEPT,
+        }
+    }
+}
+
 /// What an account needs of the bridge.
 #[derive(Clone)]
 pub struct Context {
@@ -64,6 +85,8 @@ pub struct Context {
     pub dht: Dht,
     /// Addresses on the loopback interface are offered to peers as well: for tests on one machine.
     pub loopback: bool,
+    /// What peers may cost us.
+    pub bounds: Bounds,
 }
 
 /// The wall clock, unix milliseconds.

@@ -333,23 +333,23 @@ impl Account {
         self.emit_contact(id, !block).await
     }
 
-    /// Unblocks a person. Who was a contact when they were blocked is one again; of who was none
-    /// only the block goes: to be a contact they have to ask, or be asked.
+    /// Unblocks a person. Who was a contact when they were blocked is one again. Of who was none, or
+    /// whose conversation is not here any more, only the block goes: to be a contact they have to ask, or be asked.
     pub async fn unblock(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
-        let (contact, there) = self
+        let (blocked, there) = self
             .book
             .ask(move |b| {
                 let contact = b.contact(&id);
                 let there = contact.conversation.filter(|c| b.conversation(c).is_some());
-                (contact, there)
+                (contact.is_blocked(), there)
             })
             .await?;
-        if !contact.is_blocked() {
+        if !blocked {
             return Err(ApiError::not_found(format!("{id} is not blocked.")).into());
         }
-        match (contact.conversation, there) {
+        match there {
             // A block leaves the conversation with a contact known.
-            (Some(_), Some(c)) => {
+            Some(c) => {
                 self.book
                     .ask(move |b| {
                         b.change_contact(id, |contact| contact.add(now_ms(), Some(c), false))
@@ -362,9 +362,7 @@ impl Account {
                     self.confirm_members(&conversation).await?;
                 }
             }
-            // It was left meanwhile.
-            (Some(_), None) => drop(self.add_contact(&id.to_hex(), None).await?),
-            (None, _) => {
+            None => {
                 self.book
                     .ask(move |b| b.change_contact(id, |c| c.remove(now_ms(), false)))
                     .await??;

@@ -33,7 +33,8 @@ pub struct Accounts {
     dir: PathBuf,
     context: Context,
     open: RwLock<BTreeMap<LocalAccountId, Arc<Account>>>,
-    /// Those that cannot be opened, as far as they can be shown, and why.
+    /// Those that cannot be opened, or are not open yet, as far as they can be shown, and why.
+    /// Whoever needs both locks takes that of [`Self::open`] first.
     broken: RwLock<BTreeMap<LocalAccountId, (api::Account, ApiError)>>,
     /// One attempt at a time.
     opening: tokio::sync::Mutex<()>,
@@ -159,10 +160,12 @@ impl Accounts {
 
     /// All accounts as the API shows them, those that cannot be opened included.
     pub fn views(&self) -> Vec<api::Account> {
-        let mut views: Vec<_> = self.all().iter().map(|a| a.view()).collect();
+        // Both at once: one that is opened meanwhile is in either, or in both.
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let broken = self.broken.read().unwrap_or_else(PoisonError::into_inner);
-        views.extend(broken.values().map(|(view, _)| view.clone()));
-        views
+        let other = broken.iter().filter(|(id, _)| !open.contains_key(*id));
+        let other = other.map(|(_, (view, _))| view.clone());
+        open.values().map(|a| a.view()).chain(other).collect()
     }
 
     /// One account as the API shows it.
@@ -352,7 +355,8 @@ impl Accounts {
         self.settle(archive, identity, options, password).await
     }
 
-    /// Writes a new account to the disk, whole, and opens it.
+    /// Writes a new account to the disk, whole, and opens it. Where that fails there is none: whoever tries
+    /// again does not have two.
     async fn settle(
         &self,
         archive: Archive,
@@ -365,19 +369,41 @@ impl Accounts {
             self.dir.join(format!("{id}.new")),
             self.dir.join(id.as_str()),
         );
+        let made = match self.put(&new, &dir, archive, identity, options, password) {
+            Ok(()) => self.try_load(&id).await,
+            Err(e) => Err(e),
+        };
+        if made.is_err() {
+            // Renamed first, as when it is removed.
+            let _ = std::fs::rename(&dir, &new);
+            let _ = std::fs::remove_dir_all(&new);
+        }
+        made
+    }
+
+    /// Writes a new account to the disk, first to a place of which nothing is read.
+    fn put(
+        &self,
+        new: &Path,
+        dir: &Path,
+        archive: Archive,
+        identity: Identity,
+        options: Options,
+        password: Option<&str>,
+    ) -> Result<(), AccountError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| KeepError::Io { path, source }
         };
-        std::fs::create_dir_all(&new).map_err(io(&new))?;
+        std::fs::create_dir_all(new).map_err(io(new))?;
         let bytes = tokio::task::block_in_place(|| {
             archive.write(&Credential::password(password.unwrap_or_default()), &AwsLc)
         })
         .map_err(internal)?;
-        keep::write_identity(&new, &identity)?;
+        keep::write_identity(new, &identity)?;
         {
             let mut book = Book::open(State::open(&new.join("state.sqlite"))?)?;
-            keep::write_archive(&new, book.state(), &bytes)?;
+            keep::write_archive(new, book.state(), &bytes)?;
             book.state().put("own", "options", &options)?;
             for (peer, contact) in archive.contacts {
                 book.change_contact(peer, |c: &mut Contact| c.merge(&contact))?;
@@ -389,11 +415,11 @@ impl Accounts {
                 book.incoming(request, false, super::now_ms())?;
             }
         }
-        std::fs::rename(&new, &dir).map_err(io(&dir))?;
+        std::fs::rename(new, dir).map_err(io(dir))?;
         std::fs::File::open(&self.dir)
             .and_then(|d| d.sync_all())
             .map_err(io(&self.dir))?;
-        self.load(&id).await
+        Ok(())
     }
 
     async fn try_load(&self, id: &LocalAccountId) -> Result<Arc<Account>, AccountError> {
@@ -573,15 +599,23 @@ impl Accounts {
         id: &LocalAccountId,
         active: bool,
     ) -> Result<api::Account, AccountError> {
+        let _turn = self.opening.lock().await;
         let account = self.get(id)?;
-        let view = account.change_options(|o| o.inactive = !active).await?;
+        let mut view = account.change_options(|o| o.inactive = !active).await?;
         if active != account.stop.is_cancelled() {
             return Ok(view);
         }
-        self.open
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        // Meanwhile it is there all the same.
+        view.state = AccountState::Loading;
+        let why = ApiError::new(
+            ErrorCode::Offline,
+            "This account is being switched on or off. Try again in a moment.",
+        );
+        {
+            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            self.broken().insert(id.clone(), (view, why));
+            open.remove(id);
+        }
         account.stop().await;
         drop(account);
         Ok(self.load(id).await?.view())

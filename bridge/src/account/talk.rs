@@ -126,14 +126,13 @@ impl Account {
         indexed: Indexed,
     ) -> Result<Conversation, AccountError> {
         let state = self.book.ask(|b| Self::state_of(b)).await?;
-        let index = (
-            self.index.clone(),
-            self.report_of(id, indexed != Indexed::Before),
-        );
+        let report = self.report_of(id, indexed != Indexed::Before);
+        let index = (self.index.clone(), report);
         let checked = indexed == Indexed::NotYetButChecked;
-        let conversation = tokio::task::block_in_place(|| {
+        let mut conversation = tokio::task::block_in_place(|| {
             Conversation::open_with(&self.dir, id, state, self.me(), index, checked)
         })?;
+        conversation.limits = self.context.bounds.history;
         self.shared().conversations.insert(id, conversation.clone());
         self.start_engines(&conversation);
         // Its members may connect now.

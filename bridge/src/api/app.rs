@@ -1,8 +1,8 @@
 //! Everything the bridge is made of.
 
 use super::EventLog;
-use crate::account::Context;
 use crate::account::registry::Accounts;
+use crate::account::{Bounds, Context};
 use crate::crypto::AwsLc;
 use crate::dht::{BootstrapAddr, DEFAULT_BOOTSTRAP, Dht, DhtConfig};
 use crate::serve::pairing::Pairing;
@@ -112,6 +112,7 @@ impl App {
             emit,
             dht: dht.clone(),
             loopback: false,
+            bounds: Bounds::default(),
         };
         let accounts = Accounts::open(&self.config.data_dir, context).await?;
         let _ = self.network.set(Network { dht, accounts });

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for a slow neighbour; with more its channel is closed.
 const QUEUE: usize = 32;
@@ -53,6 +54,8 @@ struct State {
     linked: BTreeMap<DeviceId, Standing>,
     /// Open git channels, of either side.
     git: BTreeMap<DeviceId, usize>,
+    /// What ends those that we serve.
+    served: BTreeMap<DeviceId, CancellationToken>,
     /// Who brought heads that are not part of the history yet.
     brought: BTreeMap<ObjectId, (DeviceId, AccountId)>,
 }
@@ -105,6 +108,7 @@ impl Engines {
             number: 0,
             linked: BTreeMap::new(),
             git: BTreeMap::new(),
+            served: BTreeMap::new(),
             brought: BTreeMap::new(),
         };
         Self(Arc::new(Inner {
@@ -225,6 +229,20 @@ impl Engines {
         }
     }
 
+    /// What ends the git channels on which a device is served.
+    pub fn git_over(&self, device: DeviceId) -> CancellationToken {
+        self.state().served.entry(device).or_default().clone()
+    }
+
+    /// Ends the git channels on which a device is served: those that rest at once, the others when
+    /// they have answered. What it opens from now on is another one. Says whether there may be any.
+    pub fn end_git(&self, device: &DeviceId) -> bool {
+        let mut state = self.state();
+        let over = state.served.remove(device);
+        let open = state.git.contains_key(device);
+        over.inspect(CancellationToken::cancel).is_some() && open
+    }
+
     /// The devices with a swarm channel.
     pub fn neighbours(&self) -> BTreeSet<DeviceId> {
         self.state().lines.keys().copied().collect()
@@ -324,6 +342,7 @@ impl Drop for GitOpen {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 state.git.remove(&self.device);
+                state.served.remove(&self.device);
             }
         }
         drop(state);

@@ -24,7 +24,7 @@ use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::MAX_ARRIVED;
-use starling_core::swarm::validate::{Accepted, Batch, RULES, Validation};
+use starling_core::swarm::validate::{Accepted, Batch, Limits, RULES, Validation};
 use starling_core::swarm::write;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -91,6 +91,7 @@ pub struct Valid {
 /// batch. Of many commits some are read, while the signatures of those before are checked on all
 /// cores, while `each` takes those before in.
 fn validate(
+    limits: Limits,
     objects: &dyn Objects,
     id: ConversationId,
     known: &dyn Fn(&ObjectId) -> bool,
@@ -98,7 +99,7 @@ fn validate(
     go_on: &dyn Fn() -> bool,
     mut each: impl FnMut(Accepted) + Send,
 ) -> Result<Valid, Ended> {
-    let mut validation = Validation::with_known(objects, id, known, head)?;
+    let mut validation = Validation::within(limits, objects, id, known, head)?;
     let mut trees = BTreeSet::new();
     let mut take = |commits: Vec<Accepted>| {
         for commit in commits {
@@ -207,6 +208,8 @@ pub struct Judging {
     store: Arc<ObjectStore>,
     known: Known,
     ours: ObjectId,
+    /// What a history may ask of us.
+    pub limits: Limits,
 }
 
 /// A head that is here and valid.
@@ -288,12 +291,14 @@ impl Judging {
         };
         let known = |id: &ObjectId| self.known.contains(id);
         let (mut new, mut steps) = (Vec::new(), Steps::new());
-        let Valid { commits, trees } = validate(objects, self.id, &known, head, go_on, |c| {
+        let take = |c: Accepted| {
             steps.see(c.id, &c.commit.parents);
             if new.len() <= SHORT {
                 new.push(Written::new(c.id, &c.commit, c.account()));
             }
-        })?;
+        };
+        let Valid { commits, trees } =
+            validate(self.limits, objects, self.id, &known, head, go_on, take)?;
         if let Some(quarantine) = quarantine {
             quarantine.accept_with(&commits, &trees)?;
         }
@@ -330,6 +335,7 @@ impl Judging {
 /// Checks a clone: every commit, and that it is meant for us. Gives who is in it, and its commits.
 /// What is valid goes into its index at once.
 pub fn check_clone(
+    limits: Limits,
     id: ConversationId,
     objects: &dyn Objects,
     head: ObjectId,
@@ -337,7 +343,7 @@ pub fn check_clone(
     go_on: &dyn Fn() -> bool,
     mut making: Option<&mut Making>,
 ) -> Result<(Snapshot, Valid), RepoError> {
-    let valid = validate(objects, id, &|_| false, head, go_on, |c| {
+    let valid = validate(limits, objects, id, &|_| false, head, go_on, |c| {
         if let Some(making) = &mut making {
             making.add(Made::new(RULES, c.id, &c.commit, c.account()));
         }
@@ -354,13 +360,14 @@ pub fn check_clone(
 
 /// Checks a part of a clone: every commit up to one that is not `known`. Gives those.
 pub fn check_part(
+    limits: Limits,
     id: ConversationId,
     objects: &dyn Objects,
     known: &dyn Fn(&ObjectId) -> bool,
     newest: ObjectId,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Valid, RepoError> {
-    Ok(validate(objects, id, known, newest, go_on, drop)?)
+    Ok(validate(limits, objects, id, known, newest, go_on, drop)?)
 }
 
 impl Conversation {
@@ -372,9 +379,10 @@ impl Conversation {
         head: ObjectId,
         go_on: impl Fn() -> bool + Send,
     ) -> Result<Relation, RepoError> {
-        let Some(judging) = self.ask(move |r| r.judging(&head)).await? else {
+        let Some(mut judging) = self.ask(move |r| r.judging(&head)).await? else {
             return Ok(Relation::UpToDate);
         };
+        judging.limits = self.limits;
         let judged = {
             let go_on = || !self.ended.is_cancelled() && go_on();
             let judge = AssertUnwindSafe(|| judging.judge(quarantine, head, &go_on));
@@ -433,7 +441,8 @@ impl Conversation {
     pub async fn verify(&self) -> Result<ConversationVerdict, RepoError> {
         let (store, id, head) = (self.store.clone(), self.id, self.head());
         let go_on = || !self.ended.is_cancelled();
-        let check = || validate(&*store, id, &|_| false, head, &go_on, drop);
+        let limits = self.limits;
+        let check = || validate(limits, &*store, id, &|_| false, head, &go_on, drop);
         let all = tokio::task::block_in_place(check);
         let faults = match all {
             Ok(_) => Vec::new(),
@@ -462,6 +471,7 @@ impl Repo {
             store: self.store.clone(),
             known: self.timeline.known(),
             ours: self.head,
+            limits: Limits::default(),
         })
     }
 
@@ -577,9 +587,17 @@ impl Repo {
                 // The index was made anew in this moment.
                 let known = |id: &ObjectId| self.timeline.contains(id);
                 let mut new = Vec::new();
-                validate(&*self.store, self.id, &known, theirs, &|| true, |c| {
-                    new.push(Written::new(c.id, &c.commit, c.account()));
-                })?;
+                let take = |c: Accepted| new.push(Written::new(c.id, &c.commit, c.account()));
+                let limits = Limits::default();
+                validate(
+                    limits,
+                    &*self.store,
+                    self.id,
+                    &known,
+                    theirs,
+                    &|| true,
+                    take,
+                )?;
                 new
             }
         };

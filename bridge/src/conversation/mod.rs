@@ -28,6 +28,7 @@ use keep_up::{Report, Said};
 use repo::{Me, Repo, RepoError, Shared, Snapshot};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::validate::Limits;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -54,6 +55,8 @@ pub struct Conversation {
     pub engines: Engines,
     /// Cancelled when it is closed: whoever reads it for long watches this.
     pub ended: CancellationToken,
+    /// What a history that is fetched may ask of us.
+    pub limits: Limits,
     repo: Actor<Repo>,
     shared: Shared,
 }
@@ -123,6 +126,7 @@ impl Conversation {
             store,
             engines: Engines::new(id, account, device, repo.head()),
             ended: CancellationToken::new(),
+            limits: Limits::default(),
             shared: repo.shared(),
             repo: Actor::start(repo, Repo::reopen),
         })

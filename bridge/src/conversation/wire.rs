@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// Silence in the middle of a request after which a peer is given up. The
 /// reference waits a day, and its users' conversations froze for hours.
@@ -40,11 +41,27 @@ const PIECE: usize = 16 << 10;
 /// may fetch changes while a channel is open. A pack is made only while holding one of `turns`:
 /// each takes memory and time, and a peer can open many channels.
 pub async fn serve<C, R>(
-    mut channel: C,
+    channel: C,
     conversation: ConversationId,
     repo: Arc<R>,
     turns: &Semaphore,
     allowed: impl Fn() -> bool,
+    event: impl FnMut(Event),
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+    R: Repository,
+{
+    let never = CancellationToken::new();
+    serve_until(channel, conversation, repo, turns, (allowed, &never), event).await;
+}
+
+/// The same, until `over`: what is being answered then is answered to its end.
+pub async fn serve_until<C, R>(
+    mut channel: C,
+    conversation: ConversationId,
+    repo: Arc<R>,
+    turns: &Semaphore,
+    (allowed, over): (impl Fn() -> bool, &CancellationToken),
     mut event: impl FnMut(Event),
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -58,7 +75,11 @@ pub async fn serve<C, R>(
         let n = if engine.is_busy() {
             timeout(SILENCE, read).await.unwrap_or(Ok(0))
         } else {
-            read.await
+            tokio::select! {
+                // What is asked for already is refused by `allowed`.
+                n = read => n,
+                () = over.cancelled() => break,
+            }
         };
         let Ok(n @ 1..) = n else { break };
         if !allowed() {

@@ -4,7 +4,7 @@ use super::assets::{self, Assets};
 use super::guard::{PublicUrl, Rules, guard};
 use super::{objects, pairing_http, socket};
 use crate::api::{App, MAX_SOCKETS};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::{Router, middleware, routing};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,11 +16,17 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
+use tower_http::timeout::TimeoutLayer;
 
 /// Connections at the same time: a browser opens six and a socket a tab.
 const MAX_CONNECTIONS: usize = 256;
 /// How long a client may take to send the head of a request.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a request may take until it is answered, with the body that is sent for it.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// How long a client may read nothing of what is sent to it.
+const UNREAD_TIME: Duration = Duration::from_secs(30);
 /// Largest head of a request.
 const MAX_HEAD: usize = 32 << 10;
 /// How long connections may take to end once the bridge stops: a little longer than sockets
@@ -170,6 +176,10 @@ fn router(app: Arc<App>, rules: Rules, assets: Assets) -> Router {
         .with_state(app)
         .fallback_service(routing::any(assets::serve).with_state(Arc::new(assets)))
         .layer(middleware::from_fn_with_state(Arc::new(rules), guard))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_TIME,
+        ))
 }
 
 async fn accept(listener: TcpListener, router: Router, app: Arc<App>, permits: Arc<Semaphore>) {
@@ -205,6 +215,9 @@ async fn connection(
 ) {
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD_TIME));
+    let stream = Box::pin(stream);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

@@ -8,7 +8,7 @@ mod key_support;
 pub(crate) use key_support::keys;
 use starling_bridge::account::book::Profile;
 use starling_bridge::account::registry::Accounts;
-use starling_bridge::account::{Account, Context, Options};
+use starling_bridge::account::{Account, Bounds, Context, Options};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};
 use starling_core::api::{
@@ -73,13 +73,19 @@ pub(crate) struct Bridge {
     pub dir: tempfile::TempDir,
     pub dht: Dht,
     pub accounts: Option<Accounts>,
+    pub bounds: Bounds,
     events: Arc<Mutex<Vec<Event>>>,
     count: watch::Sender<usize>,
 }
 
 impl Bridge {
     pub(crate) async fn start(first: &Dht) -> Self {
+        Self::start_within(first, Bounds::default()).await
+    }
+
+    async fn start_within(first: &Dht, bounds: Bounds) -> Self {
         let mut new = Self {
+            bounds,
             dir: tempfile::tempdir().unwrap(),
             dht: node(Some(first)),
             accounts: None,
@@ -97,7 +103,12 @@ impl Bridge {
 
     /// A bridge with one account.
     pub(crate) async fn of(first: &Dht, name: &str) -> Self {
-        let new = Self::start(first).await;
+        Self::within(first, name, Bounds::default()).await
+    }
+
+    /// The same, where peers may cost no more than this.
+    pub(crate) async fn within(first: &Dht, name: &str, bounds: Bounds) -> Self {
+        let new = Self::start_within(first, bounds).await;
         new.accounts()
             .create_with(keys(), named(name), None)
             .await
@@ -114,6 +125,7 @@ impl Bridge {
             }),
             dht: self.dht.clone(),
             loopback: true,
+            bounds: self.bounds,
         };
         self.accounts = Some(Accounts::open(self.dir.path(), context).await.unwrap());
     }

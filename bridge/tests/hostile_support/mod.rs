@@ -6,7 +6,7 @@ use crate::account_support::{Bridge, keys, node};
 use crate::swarm::{Device, Room};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use starling_bridge::account::keep;
+use starling_bridge::account::{Bounds, keep};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::Dht;
 use starling_bridge::peer::{
@@ -392,7 +392,12 @@ pub fn writer_of(dir: &Path, name: &str) -> Device {
 
 /// A victim in this process, online and connected.
 pub async fn victim(first: &Dht, eve: &Hostile) -> Bridge {
-    let vic = Bridge::of(first, "Vic").await;
+    victim_within(first, eve, Bounds::default()).await
+}
+
+/// The same, which takes no more than this from anybody.
+pub async fn victim_within(first: &Dht, eve: &Hostile, bounds: Bounds) -> Bridge {
+    let vic = Bridge::within(first, "Vic", bounds).await;
     vic.until("to be online", |a| async move {
         (a.view().state == starling_core::api::AccountState::Online).then_some(())
     })

@@ -4,8 +4,8 @@ use super::{Hostile, writer_of};
 use crate::account_support::{PATIENCE, keys, named, node};
 use crate::swarm::Device;
 use serde_json::{Value, json};
-use starling_bridge::account::Context;
 use starling_bridge::account::registry::Accounts;
+use starling_bridge::account::{Bounds, Context};
 use starling_bridge::dht::Dht;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use std::io::{BufRead as _, BufReader};
@@ -30,6 +30,7 @@ pub struct Victim {
     accounts: PathBuf,
     events: Arc<Mutex<Vec<Value>>>,
     count: watch::Receiver<usize>,
+    routed: Routed,
     /// Resident bytes before anything was done to it.
     idle: u64,
 }
@@ -43,17 +44,31 @@ fn starling() -> Command {
 /// What a listener hears, and how many events that were.
 type Heard = (Arc<Mutex<Vec<Value>>>, watch::Receiver<usize>);
 
+/// What the bridge's log says of what its routing tables and the spread of news ask for.
+type Routed = Arc<Mutex<Vec<String>>>;
+
 /// Runs the bridge on a directory, and who listens to its events.
-fn launch(first: &Dht, dir: &Path) -> (Child, Child, Heard) {
+fn launch(first: &Dht, dir: &Path, routed: Routed) -> (Child, Child, Heard) {
     let mut bridge = starling()
         .args(["--listen", "127.0.0.1:0", "--print-json", "--bootstrap"])
         .arg(format!("127.0.0.1:{}", first.ports().0))
         .arg("--data-dir")
         .arg(dir)
+        .env("STARLING_LOG", "info,starling_bridge::account::swarm=trace")
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let log = BufReader::new(bridge.stderr.take().unwrap()).lines();
+    std::thread::spawn(move || {
+        for line in log.map_while(Result::ok) {
+            if line.contains("TRACE") || line.contains("DEBUG") {
+                routed.lock().unwrap().push(line);
+            } else {
+                eprintln!("{line}");
+            }
+        }
+    });
     let mut line = String::new();
     BufReader::new(bridge.stdout.take().unwrap())
         .read_line(&mut line)
@@ -88,6 +103,7 @@ impl Victim {
                 emit: Arc::new(|_| {}),
                 dht: node(Some(first)),
                 loopback: false,
+                bounds: Bounds::default(),
             };
             let all = Accounts::open(dir.path(), context).await.unwrap();
             let new = all.create_with(keys(), named("Vic"), None).await.unwrap();
@@ -105,7 +121,8 @@ impl Victim {
             all.stop().await;
             made
         };
-        let (bridge, listener, (events, count)) = launch(first, dir.path());
+        let routed = Routed::default();
+        let (bridge, listener, (events, count)) = launch(first, dir.path(), routed.clone());
         let mut victim = Self {
             bridge,
             listener,
@@ -117,6 +134,7 @@ impl Victim {
             accounts,
             events,
             count,
+            routed,
             idle: 0,
         };
         victim
@@ -140,7 +158,7 @@ impl Victim {
     /// Runs it again after it ended.
     pub fn start_again(&mut self, first: &Dht) {
         let (bridge, listener, (events, count)) =
-            tokio::task::block_in_place(|| launch(first, self.dir.path()));
+            tokio::task::block_in_place(|| launch(first, self.dir.path(), self.routed.clone()));
         (self.bridge, self.listener) = (bridge, listener);
         (self.events, self.count) = (events, count);
     }
@@ -165,6 +183,12 @@ impl Victim {
     pub fn events(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let all = self.events.lock().unwrap();
         all.iter().filter(|e| fits(e)).cloned().collect()
+    }
+
+    /// How often something was asked for by a routing table, by the words its log has for it.
+    pub fn routed(&self, what: &str) -> usize {
+        let lines = self.routed.lock().unwrap();
+        lines.iter().filter(|line| line.contains(what)).count()
     }
 
     /// The rules for which something was refused in a conversation.

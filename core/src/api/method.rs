@@ -111,7 +111,7 @@ methods! {
     ContactGet "contact.get" Read (ContactParams) -> Contact, "One person.";
     ContactRemove "contact.remove" Owner (ContactParams) -> (), "Removes a person and the conversation with them.";
     ContactBlock "contact.block" Owner (ContactParams) -> (), "Blocks a person; the conversation stays readable.";
-    ContactUnblock "contact.unblock" Owner (ContactParams) -> (), "Unblocks a person; who was a contact before the block is one again.";
+    ContactUnblock "contact.unblock" Owner (ContactParams) -> (), "Unblocks a person; who was a contact before the block is one again, if the conversation is still here. Nobody is asked.";
 
     RequestList "request.list" Read (ConversationListParams) -> Vec<Request>, "Who asks to talk.";
     RequestAccept "request.accept" Owner (RequestParams) -> Conversation, "Accepts; the conversation is looked for at once.";

@@ -450,6 +450,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The published collision of SHA-1 (shattered.io): after these 320 bytes of each, whatever comes
+    /// next, the hashes are the same. An object begins with git's header, so that this very pair is
+    /// no pair of objects; one of objects takes as much work again, and looks the same to the hasher.
+    #[test]
+    fn what_is_built_to_collide_is_found_out() {
+        let pair: [&[u8]; 2] = [
+            include_bytes!("../../tests/data/git/shattered-1.bin"),
+            include_bytes!("../../tests/data/git/shattered-2.bin"),
+        ];
+        assert_ne!(pair[0], pair[1]);
+        let plain = pair.map(<sha1::Sha1 as sha1::Digest>::digest);
+        assert_eq!(plain[0], plain[1]);
+        let found = pair.map(|bytes| {
+            let mut hasher = ObjectHasher(sha1_checked::Sha1::new());
+            // In any pieces.
+            for piece in bytes.chunks(100) {
+                hasher.update(piece);
+            }
+            hasher.finish().unwrap_err()
+        });
+        // Each has an id of its own, and not that of the other.
+        assert_ne!(found[0], found[1]);
+        assert!(found.iter().all(|id| id.0[..] != plain[0][..]));
+        // As objects they are two harmless ones.
+        let [a, b] = pair.map(|bytes| {
+            let mut hasher = ObjectHasher::new(Kind::Blob, bytes.len() as u64);
+            hasher.update(bytes);
+            hasher.finish().unwrap()
+        });
+        assert_ne!(a, b);
+    }
+
     #[test]
     fn ids_are_gits() {
         assert_eq!(

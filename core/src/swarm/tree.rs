@@ -11,6 +11,14 @@ use std::sync::Arc;
 /// below it; a tree bomb does not. Our limit.
 pub const MAX_CHANGES: usize = 100_000;
 
+/// Most entries of one directory, as many as paths may differ: with directories in directories each
+/// of which is as large as an object may be, a single commit would take hundreds of megabytes.
+/// Our limit.
+pub const MAX_ENTRIES: usize = MAX_CHANGES;
+
+/// Longest directory read, bytes: so many certificates of devices have less than 100 bytes each.
+const MAX_DIRECTORY: usize = 10 << 20;
+
 /// How many directory entries are kept parsed, about 100 bytes each; our choice.
 const CACHED_ENTRIES: usize = 400_000;
 
@@ -35,6 +43,9 @@ pub enum TreeFault {
     /// A directory without entries, which git never writes.
     #[error("{0:?} is an empty directory")]
     EmptyDirectory(String),
+    /// More than [`MAX_ENTRIES`].
+    #[error("the directory {0} has more entries than any of a conversation")]
+    DirectoryTooLarge(ObjectId),
     /// More than [`MAX_CHANGES`].
     #[error("more than {MAX_CHANGES} paths differ")]
     TooManyChanges,
@@ -96,8 +107,14 @@ impl<'a> Trees<'a> {
             Some(_) => return Err(TreeFault::WrongKind(id)),
             None => return Err(TreeFault::Missing(id)),
         };
-        let mut entries: Vec<(Box<str>, Mode, ObjectId)> = parse_tree(&data)
-            .map_err(|e| TreeFault::Malformed(id, e))?
+        if data.len() > MAX_DIRECTORY {
+            return Err(TreeFault::DirectoryTooLarge(id));
+        }
+        let parsed = parse_tree(&data).map_err(|e| TreeFault::Malformed(id, e))?;
+        if parsed.len() > MAX_ENTRIES {
+            return Err(TreeFault::DirectoryTooLarge(id));
+        }
+        let mut entries: Vec<(Box<str>, Mode, ObjectId)> = parsed
             .into_iter()
             .map(|e| match core::str::from_utf8(e.name) {
                 Ok(name) => Ok((Box::from(name), e.mode, e.id)),
@@ -392,6 +409,78 @@ mod tests {
             }
             let edits = changes.iter().map(|c| (c.path, c.new)).collect();
             prop_assert_eq!(Trees::new(&objects).change(Some(old), &edits).unwrap().0, new);
+        }
+    }
+
+    /// A directory with so many entries of one kind, all of them the same object.
+    fn many(
+        objects: &mut MemoryObjects,
+        mode: Mode,
+        id: ObjectId,
+        names: impl Iterator<Item = String>,
+    ) -> ObjectId {
+        let names: Vec<String> = names.collect();
+        let mut entries: Vec<TreeEntry<'_>> = names
+            .iter()
+            .map(|name| TreeEntry {
+                mode,
+                name: name.as_bytes(),
+                id,
+            })
+            .collect();
+        objects.insert(Kind::Tree, &write_tree(&mut entries))
+    }
+
+    #[test]
+    fn more_paths_than_a_conversation_has_are_refused() {
+        let mut objects = MemoryObjects::new();
+        let ids = |count: usize| (1..=count).map(|n| format!("{n:040x}"));
+        let blob = objects.insert(Kind::Blob, b"");
+        // Some objects that are a hundred million files, each with its place in a conversation.
+        let voters = many(&mut objects, Mode::File, blob, ids(10_000));
+        let mut top = many(&mut objects, Mode::Tree, voters, ids(10_000));
+        for name in ["members", "ban", "votes"] {
+            top = many(&mut objects, Mode::Tree, top, [name.into()].into_iter());
+        }
+        let mut trees = Trees::new(&objects);
+        let refused = Err(TreeFault::TooManyChanges);
+        assert_eq!(trees.diff(None, Some(top)), refused);
+        assert_eq!(trees.diff(Some(top), None), refused);
+        assert!(trees.cached < 30_000, "{} entries are kept", trees.cached);
+        // As many as may be, and one more.
+        let most = many(&mut objects, Mode::File, blob, ids(MAX_CHANGES));
+        let invited = many(
+            &mut objects,
+            Mode::Tree,
+            most,
+            ["invited".into()].into_iter(),
+        );
+        let all = Trees::new(&objects).diff(None, Some(invited)).unwrap();
+        assert_eq!(all.len(), MAX_CHANGES);
+        let more = many(&mut objects, Mode::File, blob, ids(MAX_ENTRIES + 1));
+        let invited = many(
+            &mut objects,
+            Mode::Tree,
+            more,
+            ["invited".into()].into_iter(),
+        );
+        assert_eq!(
+            Trees::new(&objects).diff(None, Some(invited)),
+            Err(TreeFault::DirectoryTooLarge(more))
+        );
+        // Few entries with names without end, and bytes that are not even looked at.
+        let long = many(
+            &mut objects,
+            Mode::File,
+            blob,
+            ["x".repeat(MAX_DIRECTORY)].into_iter(),
+        );
+        let junk = objects.insert(Kind::Tree, &vec![b'x'; MAX_DIRECTORY + 1]);
+        for id in [long, junk] {
+            assert_eq!(
+                Trees::new(&objects).diff(None, Some(id)),
+                Err(TreeFault::DirectoryTooLarge(id))
+            );
         }
     }
 

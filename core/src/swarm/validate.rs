@@ -21,16 +21,33 @@ use std::sync::Arc;
 
 /// Version of the rules: to be raised when a commit that was accepted before may be refused now,
 /// so that histories that were taken in under older rules are looked at again.
-pub const RULES: u32 = 1;
+pub const RULES: u32 = 2;
 
 /// Most commits validated at once: a chatty group of a decade; about 200 bytes of memory each. Our limit.
 pub const MAX_COMMITS: usize = 2_000_000;
 
-/// Steps that searching the common ancestors of merges may take: some at once, and more for each
-/// commit. An honest merge is a handful of commits from where its sides parted; 100,000 commits
-/// that part for years and meet are within it. Our limit.
-const WALK_STEPS: u64 = 2_000_000;
-const WALK_STEPS_PER_COMMIT: u64 = 200;
+/// What a history may ask of us. [`Limits::default`] is what Starling uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most commits validated at once.
+    pub commits: usize,
+    /// Steps that searching the common ancestors of merges may take, all together.
+    pub steps: u64,
+    /// And so many more for each commit.
+    pub steps_per_commit: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            commits: MAX_COMMITS,
+            // An honest merge is a handful of commits from where its sides parted; 100,000 commits
+            // that part for years and meet are within it. Our limits.
+            steps: 2_000_000,
+            steps_per_commit: 200,
+        }
+    }
+}
 
 /// How many commits [`validate`] takes at a time: enough to keep all cores busy with
 /// signatures, few enough to stay within some megabytes.
@@ -129,6 +146,7 @@ pub struct Validation<'a> {
     at: usize,
     /// Whether ancestors may be missing: a window of commits, not a whole history.
     window: bool,
+    limits: Limits,
 }
 
 impl<'a> Validation<'a> {
@@ -139,15 +157,16 @@ impl<'a> Validation<'a> {
         have: Option<ObjectId>,
         head: ObjectId,
     ) -> Result<Self, Fault> {
+        let limits = Limits::default();
         let mut judge = Judge::new(objects, conversation);
         let new = match have {
             Some(have) => {
-                let new = judge.walker.new_commits(head, have, MAX_COMMITS);
+                let new = judge.walker.new_commits(head, have, limits.commits);
                 new.map(|new| linear(head, &new))
             }
-            None => judge.walker.order(head, &|_| false, MAX_COMMITS),
+            None => judge.walker.order(head, &|_| false, limits.commits),
         };
-        Self::start(judge, head, new)
+        Self::start(judge, head, new, limits)
     }
 
     /// Everything that can be reached from `head` before something `known`, which was validated earlier.
@@ -157,9 +176,20 @@ impl<'a> Validation<'a> {
         known: &dyn Fn(&ObjectId) -> bool,
         head: ObjectId,
     ) -> Result<Self, Fault> {
+        Self::within(Limits::default(), objects, conversation, known, head)
+    }
+
+    /// The same within other limits.
+    pub fn within(
+        limits: Limits,
+        objects: &'a dyn Objects,
+        conversation: ConversationId,
+        known: &dyn Fn(&ObjectId) -> bool,
+        head: ObjectId,
+    ) -> Result<Self, Fault> {
         let mut judge = Judge::new(objects, conversation);
-        let new = judge.walker.order(head, known, MAX_COMMITS);
-        Self::start(judge, head, new)
+        let new = judge.walker.order(head, known, limits.commits);
+        Self::start(judge, head, new, limits)
     }
 
     /// Some commits for themselves, each against its parents: what a page shows. Objects further
@@ -174,6 +204,7 @@ impl<'a> Validation<'a> {
             commits,
             at: 0,
             window: true,
+            limits: Limits::default(),
         }
     }
 
@@ -181,6 +212,7 @@ impl<'a> Validation<'a> {
         mut judge: Judge<'a>,
         head: ObjectId,
         new: Result<Vec<ObjectId>, WalkError>,
+        limits: Limits,
     ) -> Result<Self, Fault> {
         let mut commits = new.map_err(|error| {
             let commit = match error {
@@ -195,13 +227,14 @@ impl<'a> Validation<'a> {
             Fault::of(commit, misbehaviour)
         })?;
         commits.reverse();
-        let steps = WALK_STEPS_PER_COMMIT.saturating_mul(commits.len() as u64);
-        judge.walker.allow(steps.saturating_add(WALK_STEPS));
+        let steps = limits.steps_per_commit.saturating_mul(commits.len() as u64);
+        judge.walker.allow(steps.saturating_add(limits.steps));
         Ok(Self {
             judge,
             commits,
             at: 0,
             window: false,
+            limits,
         })
     }
 
@@ -238,6 +271,16 @@ impl<'a> Validation<'a> {
             None
         } else {
             Some(batch)
+        })
+    }
+
+    /// Both phases for everything that is left.
+    pub fn run(mut self, crypto: &dyn Crypto) -> Result<Verdict, Fault> {
+        while let Some(batch) = self.next_batch(BATCH)? {
+            batch.verdict(&crypto.verify_batch(&batch.checks))?;
+        }
+        Ok(Verdict {
+            commits: self.commits,
         })
     }
 
@@ -318,7 +361,7 @@ impl<'a> Validation<'a> {
     }
 
     fn judge_parsed(&mut self, id: ObjectId, commit: &Commit) -> Result<Judged, Misbehaviour> {
-        let judge = &mut self.judge;
+        let (judge, most) = (&mut self.judge, self.limits.commits);
         if !commit.committer_is_author {
             return Err(Misbehaviour::CommitterDiffers);
         }
@@ -375,7 +418,7 @@ impl<'a> Validation<'a> {
                     judge.walker.step(first)?.tree,
                     judge.walker.step(second)?.tree,
                 );
-                let bases = match judge.walker.merge_bases(first, second, MAX_COMMITS) {
+                let bases = match judge.walker.merge_bases(first, second, most) {
                     Ok(bases) => bases,
                     Err(WalkError::Missing(_)) if self.window => Vec::new(),
                     Err(error) => return Err(error.into()),
@@ -466,11 +509,5 @@ pub fn validate(
     have: Option<ObjectId>,
     head: ObjectId,
 ) -> Result<Verdict, Fault> {
-    let mut validation = Validation::new(objects, conversation, have, head)?;
-    while let Some(batch) = validation.next_batch(BATCH)? {
-        batch.verdict(&crypto.verify_batch(&batch.checks))?;
-    }
-    Ok(Verdict {
-        commits: validation.commits,
-    })
+    Validation::new(objects, conversation, have, head)?.run(crypto)
 }

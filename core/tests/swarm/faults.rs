@@ -10,14 +10,14 @@
 
 use crate::swarm::{DAY, Device, Room};
 use starling_core::crypto::SignatureAlgorithm;
-use starling_core::git::object::{Mode, TreeEntry, parse_tree, write_tree};
+use starling_core::git::object::{Mode, TreeEntry, write_tree};
 use starling_core::id::{AccountId, ObjectId};
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::message::{Action, ConversationMode, Message};
 use starling_core::swarm::misbehaviour::Misbehaviour;
 use starling_core::swarm::object::{Kind, NewObject, Objects as _};
 use starling_core::swarm::path::{Direction, Standing, Target, TreePath};
-use starling_core::swarm::validate::Validation;
+use starling_core::swarm::validate::{Limits, Validation};
 use std::cell::RefCell;
 
 /// Ann (admin) with her second device Dan, Ben and Mallory (members), Mallory's second device; Cat is a stranger.
@@ -53,6 +53,11 @@ impl Cast {
     }
 }
 
+#[path = "more.rs"]
+mod more;
+#[path = "more_people.rs"]
+mod more_people;
+
 const TEXT: &str = r#"{"body":"hi","type":"text/plain"}"#;
 
 fn member(action: Action, who: AccountId) -> String {
@@ -84,9 +89,17 @@ pub fn take_refused() -> Vec<Refused> {
     REFUSED.take()
 }
 
+/// What histories may ask where they are judged here and where they are offered: less than is usual,
+/// so that it is reached by histories that are soon made.
+pub const LOW: Limits = Limits {
+    commits: 300,
+    steps: 1000,
+    steps_per_commit: 0,
+};
+
 /// The rule that refuses the room's history, which must otherwise name its author rightly.
 fn refusal(room: &Room) -> Misbehaviour {
-    let fault = room.valid().expect_err("this must be refused");
+    let fault = room.valid_within(LOW).expect_err("this must be refused");
     assert!(
         fault.to_string().contains(&fault.commit.to_hex()),
         "{fault}"
@@ -101,6 +114,22 @@ fn refusal(room: &Room) -> Misbehaviour {
         });
     });
     *fault.misbehaviour
+}
+
+/// The name of the rule that refuses a room's history, which is kept for others as well.
+fn refused(room: &Room) -> String {
+    refusal(room).name()
+}
+
+/// Breaks a rule, that of this name, in all ways that there are.
+pub fn break_fully(name: &str, breaks: fn(&mut Cast) -> Misbehaviour, c: &mut Cast) {
+    let before = c.room.clone();
+    assert_eq!(breaks(c).name(), name);
+    c.room = before;
+    let all = more::MORE.iter().chain(more_people::MORE);
+    for (_, more) in all.filter(|(of, _)| *of == name) {
+        more(c, name);
+    }
 }
 
 /// How each rule is broken. A variant without a line here does not compile, nor does a line
@@ -131,17 +160,12 @@ rules! {
         refusal(&c.room)
     }
     TooManyCommits(c) {
-        // The limit is high; the same way of counting is asked with a low one.
-        let mut walker = starling_core::swarm::ancestry::Walker::new(&c.room.objects);
-        walker.unknown(c.room.head, &|_| false, 3).unwrap_err().into()
+        c.room.unsigned(&c.mallory, LOW.commits + 1);
+        refusal(&c.room)
     }
     TooTangled(c) {
-        // As above.
-        let (a, b) = fork(c);
-        let mut walker = starling_core::swarm::ancestry::Walker::new(&c.room.objects);
-        assert!(walker.merge_bases(a, b, 100).is_ok());
-        walker.allow(2);
-        walker.merge_bases(a, b, 100).unwrap_err().into()
+        c.room.tangle(&c.mallory, 30, 20);
+        refusal(&c.room)
     }
     MalformedCommit(c) {
         let commit = c.room.objects.object(&c.room.head).unwrap().1;
@@ -320,12 +344,12 @@ rules! {
         refusal(&c.room)
     }
     UnknownPath(c) {
-        let tree = grafted(&mut c.room, Mode::File, "readme.txt");
+        let tree = graft(&mut c.room, Mode::File, "readme.txt");
         c.room.forge_tree(&c.mallory, TEXT, tree, vec![c.room.head]);
         refusal(&c.room)
     }
     NotAPlainFile(c) {
-        let tree = grafted(&mut c.room, Mode::Link, "profile.vcf");
+        let tree = graft(&mut c.room, Mode::Link, "profile.vcf");
         c.room.forge_tree(&c.ann, r#"{"type":"application/update-profile"}"#, tree, vec![c.room.head]);
         refusal(&c.room)
     }
@@ -745,15 +769,7 @@ fn fork(c: &mut Cast) -> (ObjectId, ObjectId) {
 }
 
 /// The head's tree with something at its top that has no business there.
-fn grafted(room: &mut Room, mode: Mode, name: &str) -> ObjectId {
+fn graft(room: &mut Room, mode: Mode, name: &str) -> ObjectId {
     let id = room.blob(b"x");
-    let data = room.objects.object(&room.tree()).unwrap().1;
-    let mut entries = parse_tree(&data).unwrap();
-    entries.push(TreeEntry {
-        mode,
-        name: name.as_bytes(),
-        id,
-    });
-    let bytes = write_tree(&mut entries);
-    room.objects.insert(Kind::Tree, &bytes)
+    room.grafted(mode, name, id)
 }

@@ -117,14 +117,15 @@ impl Device {
     }
 }
 
+use starling_core::git::object::{Mode, TreeEntry, parse_tree, write_tree};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::merge::is_banned;
-use starling_core::swarm::message::ConversationMode;
+use starling_core::swarm::message::{Action, ConversationMode, Message};
 use starling_core::swarm::misbehaviour::Fault;
 use starling_core::swarm::object::{NewObject, Objects as _};
-use starling_core::swarm::path::TreePath;
+use starling_core::swarm::path::{Direction, Standing, Target, TreePath};
 use starling_core::swarm::tree::Trees;
-use starling_core::swarm::validate::{Verdict, validate};
+use starling_core::swarm::validate::{Limits, Validation, Verdict, validate};
 use starling_core::swarm::write::{Merged, Repository, WriteError, Written, initial};
 use std::collections::BTreeMap;
 
@@ -204,7 +205,7 @@ impl Room {
     }
 
     pub fn say(&mut self, who: &Device, text: &str) -> ObjectId {
-        let message = starling_core::swarm::message::Message::text(text, None);
+        let message = Message::text(text, None);
         self.write(|r, now| r.message(&who.writer(), message, now))
             .unwrap()
     }
@@ -237,6 +238,11 @@ impl Room {
 
     pub fn valid(&self) -> Result<Verdict, Fault> {
         validate(&AwsLc, &self.objects, self.conversation, None, self.head)
+    }
+
+    pub fn valid_within(&self, limits: Limits) -> Result<Verdict, Fault> {
+        let (objects, id) = (&self.objects, self.conversation);
+        Validation::within(limits, objects, id, &|_| false, self.head)?.run(&AwsLc)
     }
 
     pub fn commit(&self, id: ObjectId) -> Commit {
@@ -275,17 +281,55 @@ impl Room {
     }
 
     /// Makes a member an admin. No commit does that by the rules, so what comes after it is
-    /// validated from here on: see [`Self::valid_since`].
-    pub fn with_admin(&mut self, by: &Device, who: &Device) -> ObjectId {
-        let pem = who.writer().account_pem;
+    /// validated from here on: see [`Self::valid_since`]. The daemon takes this one: it does not
+    /// look at what files an edit changes.
+    pub fn with_admin(&mut self, by: &Device, who: AccountId) -> ObjectId {
+        let text = "Two of us decide from now on";
+        let said = self.say(by, text);
+        let edit = Message::Edit {
+            body: text.into(),
+            edit: said.to_hex(),
+            legacy: false,
+        };
+        let pem = self.file(TreePath::member(who));
         self.forge(
             by,
-            r#"{"type":"application/x-promotion"}"#,
+            &edit.to_text(),
             &[
-                (TreePath::member(who.account()), None),
-                (TreePath::admin(who.account()), Some(&pem)),
+                (TreePath::member(who), None),
+                (TreePath::admin(who), Some(&pem)),
             ],
         )
+    }
+
+    /// The same by another way: a ban is taken back, and who was a member comes back as an admin.
+    /// The daemon does not look where an unban puts a certificate.
+    pub fn back_as_admin(&mut self, by: &Device, who: AccountId) -> ObjectId {
+        for direction in [Direction::Ban, Direction::Unban] {
+            self.write(|r, now| r.vote(&by.writer(), direction, who, now))
+                .unwrap();
+            if direction == Direction::Ban {
+                self.write(|r, now| r.resolve(&by.writer(), direction, who, now))
+                    .unwrap();
+            }
+        }
+        let member = Target::Account(Standing::Member, who);
+        let pem = self.file(TreePath::Banned(member));
+        self.forge(
+            by,
+            &Message::member(Action::Unban, who).to_text(),
+            &[
+                (TreePath::Vote(Direction::Unban, member, by.account()), None),
+                (TreePath::Banned(member), None),
+                (TreePath::admin(who), Some(&pem)),
+            ],
+        )
+    }
+
+    /// The content of a file of the head.
+    pub fn file(&self, path: TreePath) -> Vec<u8> {
+        let blob = Trees::new(&self.objects).lookup(self.tree(), &path);
+        self.objects.object(&blob.unwrap().unwrap()).unwrap().1
     }
 
     /// Validates what came after a commit.
@@ -328,6 +372,57 @@ impl Room {
         self.now += 1;
         let commit = draft.sign(&*by.key).unwrap();
         self.put(commit)
+    }
+
+    /// The head's tree with one more entry at its top, which may have no business there.
+    pub fn grafted(&mut self, mode: Mode, name: &str, id: ObjectId) -> ObjectId {
+        let data = self.objects.object(&self.tree()).unwrap().1;
+        let mut entries = parse_tree(&data).unwrap();
+        entries.retain(|e| e.name != name.as_bytes());
+        entries.push(TreeEntry {
+            mode,
+            name: name.as_bytes(),
+            id,
+        });
+        let bytes = write_tree(&mut entries);
+        self.objects.insert(Kind::Tree, &bytes)
+    }
+
+    /// A history whose merges make long searches for common ancestors necessary, each for itself.
+    pub fn tangle(&mut self, by: &Device, long: usize, merges: usize) {
+        let tree = self.tree();
+        let text = r#"{"body":"","type":"text/plain"}"#;
+        let mut ends = [self.head; 2];
+        for end in &mut ends {
+            for _ in 0..long {
+                *end = self.forge_tree(by, text, tree, vec![*end]);
+            }
+        }
+        let [a, b] = ends;
+        let merge = Message::merge(b).to_text();
+        let mut head = self.forge_tree(by, &merge, tree, vec![a, b]);
+        for _ in 0..merges {
+            let again = self.forge_tree(by, &merge, tree, vec![a, b]);
+            let text = Message::merge(again).to_text();
+            head = self.forge_tree(by, &text, tree, vec![head, again]);
+        }
+    }
+
+    /// So many commits in a row, without signatures.
+    pub fn unsigned(&mut self, by: &Device, count: usize) {
+        for _ in 0..count {
+            let draft = Draft {
+                tree: self.tree(),
+                parents: vec![self.head],
+                name: &by.name,
+                device: by.id(),
+                time: self.now,
+                message: "{}",
+            };
+            let commit = NewObject::new(Kind::Commit, draft.to_sign());
+            self.now += 1;
+            self.put(commit);
+        }
     }
 
     /// Stores a commit and makes it the head.

@@ -1,26 +1,23 @@
 //! What a person does to messages and people, and how it is taken back.
 
-use super::{Notice, Place, State, Undo};
+use super::{Notice, Place, State};
 use crate::browser::{self, sleep_ms};
 use leptos::prelude::*;
 use starling_core::api::method::{
-    ContactBlock, ContactRemove, ContactUnblock, ConversationBan, ConversationUnban,
+    AccountSetActive, ContactBlock, ContactUnblock, ConversationBan, ConversationUnban,
     ConversationVotes, ExportAccount, MessageDelete, MessageGet, MessageReact, MessageResend,
     MessageUnreact, RequestBlock, RequestDecline,
 };
 use starling_core::api::{
-    AccountExportParams, ApiError, Ballot, BallotAction, ContactParams, ConversationBanParams,
-    ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams, MessageReactParams,
-    MessageType, NoticeLevel, RequestParams,
+    AccountExportParams, AccountSetActiveParams, ApiError, Ballot, BallotAction, ContactParams,
+    ConversationBanParams, ConversationParams, ErrorCode, LocalAccountId, Message, MessageParams,
+    MessageReactParams, MessageType, RequestParams,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use wasm_bindgen_futures::spawn_local;
 
 /// How long something can be taken back before others hear of it, in milliseconds.
 pub(crate) const UNDO_MS: i32 = 6_000;
-
-/// How long a notice offers to take something back that can be undone later as well, in milliseconds.
-const UNDO_NOTICE_MS: i32 = 12_000;
 
 /// A backup that was put off is proposed again after this many milliseconds: a week.
 const BACKUP_AGAIN_MS: i64 = 7 * 86_400_000;
@@ -214,65 +211,54 @@ impl State {
         browser::focus("composer");
     }
 
-    /// Blocks a person, and offers to take that back.
+    /// Switches the account that is shown on.
+    pub(crate) fn switch_on(&self) {
+        let Some(account) = self.account_id.get_untracked() else {
+            return;
+        };
+        let this = *self;
+        spawn_local(async move {
+            let params = AccountSetActiveParams {
+                account,
+                active: true,
+            };
+            if let Err(error) = this.bridge().call::<AccountSetActive>(params).await {
+                this.report(&error);
+            }
+        });
+    }
+
+    /// Blocks a person: in their conversation stands then how to take that back.
     pub(crate) fn block(&self, id: AccountId) {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
         let this = *self;
         spawn_local(async move {
-            match this
-                .bridge()
-                .call::<ContactBlock>(ContactParams { account, id })
-                .await
-            {
+            let params = ContactParams { account, id };
+            match this.bridge().call::<ContactBlock>(params).await {
                 Ok(()) => {
                     let name = untrack(|| this.name_of(&id));
-                    this.notify(Notice {
-                        level: NoticeLevel::Info,
-                        text: crate::say::tf("block/done", &[("name", &name)]),
-                        detail: None,
-                        undo: Some(Undo::Unblock(id)),
-                    });
-                    sleep_ms(UNDO_NOTICE_MS).await;
-                    this.notices
-                        .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
+                    this.said
+                        .set(crate::say::tf("closed/blocked", &[("name", &name)]));
                 }
                 Err(error) => this.report(&error),
             }
         });
     }
 
-    /// Lets a person reach one again. With a conversation that is still here they are a contact as before; without one
-    /// they are nobody in particular, who may ask again: nobody is asked by being unblocked.
+    /// Lets a person reach one again.
     pub(crate) fn unblock(&self, id: AccountId) {
         let Some(account) = self.account_id.get_untracked() else {
             return;
         };
-        self.notices
-            .update(|all| all.retain(|n| n.undo != Some(Undo::Unblock(id))));
-        let before = self
-            .contacts
-            .with_untracked(|all| all.get(&id).and_then(|c| c.conversation));
-        let talked = before.is_some_and(|c| untrack(|| self.conversation(&c)).is_some());
         let this = *self;
         spawn_local(async move {
             let params = ContactParams { account, id };
-            let done = match talked {
-                true => this.bridge().call::<ContactUnblock>(params).await,
-                false => this.bridge().call::<ContactRemove>(params).await,
-            };
-            if let Err(error) = done {
+            if let Err(error) = this.bridge().call::<ContactUnblock>(params).await {
                 this.report(&error);
             }
         });
-    }
-
-    /// Takes back what a notice is about.
-    pub(crate) fn undo(&self, what: Undo) {
-        match what {
-            Undo::Unblock(id) => self.unblock(id),
-        }
     }
 
     /// Shows a notice; the newest few stay.

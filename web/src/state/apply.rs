@@ -3,7 +3,7 @@
 use super::{Notice, State};
 use crate::browser::{now_ms, sleep_ms};
 use leptos::prelude::*;
-use starling_core::api::{Conversation, Event};
+use starling_core::api::{Account, Conversation, Event};
 use starling_core::id::ConversationId;
 use wasm_bindgen_futures::spawn_local;
 
@@ -101,10 +101,24 @@ impl State {
                     level,
                     text: words,
                     detail,
-                    undo: None,
                 });
             }
-            _ if elsewhere => {}
+            _ if elsewhere => {
+                let own = |author| {
+                    self.accounts.with_untracked(|all| {
+                        let of = |a: &Account| Some(&a.id) == event.account();
+                        all.iter().any(|a| of(a) && a.jami_id == author)
+                    })
+                };
+                let news = match &event {
+                    Event::MessageReceived { message, .. } => !own(message.author),
+                    Event::RequestReceived { .. } | Event::ContactRequest { .. } => true,
+                    _ => false,
+                };
+                if let Some(account) = event.account().filter(|_| news) {
+                    self.news.update(|all| all.extend([account.clone()]));
+                }
+            }
             Event::ContactUpdated {
                 contact, removed, ..
             } => self.contacts.update(|all| match removed {
@@ -192,7 +206,6 @@ impl State {
                     level: starling_core::api::NoticeLevel::Warning,
                     text,
                     detail: None,
-                    undo: None,
                 });
             }
             Event::ConversationReordered { conversation, .. } => {
@@ -307,7 +320,6 @@ impl State {
                     level,
                     text,
                     detail: None,
-                    undo: None,
                 });
             }
             // Events of a newer bridge say nothing to this page.

@@ -24,7 +24,7 @@ use starling_core::api::{
     NoticeLevel, Request,
 };
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -39,15 +39,6 @@ pub(crate) struct Notice {
     pub(crate) text: String,
     /// In detail, as the bridge says it in English.
     pub(crate) detail: Option<String>,
-    /// What can be taken back.
-    pub(crate) undo: Option<Undo>,
-}
-
-/// Something that can be taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Undo {
-    /// Someone was blocked.
-    Unblock(AccountId),
 }
 
 /// The menu of a message.
@@ -103,6 +94,8 @@ pub(crate) struct State {
     pub(crate) loaded: RwSignal<bool>,
     /// The bridge's accounts.
     pub(crate) accounts: RwSignal<Vec<Account>>,
+    /// Those that are not shown and in which something waits to be read or answered.
+    pub(crate) news: RwSignal<BTreeSet<LocalAccountId>>,
     /// The one that is shown.
     pub(crate) account_id: RwSignal<Option<LocalAccountId>>,
     /// Its conversations.
@@ -165,6 +158,7 @@ impl State {
             checker: StoredValue::new_local(Checker::new()),
             loaded: RwSignal::new(false),
             accounts: RwSignal::new(Vec::new()),
+            news: RwSignal::default(),
             account_id: RwSignal::new(browser::recall("account").and_then(|id| id.parse().ok())),
             conversations: RwSignal::default(),
             contacts: RwSignal::default(),
@@ -232,6 +226,35 @@ impl State {
         self.conversations.with(|all| all.get(id).cloned())
     }
 
+    /// Looks whether something waits in the accounts that are not shown.
+    async fn read_news(&self) {
+        let mut news = BTreeSet::new();
+        let shown = self.account_id.get_untracked();
+        let others = self.accounts.get_untracked().into_iter();
+        for account in others.filter(|a| Some(&a.id) != shown.as_ref()) {
+            let params = || ConversationListParams {
+                account: account.id.clone(),
+                before: None,
+                limit: None,
+            };
+            let bridge = self.bridge();
+            let (said, asked) = futures_util::join!(
+                bridge.call::<ConversationList>(params()),
+                bridge.call::<RequestList>(params())
+            );
+            if said.is_ok_and(|all| all.iter().any(|c| c.unread > 0))
+                || asked.is_ok_and(|all| !all.is_empty())
+            {
+                news.insert(account.id);
+            }
+        }
+        // The person may have gone on to another account meanwhile.
+        if let Some(shown) = self.account_id.get_untracked() {
+            news.remove(&shown);
+        }
+        self.news.set(news);
+    }
+
     /// Shows another account.
     pub(crate) fn switch(&self, id: LocalAccountId) {
         if self
@@ -242,6 +265,7 @@ impl State {
         }
         browser::keep("account", id.as_str());
         self.do_all_now();
+        self.news.update(|all| all.retain(|other| *other != id));
         self.account_id.set(Some(id));
         self.forget();
         Place::List.go();
@@ -281,6 +305,7 @@ impl State {
         }
         self.read_account().await;
         self.loaded.set(true);
+        self.read_news().await;
     }
 
     /// Reads the lists of the account that is shown.
@@ -399,7 +424,6 @@ impl State {
             level: NoticeLevel::Error,
             text: crate::views::error_in_words(error),
             detail: crate::views::error_detail(error),
-            undo: None,
         });
     }
 }

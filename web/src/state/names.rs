@@ -122,6 +122,20 @@ impl State {
         })
     }
 
+    /// Whether the other one of a conversation of two is blocked.
+    pub(crate) fn is_blocked(&self, conversation: &Conversation) -> bool {
+        let peer = self.peer(conversation);
+        peer.is_some_and(|id| {
+            self.contacts
+                .with(|all| all.get(&id).is_some_and(|c| c.blocked))
+        })
+    }
+
+    /// Whether anything can be said in a conversation.
+    pub(crate) fn may_write(&self, conversation: &Conversation) -> bool {
+        conversation.read_only.is_none() && !self.is_blocked(conversation)
+    }
+
     /// Whether one may invite into a conversation.
     pub(crate) fn may_invite(&self, conversation: &Conversation) -> bool {
         let role = self.own_role(conversation);

@@ -12,7 +12,7 @@ use starling_core::api::method::ConversationDismissRefusal;
 use starling_core::api::{
     Conversation, ConversationMode, ConversationParams, MemberAction, ReadOnly, RefusedHistory,
 };
-use starling_core::id::ConversationId;
+use starling_core::id::{AccountId, ConversationId};
 use wasm_bindgen_futures::spawn_local;
 
 /// What a report says, for somebody who looks into it.
@@ -160,6 +160,19 @@ pub(crate) fn End(id: ConversationId, #[prop(optional)] small: bool) -> impl Int
         Some(view! {
             <button class="button danger" class:small-button=small type="button" on:click=move |_| state.question.set(Some(question.clone()))>{mark}{t(words)}</button>
         })
+    }
+}
+
+/// In the place of the composer, where the other one is blocked: that, and the way back.
+#[component]
+pub(crate) fn Blocked(peer: AccountId) -> impl IntoView {
+    let state = State::get();
+    view! {
+        <div class="closed" role="note" data-testid="closed">
+            {icon(Icon::Ban)}
+            <p>{move || tf("closed/blocked", &[("name", &state.name_of(&peer))])}</p>
+            <button class="button small-button" type="button" on:click=move |_| state.unblock(peer)>{t("details/unblock")}</button>
+        </div>
     }
 }
 

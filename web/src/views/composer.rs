@@ -55,6 +55,16 @@ pub(crate) fn Composer(history: History, name: Memo<String>) -> impl IntoView {
         }
         now
     });
+    // Words that did not go come back to be made shorter.
+    Effect::new(move |_| {
+        let draft = state.drafts.with(|all| all.get(&conversation).cloned());
+        if let Some(draft) = draft
+            && editing.get_untracked().is_none()
+            && text.with_untracked(|text| *text != draft)
+        {
+            text.set(draft);
+        }
+    });
     let blank = move || text.with(|text| text.trim().is_empty());
 
     let tell_typing = move |typing: bool| {

@@ -1,6 +1,6 @@
 //! A conversation: its header, how its people are reached, the history, the composer.
 
-use super::closed::Closed;
+use super::closed::{Blocked, Closed};
 use super::composer::Composer;
 use super::history::HistoryView;
 use super::link;
@@ -9,7 +9,7 @@ use crate::say::t;
 use crate::state::{Place, State};
 use crate::{browser, views::history::typing_line};
 use leptos::prelude::*;
-use starling_core::api::{Conversation, ConversationMode, ConversationState};
+use starling_core::api::{AccountState, Conversation, ConversationMode, ConversationState};
 use starling_core::id::ConversationId;
 use wasm_bindgen::JsCast;
 
@@ -41,12 +41,21 @@ fn Known(id: ConversationId) -> impl IntoView {
     let title = Memo::new(move |_| conversation.with(|c| state.title_of(c)));
     let group = Signal::derive(move || conversation.with(|c| c.mode != ConversationMode::OneToOne));
     let closed = Memo::new(move |_| conversation.with(|c| c.read_only));
+    let blocked = Memo::new(move |_| {
+        let peer = conversation.with(|c| state.is_blocked(c).then(|| state.peer(c)));
+        peer.flatten()
+    });
     let refused =
         Memo::new(move |_| conversation.with(|c| c.refused.is_some() && c.read_only.is_none()));
     let link_history = history.clone();
     let line = Memo::new(move |_| {
         conversation
             .with(|c| link::line(state, c, &link_history).map(|(tone, text)| (tone.class(), text)))
+    });
+    let off = Memo::new(move |_| {
+        state
+            .account()
+            .is_some_and(|a| a.state == AccountState::Inactive)
     });
     // What the line says of the other one is said once.
     let subtitle = Memo::new(move |_| match line.with(Option::is_some) && !group.get() {
@@ -91,7 +100,11 @@ fn Known(id: ConversationId) -> impl IntoView {
                     aria-expanded=move || details().to_string() on:click=toggle>{icon(Icon::Details)}</button>
             </header>
             <div role="status">
-                {move || line.get().map(|(class, text)| view! { <p class=class data-testid="link-line">{text}</p> })}
+                {move || line.get().map(|(class, text)| view! {
+                    <div class=class class:with-button=off data-testid="link-line"><p>{text}</p>
+                        {off.get().then(|| view! { <button class="button small-button" type="button" on:click=move |_| state.switch_on()>{t("link/switch-on")}</button> })}
+                    </div>
+                })}
             </div>
             {move || refused.get().then(|| view! {
                 <div class="link-line failed with-button" role="note">
@@ -102,9 +115,10 @@ fn Known(id: ConversationId) -> impl IntoView {
             <super::votes::AskedToVote id=id />
             <HistoryView history=history.clone() one_to_one=Signal::derive(move || !group.get()) />
             <p class="typing" aria-live="polite">{move || typing_line(state, &id)}</p>
-            {move || match closed.get() {
-                Some(why) => view! { <Closed id=id why=why /> }.into_any(),
-                None => view! { <Composer history=history.clone() name=title /> }.into_any(),
+            {move || match (closed.get(), blocked.get()) {
+                (Some(why), _) => view! { <Closed id=id why=why /> }.into_any(),
+                (None, Some(peer)) => view! { <Blocked peer=peer /> }.into_any(),
+                (None, None) => view! { <Composer history=history.clone() name=title /> }.into_any(),
             }}
         </main>
     })

@@ -65,8 +65,8 @@ fn unnamed(state: State) -> Option<LocalAccountId> {
     }
 }
 
+/// Shows an account that was just made or restored.
 fn remember(account: Account, state: State) {
-    browser::keep("account", account.id.as_str());
     let id = account.id.clone();
     state
         .accounts
@@ -74,7 +74,18 @@ fn remember(account: Account, state: State) {
             Some(known) => *known = account,
             None => all.push(account),
         });
-    state.account_id.set(Some(id));
+    // Its lists may have been read before they were whole.
+    match state.account_id.get_untracked() == Some(id.clone()) {
+        true => state.read_lists(),
+        false => state.switch(id),
+    }
+}
+
+/// Whether this is not the first account: then one can go back to what one has.
+fn is_further(state: State) -> bool {
+    state
+        .accounts
+        .with(|all| all.iter().any(|a| !a.display_name.is_empty()))
 }
 
 #[component]
@@ -156,7 +167,6 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
                     state.first_run.set(Some(Step::Address));
                     browser::keep(BEGUN, "");
                     remember(account, state);
-                    state.read_lists();
                 }
                 Err(error) => {
                     wanted.try_set(false);
@@ -172,10 +182,23 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
             begin();
         }
     };
+    // What was begun while one typed is not wanted then.
+    let cancel = move |_| {
+        browser::keep(BEGUN, "");
+        state.first_run.set(None);
+        if let Making::Made(account) = making.get_untracked() {
+            spawn_local(async move {
+                let params = AccountParams { account };
+                if let Err(error) = state.bridge().call::<AccountRemove>(params).await {
+                    state.report(&error);
+                }
+            });
+        }
+    };
     browser::focus("first-name");
     view! {
         <div class="stack tight">
-            <h1>{t("first/title")}</h1>
+            <h1>{move || t(if is_further(state) { "rail/add-account" } else { "first/title" })}</h1>
             <p class="lead">{t("first/lead")}</p>
         </div>
         <form on:submit=submit>
@@ -205,8 +228,8 @@ fn Name(making: RwSignal<Making>) -> impl IntoView {
         </form>
         <div class="others">
             <button class="button plain" type="button" on:click=move |_| state.first_run.set(Some(Step::Backup))>{t("first/have-backup")}</button>
-            {move || (!state.accounts.with(Vec::is_empty) && untrack(|| unnamed(state)).is_none()).then(|| view! {
-                <button class="button plain" type="button" on:click=move |_| state.first_run.set(None)>{t("common/cancel")}</button>
+            {move || is_further(state).then(|| view! {
+                <button class="button plain" type="button" on:click=cancel>{t("common/cancel")}</button>
             })}
         </div>
     }
@@ -247,7 +270,6 @@ fn Backup(making: RwSignal<Making>) -> impl IntoView {
                     }
                     state.first_run.set(None);
                     remember(account, state);
-                    state.read_lists();
                 }
                 Err(e) => error.set(Some(e)),
             }

@@ -33,7 +33,7 @@ impl Tone {
 /// no news about them.
 pub(crate) fn subtitle(state: State, conversation: &Conversation) -> String {
     match state.peer(conversation) {
-        Some(_) if !state.is_connected() => String::new(),
+        Some(_) if !state.is_connected() || state.is_blocked(conversation) => String::new(),
         Some(peer) => presence(state, &peer),
         // Who the members are is not known before the history is here.
         None if conversation.state != ConversationState::Ready => String::new(),
@@ -141,13 +141,13 @@ pub(crate) fn line(
     }
     let peer = state.peer(conversation)?;
     let name = state.name_of(&peer);
-    let (blocked, confirmed) = state.contacts.with(|all| {
-        all.get(&peer)
-            .map_or((false, true), |c| (c.blocked, c.confirmed))
-    });
-    if blocked {
-        return Some((Tone::Failed, tf("link/blocked", &[("name", &name)])));
+    // That is said where one would write.
+    if state.is_blocked(conversation) {
+        return None;
     }
+    let confirmed = state
+        .contacts
+        .with(|all| all.get(&peer).is_none_or(|c| c.confirmed));
     let waiting = undelivered(history, state.me());
     let link = state.links.with(|all| all.get(&peer).cloned());
     let phase = link.as_ref().map(|l| l.phase).unwrap_or_default();

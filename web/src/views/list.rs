@@ -66,7 +66,10 @@ pub(crate) fn ListPane() -> impl IntoView {
     view! {
         <section class="pane list-pane" aria-label=t("list/label")>
             <header class="pane-head">
-                <div class="titles"><h1>{t("list/title")}</h1></div>
+                <div class="titles"><h1>{t("list/title")}</h1>
+                    // Where there are several, it is said whose these are.
+                    {move || (state.accounts.with(Vec::len) > 1).then(|| view! { <div class="subtitle"><bdi>{state.account().map(|a| a.display_name)}</bdi></div> })}
+                </div>
                 <button class="icon-button" type="button" aria-label=t("list/new-group") title=t("list/new-group")
                     on:click=move |_| state.question.set(Some(Question::NewGroup))>{icon(Icon::AddGroup)}</button>
                 <button class="icon-button" type="button" aria-label=t("list/add-person") title=t("list/add-person")
@@ -173,22 +176,24 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
     let last = move || {
         let draft = state.drafts.with(|all| all.get(&id).cloned());
         let current = state.place.get().conversation() == Some(id);
-        match draft.filter(|_| !current) {
-            Some(draft) => {
-                view! { <em class="draft">{t("list/draft")}</em> " " <bdi>{draft}</bdi> }.into_any()
-            }
-            None => {
-                let text = signal.with(|c| match (&c.last_message, c.state) {
-                    (_, ConversationState::Syncing) if c.mode == ConversationMode::Public => {
-                        t("list/knocking")
-                    }
-                    (_, ConversationState::Syncing) => t("list/syncing"),
-                    (_, ConversationState::Refused) => t("list/refused"),
-                    (Some(message), _) => summary(state, c, message),
-                    (None, _) => t("list/no-message"),
-                });
-                text.into_any()
-            }
+        let draft = draft.filter(|_| !current);
+        let drafted = draft.is_some();
+        let (who, text) = match draft {
+            Some(draft) => (Some(t("list/draft")), draft),
+            None => signal.with(|c| match (&c.last_message, c.state) {
+                (_, ConversationState::Syncing) if c.mode == ConversationMode::Public => {
+                    (None, t("list/knocking"))
+                }
+                (_, ConversationState::Syncing) => (None, t("list/syncing")),
+                (_, ConversationState::Refused) => (None, t("list/refused")),
+                (Some(message), _) => summary(state, c, message),
+                (None, _) => (None, t("list/no-message")),
+            }),
+        };
+        // Apart, so that words that run the other way lose their end, and not their beginning.
+        view! {
+            {who.map(|who| view! { <span class="by" class:draft=drafted>{who}" "</span> })}
+            <span class="what" dir="auto">{text}</span>
         }
     };
     let current = move || state.place.get().conversation() == Some(id);
@@ -202,7 +207,7 @@ pub(crate) fn Entry(id: ConversationId) -> impl IntoView {
             </span>
             <span class="second-line">
                 {move || closed.get().then(|| view! { <span class="lock" title=t("list/read-only")>{icon(Icon::Lock)}<span class="hidden-text">{t("list/read-only")}</span></span> })}
-                <span class="last" dir="auto">{last}</span>
+                <span class="last">{last}</span>
                 {move || (unread.get() > 0).then(|| view! {
                     <span class="badge" aria-hidden="true">{unread.get()}</span>
                     <span class="hidden-text">{tn("list/unread", unread.get() as usize, &[])}</span>

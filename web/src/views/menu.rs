@@ -39,8 +39,11 @@ fn Open(menu: Menu) -> impl IntoView {
     let place = RwSignal::new(menu.at);
     let all = RwSignal::new(menu.emoji);
     let me = untrack(|| state.me());
-    let open = untrack(|| state.conversation(&conversation))
-        .is_some_and(|c| c.with_untracked(|c| c.read_only.is_none()));
+    let open = untrack(|| {
+        state
+            .conversation(&conversation)
+            .is_some_and(|c| c.with(|c| state.may_write(c)))
+    });
     let (edit, delete) = message.with_untracked(|m| (can_edit(m, me), can_delete(m, me)));
     let chosen = Signal::derive(move || {
         message.with(|m| {

@@ -10,7 +10,8 @@ use crate::timeline::{hue, only_emoji, short_id_within};
 use crate::worker::Verdict;
 use leptos::prelude::*;
 use starling_core::api::{
-    Conversation, ConversationMode, Delivery, MemberAction, MemberChange, Message, MessageType,
+    Conversation, ConversationMode, Delivery, ErrorCode, MemberAction, MemberChange, Message,
+    MessageType,
 };
 use starling_core::id::{AccountId, ObjectId};
 use std::collections::BTreeMap;
@@ -183,8 +184,12 @@ fn line_in_words(state: State, mode: ConversationMode, line: &Line, message: &Me
     }
 }
 
-/// A message in one line, for the list.
-pub(crate) fn summary(state: State, conversation: &Conversation, message: &Message) -> String {
+/// A message in one line, for the list: who says it, if that is said, and what.
+pub(crate) fn summary(
+    state: State,
+    conversation: &Conversation,
+    message: &Message,
+) -> (Option<String>, String) {
     let text = match &message.kind {
         MessageType::Text if is_deleted(message) => t("message/deleted"),
         MessageType::Text => message.body.clone().unwrap_or_default().replace('\n', " "),
@@ -193,18 +198,17 @@ pub(crate) fn summary(state: State, conversation: &Conversation, message: &Messa
             .as_ref()
             .map(|f| f.name.clone())
             .unwrap_or_else(|| t("message/file")),
-        _ => return event_in_words(state, conversation.mode, message),
+        _ => return (None, event_in_words(state, conversation.mode, message)),
     };
-    if Some(message.author) == state.me() {
-        return tf("list/you-said", &[("text", &text)]);
-    }
-    match conversation.mode {
-        ConversationMode::OneToOne => text,
-        _ => tf(
+    let who = match conversation.mode {
+        _ if Some(message.author) == state.me() => Some(t("list/you-said")),
+        ConversationMode::OneToOne => None,
+        _ => Some(tf(
             "list/they-said",
-            &[("name", &state.name_of(&message.author)), ("text", &text)],
-        ),
-    }
+            &[("name", &state.name_of(&message.author))],
+        )),
+    };
+    (who, text)
 }
 
 /// The words of a message were taken away by its author.
@@ -440,7 +444,7 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
     let open = Memo::new(move |_| {
         known
             .as_ref()
-            .is_some_and(|c| c.with(|c| c.read_only.is_none()))
+            .is_some_and(|c| c.with(|c| state.may_write(c)))
     });
     let name = Memo::new(move |_| state.name_of(&author));
     // Of all names the one over what they say is the one that must not deceive.
@@ -678,9 +682,10 @@ pub(crate) fn SaidRow(history: History, id: ObjectId, first: bool, last: bool) -
         });
     };
     let again = move || {
-        (own && open.get() && message.with(|m| m.unaccepted)).then(|| view! {
+        // Why it has another mark is said without pointing at it: a phone has no pointer.
+        (own && message.with(|m| m.unaccepted)).then(|| view! {
             <div class="row end again"><span class="small quiet">{t("message/unaccepted")}</span>
-                <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{turning_icon(Icon::Send)}{t("message/resend")}</button></div>
+                {open.get().then(|| view! { <button class="button small-button" type="button" disabled=move || sending.get() data-testid="resend" on:click=resend>{turning_icon(Icon::Send)}{t("message/resend")}</button> })}</div>
         })
     };
     let label = move || {
@@ -778,7 +783,24 @@ pub(crate) fn PendingRow(history: History, pending: Pending) -> impl IntoView {
         ),
     };
     let failed = matches!(pending.state, PendingState::Failed(_));
+    // As it is it never goes.
+    let futile = matches!(&pending.state, PendingState::Failed(e) if e.code == ErrorCode::TooLarge);
     let (again, drop_it) = (history.clone(), history);
+    let words_again = pending.body.clone();
+    let retry = move |_| match futile {
+        true => {
+            again.discard(key);
+            // What was begun meanwhile stays, too.
+            let begun = state
+                .drafts
+                .with_untracked(|all| all.get(&again.conversation).cloned());
+            let words = [Some(words_again.clone()), begun];
+            let words = words.into_iter().flatten().collect::<Vec<_>>();
+            state.keep_draft(again.conversation, &words.join("\n"));
+            browser::focus("composer");
+        }
+        false => again.retry(state, key),
+    };
     view! {
         <article class="message own first last" data-testid="pending">
             <div class="column">
@@ -791,7 +813,7 @@ pub(crate) fn PendingRow(history: History, pending: Pending) -> impl IntoView {
                 {failed.then(|| view! {
                     <p class="small note error" role="alert">{words.clone()}</p>
                     <div class="row end">
-                        <button class="button plain" type="button" on:click=move |_| again.retry(state, key)>{t("message/retry")}</button>
+                        <button class="button plain" type="button" on:click=retry>{t(if futile { "menu/edit" } else { "message/retry" })}</button>
                         <button class="button plain danger" type="button" on:click=move |_| drop_it.discard(key)>{t("message/discard")}</button>
                     </div>
                 })}

@@ -141,6 +141,7 @@ fn Starting() -> impl IntoView {
             <div class="card" role="status">
                 {move || late.get().then(|| match socket.get() {
                     Socket::Lost => view! {
+                        <img class="mark" src="/icon.svg" alt="" width="48" height="48" />
                         <h1>{t("start/not-running")}</h1>
                         <p class="lead">{t("start/not-running-help")}</p>
                         <p class="address">"starling"</p>
@@ -253,7 +254,6 @@ fn Notices() -> impl IntoView {
                 view! {
                     <div class=class>
                         <div class="words"><p>{notice.text.clone()}</p>{notice.detail.map(in_detail)}</div>
-                        {notice.undo.map(|what| view! { <button class="button plain small-button" type="button" on:click=move |_| state.undo(what)>{t("common/undo")}</button> })}
                         <button class="icon-button" type="button" aria-label=t("common/close")
                             on:click=move |_| notices.update(|all| all.retain(|n| n.text != text || n.detail != detail))>
                             {icon(Icon::Close)}

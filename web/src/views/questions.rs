@@ -439,12 +439,14 @@ fn Palette() -> impl IntoView {
         }
     };
     browser::focus("palette");
-    view! {
-        <input id="palette" class="input" type="text" role="combobox" aria-expanded="true" aria-controls="palette-list" aria-label=t("palette/title")
-            aria-activedescendant=move || format!("goal-{}", at.get()) autocomplete="off" placeholder=t("palette/placeholder")
-            prop:value=query on:keydown=key on:input=move |event| { query.set(event_target_value(&event)); at.set(0); } />
-        <ul class="entries" id="palette-list" role="listbox" aria-label=t("palette/title")>
-            {move || goals.get().into_iter().enumerate().map(|(index, (goal, name))| {
+    let nothing = move || goals.with(Vec::is_empty);
+    // Where one can go to, and under it what one can do.
+    let group = move |actions: bool| {
+        let of = move |goal: &Goal| actions != matches!(goal, Goal::Conversation(_));
+        let shown = move || {
+            let all = goals.get().into_iter().enumerate();
+            let shown = all.filter(|(_, (goal, _))| of(goal));
+            shown.map(|(index, (goal, name))| {
                 let face = match &goal {
                     Goal::Conversation(id) => view! { <ConversationFace id=*id size="small" /> }.into_any(),
                     goal => {
@@ -465,11 +467,32 @@ fn Palette() -> impl IntoView {
                         <span class="name" dir="auto">{name}</span>
                     </li>
                 }
-            }).collect_view()}
-        </ul>
+            })
+            .collect_view()
+        };
+        let title = t(if actions {
+            "palette/actions"
+        } else {
+            "list/title"
+        });
+        move || {
+            goals
+                .with(|all| all.iter().any(|(goal, _)| of(goal)))
+                .then(|| view! { <ul role="group" aria-label=title.clone()><li class="group-title" aria-hidden="true">{title.clone()}</li>{shown}</ul> })
+        }
+    };
+    view! {
+        <input id="palette" class="input" type="text" role="combobox" aria-expanded=move || (!nothing()).to_string() aria-controls="palette-list" aria-label=t("palette/title")
+            aria-activedescendant=move || (!nothing()).then(|| format!("goal-{}", at.get())) autocomplete="off" placeholder=t("palette/placeholder")
+            prop:value=query on:keydown=key on:input=move |event| { query.set(event_target_value(&event)); at.set(0); } />
+        {move || match nothing() {
+            true => view! { <p class="quiet" role="status">{tf("list/nothing-found", &[("query", query.get().trim())])}</p> }.into_any(),
+            false => view! {
+                <div class="entries" id="palette-list" role="listbox" aria-label=t("palette/title")>{group(false)}{group(true)}</div>
+            }.into_any(),
+        }}
     }
 }
-
 /// What stands on a key: a word of the language, or the sign itself.
 pub(crate) fn key_name(key: &str) -> String {
     match key {

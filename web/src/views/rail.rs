@@ -12,7 +12,10 @@ pub(crate) fn Rail() -> impl IntoView {
     let state = State::get();
     let ids = Memo::new(move |_| {
         state.accounts.with(|all| {
-            all.iter()
+            // In an order that stays, whichever the bridge has them in.
+            let mut all: Vec<_> = all.iter().collect();
+            all.sort_by_key(|a| (a.display_name.to_lowercase(), a.jami_id));
+            all.into_iter()
                 .map(|a| (a.id.clone(), a.jami_id))
                 .collect::<Vec<_>>()
         })
@@ -33,16 +36,19 @@ pub(crate) fn Rail() -> impl IntoView {
                         url.filter(|url| picture::is_shown(url))
                     });
                     let current = id.clone();
+                    let of = id.clone();
+                    let news = Memo::new(move |_| state.news.with(|all| all.contains(&of)));
+                    let label = move || tf(if news.get() { "rail/news" } else { "rail/account" }, &[("name", &name.get())]);
                     view! {
                         <button class="account" type="button"
-                            title=move || name.get()
+                            title=move || name.get() aria-label=label
                             aria-current=move || state.account_id.with(|now| now.as_ref() == Some(&current)).to_string()
                             on:click=move |_| {
                                 state.switch(id.clone());
                                 if state.place.get_untracked() == Place::Settings { Place::List.go(); }
                             }>
                             <Avatar id=jami_id.to_hex() name=name picture=picture />
-                            <span class="hidden-text">{move || tf("rail/account", &[("name", &name.get())])}</span>
+                            {move || news.get().then(|| view! { <span class="news"></span> })}
                         </button>
                     }
                 }

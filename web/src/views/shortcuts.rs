@@ -85,6 +85,10 @@ fn escape(state: State) {
     if state.menu.with_untracked(Option::is_some) {
         return super::menu::close(state);
     }
+    // Another panel closes itself: that was the step.
+    if matches!(document().query_selector(":popover-open"), Ok(Some(_))) {
+        return;
+    }
     let place = state.place.get_untracked();
     if let Some(id) = place.conversation() {
         let edited = state

@@ -147,7 +147,7 @@ fn open(path: &Path) -> rusqlite::Result<(Connection, Option<String>)> {
         Ok(Ok(db)) => return Ok((db, None)),
         Ok(Err(why)) => why,
         // Not the file's fault.
-        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => return Err(e),
+        Err(e) if super::state::no_room(&e) => return Err(e),
         Err(e) => e.to_string(),
     };
     tracing::warn!(path = %path.display(), why, "The message index is damaged, or of another version. It is made anew from the conversations; nothing is lost.");

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// Largest head whose file is looked at before the repository is opened, inflated: a longer one
@@ -26,6 +27,7 @@ pub struct ObjectStore {
     resting: Option<ObjectId>,
     disk: OnceLock<Disk>,
     opening: Mutex<()>,
+    reads: AtomicU64,
 }
 
 impl ObjectStore {
@@ -35,6 +37,7 @@ impl ObjectStore {
             resting: None,
             disk: OnceLock::from(disk),
             opening: Mutex::default(),
+            reads: AtomicU64::new(0),
         }
     }
 
@@ -64,6 +67,7 @@ impl ObjectStore {
             resting: Some(head),
             disk: OnceLock::new(),
             opening: Mutex::default(),
+            reads: AtomicU64::new(0),
         })
     }
 
@@ -110,7 +114,13 @@ impl ObjectStore {
 
     /// An object, if it is there.
     pub fn read(&self, id: &ObjectId) -> Option<(Kind, Vec<u8>)> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         self.readable()?.read(id)
+    }
+
+    /// How many objects were asked for since it was made or opened.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// The length of an object in bytes, if it is there. Not all of it is read for that.

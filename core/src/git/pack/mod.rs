@@ -56,8 +56,9 @@ impl Default for Limits {
             total: 1 << 30,
             // git and libgit2 chain at most 50 deltas by default.
             depth: 128,
-            // Some objects of the largest size at once.
-            held: 128 << 20,
+            // Two objects of the largest size at once: each is there a second time for a moment, and
+            // all of it stays below 200 MB.
+            held: 64 << 20,
         }
     }
 }
