@@ -22,6 +22,8 @@ pub struct Jami {
     inbox: Arc<(Mutex<Inbox>, Condvar)>,
     next: u64,
     account: Option<String>,
+    /// Conversation errors of the runs before this one.
+    errors_before: Vec<Value>,
 }
 
 #[derive(Default)]
@@ -149,6 +151,7 @@ impl Jami {
             inbox,
             next: 0,
             account: None,
+            errors_before: Vec::new(),
         };
         jami.account = jami
             .call("getAccountList", json!([]))
@@ -493,9 +496,11 @@ impl Jami {
             .join(conversation)
     }
 
-    /// Conversation errors the daemon signalled (code, words).
+    /// Conversation errors the daemon signalled (code, words), those before a restart as well.
     pub fn conversation_errors(&self) -> Vec<Value> {
-        self.events("onConversationError")
+        let mut errors = self.errors_before.clone();
+        errors.extend(self.events("onConversationError"));
+        errors
     }
 
     /// What the daemon has logged so far.
@@ -511,7 +516,23 @@ impl Jami {
 
     /// Starts the daemon again with its data.
     pub fn start_again(&mut self, bootstrap: &Host) {
+        // What it signals until it has ended counts.
+        self.end();
+        self.wait_closed();
+        let errors = self.conversation_errors();
         *self = Self::start(&self.host.clone(), bootstrap);
+        self.errors_before = errors;
+    }
+
+    /// Waits until everything that an ended daemon said was read.
+    fn wait_closed(&self) {
+        let inbox = self.inbox.0.lock().expect("not poisoned");
+        let (inbox, _) = self
+            .inbox
+            .1
+            .wait_timeout_while(inbox, wait::PATIENCE, |i| !i.closed)
+            .expect("not poisoned");
+        assert!(inbox.closed, "{}: the socket stays open", self.host.name);
     }
 
     fn end(&mut self) {

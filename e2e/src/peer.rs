@@ -6,15 +6,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a daemon's log says when it takes something of ours for wrong.
-const COMPLAINTS: [&str; 6] = [
-    "Malformed commit",
-    "Unable to validate",
-    "Invalid commit",
-    "Could not validate",
-    "Verification failed",
+/// What a daemon's log says when it takes something of ours for wrong, or refuses itself to write on
+/// what it took from us. Parts of what its sources print, in lower case.
+const COMPLAINTS: [&str; 25] = [
+    // Of a commit or a history.
+    "malformed",
+    "unable to validate",
+    "could not validate",
+    "while validating",
+    "invalid commit",
+    "verification failed",
     "validation failed",
+    "failed validation",
+    "invalid parent path",
+    "invalid device",
+    "invalid author",
+    "not seem to be a valid member",
+    // Of a file, a certificate, a vote.
+    "invalid add",
+    "invalid file modified",
+    "invalid vote",
+    "invalid banned file",
+    "invalid mode detected",
+    "unwanted ",
+    "certificate with a bad",
+    "incorrect device certificate",
+    "vote from non admin",
+    "tried to add banned",
+    // Of a merge.
+    "unable to merge history",
+    "git merge failed",
+    "merge operation aborted",
 ];
+
+/// The first line of a daemon's log that is a complaint.
+fn complaint(log: &str) -> Option<&str> {
+    log.lines().find(|line| {
+        let line = line.to_lowercase();
+        COMPLAINTS.iter().any(|c| line.contains(c))
+    })
+}
 
 /// A person at a machine of the lab.
 pub struct Peer {
@@ -577,10 +608,7 @@ pub fn silent(daemon: &Jami) {
     let name = &daemon.host.name;
     assert_eq!(daemon.conversation_errors(), Vec::<Value>::new(), "{name}");
     let log = daemon.log();
-    let complaint = log
-        .lines()
-        .find(|l| COMPLAINTS.iter().any(|c| l.contains(c)));
-    assert_eq!(complaint, None, "{name} logged a validation failure");
+    assert_eq!(complaint(&log), None, "{name} logged a validation failure");
 }
 
 fn bootstrap(boot: &Host) -> String {
@@ -665,5 +693,33 @@ pub fn agree(people: &mut [&mut Peer], group: &str) {
     wait_same(people, group);
     for who in people.iter() {
         who.check(group);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line among others is found, whatever its case; a log without one passes.
+    #[test]
+    fn every_complaint_is_noticed() {
+        let quiet = "[1.002|7|conversation.cpp:12] Conversation ready\n\
+                     [1.003|7|conversationrepository.cpp:34] Fetched from a device\n";
+        assert_eq!(complaint(quiet), None);
+        for words in COMPLAINTS.iter().copied().chain([
+            "[Account a] [Conversation b] Invalid parent path (not in members or admins)",
+            "[Account a] [Conversation b] Invalid device. Not migrated?",
+            "[Account a] [Conversation b] commit failed: Invalid device",
+            "[Account a] [Conversation b] Remote conversation failed validation (1/3). Re-clone in 5s",
+            "[Account a] [Conversation b] Failed validation 3 times, marking conversation",
+            "[Account a] [Conversation b] An error occurred while validating remote conversation.",
+            "Unable to merge history",
+            "Malformed commit b. Please check",
+            "Commit b malformed",
+        ]) {
+            let line = format!("[1.004|7|conversationrepository.cpp:56] {words}");
+            let log = format!("{quiet}{line}\n{quiet}");
+            assert_eq!(complaint(&log), Some(line.as_str()));
+        }
     }
 }

@@ -125,7 +125,11 @@ fn jami_declines_and_is_left_alone() {
     let conversation = story.alice.add_contact(&story.bob_id);
     assert_eq!(story.bob.wait_request(), conversation);
     story.bob.decline(&conversation);
-    story.check_silence();
+    let bobs = story.bob.account();
+    wait::until("the daemon to have no request", || {
+        let open = story.bob.call("getConversationRequests", json!([bobs]));
+        (open == json!([])).then_some(())
+    });
     let contact = story.alice.rpc(
         "contact.get",
         json!({"account": story.alice.account(), "id": story.bob_id}),
@@ -134,6 +138,18 @@ fn jami_declines_and_is_left_alone() {
     // Who declined can still be written to: it waits on this side.
     story.alice.send(&conversation, "are you there?");
     assert_eq!(story.alice.texts(&conversation), ["are you there?"]);
+    // Alice starts anew, and says what waits to whoever would hear it. Somebody else gets through to
+    // Bob afterwards.
+    story.alice.down();
+    story.alice.up();
+    let carol_host = story.lab.host("carol");
+    let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
+    carol.create_account("Carol");
+    let with_carol = carol.add_contact(&story.bob_id);
+    story.bob.wait_request_for(&with_carol);
+    let open = story.bob.call("getConversationRequests", json!([bobs]));
+    assert_eq!(open.as_array().map(Vec::len), Some(1), "{open}");
+    story.check_silence();
     assert_eq!(
         story.bob.events("swarmMessageReceived"),
         Vec::<Value>::new()
