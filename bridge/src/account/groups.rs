@@ -410,15 +410,14 @@ impl Account {
             return Ok(());
         }
         let invalid = fault.map(|f| refusal(f.device.unwrap_or(self.device_id()), &f));
+        // Nothing is written from before it is shown until after it is not.
+        if bad {
+            self.shared().invalid.insert(id);
+        }
         self.change_local(id, |local| local.invalid = invalid)
             .await?;
-        {
-            let mut shared = self.shared();
-            if bad {
-                shared.invalid.insert(id);
-            } else {
-                shared.invalid.remove(&id);
-            }
+        if !bad {
+            self.shared().invalid.remove(&id);
         }
         self.show_syncing(id).await;
         Ok(())
