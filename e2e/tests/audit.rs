@@ -111,6 +111,21 @@ async fn everything_is_reached_by_keyboard_and_one_sees_where_one_is() {
     page.go(alice.url()).await;
     page.named("heading", "Conversations").await;
 
+    // What is asked in the moment in which something else is closed stays.
+    page.run("dispatchEvent(new KeyboardEvent('keydown', {key: '?'}))")
+        .await;
+    page.find("dialog .shortcuts").await;
+    page.run(
+        "document.querySelector('dialog .sheet-head button').click(); \
+         dispatchEvent(new KeyboardEvent('keydown', {key: 'k', ctrlKey: true}))",
+    )
+    .await;
+    page.find("#palette").await;
+    let frames = "return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => \
+        requestAnimationFrame(() => done(document.querySelector('#palette')?.checkVisibility())))))";
+    assert_eq!(page.run(frames).await, json!(true));
+    page.press("button", "Close").await;
+
     let places = [
         ("the list", "#/".to_owned()),
         ("a conversation", format!("#/c/{two}")),

@@ -31,13 +31,14 @@ pub(crate) fn Sheet(
         Some(dialog) => dialog.close(),
         None => on_close.run(()),
     };
-    // The browser says so a frame later; by then something else may have been asked in its place.
+    // The browser says so a frame later: by then something else may have been asked in its place, in
+    // another dialog or in this one.
     let closed = move |event: web_sys::Event| {
-        let there = event
+        let over = event
             .target()
-            .and_then(|target| target.dyn_into::<web_sys::Node>().ok())
-            .is_some_and(|node| node.is_connected());
-        if there {
+            .and_then(|target| target.dyn_into::<web_sys::HtmlDialogElement>().ok())
+            .is_some_and(|dialog| dialog.is_connected() && !dialog.open());
+        if over {
             on_close.run(());
         }
     };
