@@ -296,6 +296,15 @@ impl Starling {
             .to_owned()
     }
 
+    /// Asks somebody else with a Starling, who accepts; gives the conversation.
+    pub fn befriend(&self, asked: &Self) -> String {
+        let (two, id) = (self.add_contact(&asked.id()), asked.id());
+        asked.wait_request_for(&two);
+        asked.accept(&two);
+        self.wait_role(&two, &id, "member");
+        two
+    }
+
     /// Waits for an invitation; gives its conversation.
     pub fn wait_request(&self) -> String {
         let account = self.account();

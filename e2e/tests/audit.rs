@@ -94,12 +94,9 @@ async fn everything_is_reached_by_keyboard_and_one_sees_where_one_is() {
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    let alice_id = alice.create_account("Alice Martin");
+    alice.create_account("Alice Martin");
     bob.create_account("Bob Okonkwo");
-    let two = bob.add_contact(&alice_id);
-    alice.wait_request_for(&two);
-    alice.accept(&two);
-    bob.wait_role(&two, &alice_id, "member");
+    let two = bob.befriend(&alice);
     bob.send(&two, "Hello");
     let hello = alice.send(&two, "Hello yourself: https://example.org/");
     bob.wait_text_or_history(&two, "Hello yourself: https://example.org/");

@@ -261,11 +261,8 @@ async fn the_page_says_so_where_it_is_shown_what_nobody_signed() {
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
     alice.create_account("Alice Martin");
-    let bob_id = bob.create_account("Bob Okonkwo");
-    let two = alice.add_contact(&bob_id);
-    bob.wait_request_for(&two);
-    bob.accept(&two);
-    alice.wait_role(&two, &bob_id, "member");
+    bob.create_account("Bob Okonkwo");
+    let two = alice.befriend(&bob);
     let said = ["Good morning", "You owe me 5 euros", "See you on Monday"];
     for text in said {
         bob.send(&two, text);

@@ -330,10 +330,7 @@ async fn screenshots_of_every_view() {
     cat.wait_role(&cats, &alice_id, "member");
 
     // A group.
-    let two = alice.add_contact(&denys_id);
-    denys.wait_request_for(&two);
-    denys.accept(&two);
-    alice.wait_role(&two, &denys_id, "member");
+    alice.befriend(&denys);
     page.press("button", "New group").await;
     page.fill("Name of the group", "Bird watchers").await;
     page.give_picture(

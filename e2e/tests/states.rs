@@ -34,15 +34,6 @@ async fn gone(page: &Browser, css: &str) {
     page.until(&format!("{css} to go"), &script).await;
 }
 
-/// Two who know each other; gives the conversation.
-fn befriend(asks: &Starling, asked: &Starling) -> String {
-    let two = asks.add_contact(&asked.id());
-    asked.wait_request_for(&two);
-    asked.accept(&two);
-    asks.wait_role(&two, &asked.id(), "member");
-    two
-}
-
 /// A signal to the bridge.
 fn signal(bridge: &Starling, name: &str) {
     let sent = Command::new("kill")
@@ -63,7 +54,7 @@ async fn screenshots_of_two_accounts() {
         .map(|host| Starling::start(host, &bootstrap));
     alice.create_account("Alice Martin");
     bob.create_account("Bob Okonkwo");
-    let private = befriend(&alice, &bob);
+    let private = alice.befriend(&bob);
     bob.send(&private, "Are you coming on Saturday?");
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
@@ -232,7 +223,7 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     let alice_id = alice.create_account("Alice Martin");
     bob.create_account("Bob Okonkwo");
     cat.create_account("Catherine Delacroix-Featherstonehaugh");
-    let two = befriend(&alice, &bob);
+    let two = alice.befriend(&bob);
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
     open(&page, "Bob Okonkwo").await;

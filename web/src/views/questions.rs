@@ -493,6 +493,7 @@ fn Palette() -> impl IntoView {
         }}
     }
 }
+
 /// What stands on a key: a word of the language, or the sign itself.
 pub(crate) fn key_name(key: &str) -> String {
     match key {
