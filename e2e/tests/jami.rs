@@ -1,8 +1,9 @@
 //! Starling and the Jami daemon of today, unmodified, on a private network.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{silent, sound};
-use starling_e2e::{Jami, Lab, Starling, jami, needs, wait};
+use starling_e2e::peer::{complaints, silent, sound};
+use starling_e2e::{Jami, Lab, Starling, jami, needs, starling, wait};
+use std::panic::AssertUnwindSafe;
 
 /// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
 struct Story {
@@ -333,4 +334,47 @@ fn three_in_one_group_and_one_catches_up() {
     assert_eq!(carol.texts(&group), said);
     assert_eq!(carol.rejections(), Vec::<Value>::new());
     story.check(&group);
+}
+
+/// That nobody complains is worth something only if somebody would: one commit that is not signed by who it names is
+/// planted into what Alice has.
+#[test]
+fn a_daemon_that_is_given_a_forged_commit_complains_and_is_heard() {
+    needs!(jami::missing());
+    needs!(starling::planter_missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.alice.send(&conversation, "before");
+    story.bob.wait_text(&conversation, "before");
+    story.check_silence();
+    story.alice.down();
+    let forged = starling::plant(&["forged", &conversation], &[&story.alice], &[]);
+    let forged = forged.trim();
+    story.alice.up();
+    story.alice.send(&conversation, "after");
+    wait::until("the daemon to refuse the history", || {
+        let told = story.bob.conversation_errors();
+        told.iter()
+            .any(|e| e["conversation_id"] == conversation.as_str())
+            .then_some(())
+    });
+    let log = |complaints: &[String]| {
+        let of = complaints.iter().filter(|c| c.contains(forged));
+        of.count()
+    };
+    wait::until("a complaint that names the commit", || {
+        (log(&complaints(&story.bob)) > 0).then_some(())
+    });
+    // Neither is forgotten when the daemon starts anew, which does not have the commit.
+    story.bob.start_again(&story.boot);
+    let all = complaints(&story.bob);
+    assert!(log(&all) > 0, "{all:#?}");
+    assert!(all.iter().any(|c| c.starts_with('{')), "{all:#?}");
+    let heard = std::panic::catch_unwind(AssertUnwindSafe(|| silent(&story.bob)));
+    heard.expect_err("that was heard");
+    assert_eq!(
+        story.bob.events("swarmMessageReceived").len(),
+        1,
+        "neither it nor what stands on it is shown"
+    );
 }
