@@ -16,7 +16,7 @@ const JUDGES: [&str; 3] = [
 ];
 
 /// What a judge says of something else than what it was given, as it begins, and why.
-const HARMLESS: [(&str, &str); 16] = [
+const HARMLESS: [(&str, &str); 23] = [
     // Whom it is connected with.
     ("Refreshing tracked members", "whom it looks for"),
     ("Rotating tracked members", "a connection failed"),
@@ -45,6 +45,16 @@ const HARMLESS: [(&str, &str); 16] = [
         "Request not found",
         "it looks for the request of a conversation that it asked for itself",
     ),
+    (
+        "Error when retrieving remote conversation",
+        "a first copy broke off; what is wrong with one is said besides",
+    ),
+    ("Something went wrong when cloning", "the same"),
+    ("Replacing pre-existing directory", "it copies once more"),
+    (
+        "No message detected. This is a bug",
+        "news of what it is just copying, and has nothing of yet",
+    ),
     // What it reads at its start, before there is anything.
     ("unable to load syncing metadata", "a new account"),
     ("Failed to read conversations directory", "a new account"),
@@ -52,6 +62,12 @@ const HARMLESS: [(&str, &str); 16] = [
     ("Merge operation aborted", "a merge of its own"),
     ("Unable to merge history", "a merge of its own"),
     // What its person did.
+    ("Decline conversation request", "its person declined"),
+    (
+        "Received a commit, but conversation is removed",
+        "its person left",
+    ),
+    ("conversaton is being removed", "its person left"),
     ("Remove conversation", "its person left"),
     ("Vote solved for", "its person banned somebody"),
     (
