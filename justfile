@@ -36,6 +36,7 @@ test:
     stage run-again
     stage trunk-agrees
     stage release-page {{ target }}/release-page
+    stage page-inside {{ target }}/release-page
     stage unit
     stage deny
     stage fuzz {{ fuzz_seconds }}
@@ -89,6 +90,40 @@ release-page dir='dist': wasm
     done < <(find {{ dir }} -type f ! -name '.*' ! -name '*.br' ! -name '*.gz')
     echo "page: $sum bytes to download, of 900000"
     [ "$sum" -le 900000 ] || { echo "page: too heavy"; exit 1; }
+
+# shows that a binary with that page inside needs no file beside it, and gives out what was laid into it
+[private]
+page-inside dir:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    # As in a release but for what the compiler makes of it: that takes ten minutes. Built apart from the binary that
+    # tests use, with the same libraries, so that neither is built anew because of the other.
+    STARLING_DIST=$(realpath {{ dir }}) cargo build --quiet -p starling --features embed
+    binary=$(realpath {{ target }})/debug/starling page=$(realpath {{ dir }})
+    away=$(mktemp -d)
+    trap 'kill $run 2>/dev/null || true; wait $run 2>/dev/null || true; rm -rf "$away"' EXIT
+    cp "$binary" "$away/starling"
+    mkdir "$away/empty"
+    cd "$away/empty"
+    coproc RUN { exec ../starling serve --listen 127.0.0.1:0 --bootstrap none --data-dir ../data 2>../log; }
+    run=$RUN_PID
+    url=
+    while read -r line <&"${RUN[0]}"; do
+        [[ ! $line =~ (http://[^/]*/) ]] || { url=${BASH_REMATCH[1]}; break; }
+    done
+    [ -n "$url" ] || { cat ../log; echo "page-inside: no page"; exit 1; }
+    curl -sSf "$url" | cmp - "$page/index.html"
+    for file in "$page"/*.wasm; do
+        name=${file##*/}
+        for form in br gzip; do
+            curl -sSf -D ../head -o ../body -H "Accept-Encoding: $form" "$url$name"
+            grep -qix "content-encoding: $form"$'\r' ../head || { cat ../head; echo "page-inside: not in $form"; exit 1; }
+        done
+        gunzip -c ../body | cmp - "$file"
+        curl -sSf -H "Accept-Encoding: br" "$url$name" | cmp - "$file.br"
+        curl -sSf "$url$name" | cmp - "$file"
+    done
+    echo "page-inside: one binary gives out $(find "$page" -name '*.wasm' | wc -l) program, precompressed"
 
 # the binary with the page inside
 release: release-page

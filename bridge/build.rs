@@ -1,5 +1,5 @@
-//! Lays the built page into the binary, compressed, for releases (and where
-//! `STARLING_EMBED` is set). Any other build reads `dist/` as it runs.
+//! Lays the built page into the binary, compressed, for releases (and with the feature `embed`, which
+//! keeps such a build apart from others). Any other build reads `dist/` as it runs.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -25,9 +25,8 @@ fn main() {
     println!("cargo::rerun-if-env-changed=STARLING_DIST");
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    println!("cargo::rerun-if-env-changed=STARLING_EMBED");
     let release = std::env::var("PROFILE").is_ok_and(|p| p == "release")
-        || std::env::var_os("STARLING_EMBED").is_some();
+        || std::env::var_os("CARGO_FEATURE_EMBED").is_some();
     let mut table = String::from("/// The page, by path.\npub static EMBEDDED: &[Embedded] = &[\n");
     if release {
         let dist = std::env::var_os("STARLING_DIST").map_or_else(

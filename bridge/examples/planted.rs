@@ -13,6 +13,9 @@
 //! have the same newest commit.
 //!
 //! `planted unban CONVERSATION MEMBER DIR...`: the same by the end of a ban.
+//!
+//! `planted forged CONVERSATION DIR`: a text in the name of the bridge's own device, signed with a key
+//! that is not its own. Says which commit it is.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 #[path = "../../core/tests/swarm/rows.rs"]
@@ -29,6 +32,7 @@ use starling_core::git::object::{Mode, parse_tree};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::identity::{Archive, Credential, Identity};
 use starling_core::swarm::commit::Commit;
+use starling_core::swarm::message::Message;
 use starling_core::swarm::object::{Kind, MemoryObjects, Objects as _};
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -37,8 +41,7 @@ use swarm::{Device, Room};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str =
-    "planted rows [DIR CONVERSATION...] | planted edit|unban CONVERSATION MEMBER DIR...";
+const USAGE: &str = "planted rows [DIR CONVERSATION...] | planted edit|unban CONVERSATION MEMBER DIR... | planted forged CONVERSATION DIR";
 
 /// The one account of a bridge.
 struct Owner {
@@ -189,6 +192,21 @@ fn main() -> Result<()> {
                 plant(&store, from, &new)?;
                 made = Some((before, new));
             }
+        }
+        ["forged", conversation, dir] => {
+            let owner = Owner::of(Path::new(dir))?;
+            let (store, mut room) = owner.open(conversation.parse()?)?;
+            let from = room.head;
+            let named = &owner.device;
+            let key = AwsLc.generate_rsa_keys(4096, 1)?.pop().ok_or("no key")?;
+            let by = Device {
+                name: named.name.clone(),
+                chain: named.chain.clone(),
+                key: key.into(),
+            };
+            let forged = room.forge(&by, &Message::text("forged", None).to_text(), &[]);
+            plant(&store, from, &room)?;
+            println!("{}", forged.to_hex());
         }
         _ => return Err(USAGE.into()),
     }

@@ -15,6 +15,16 @@ pub const DESKTOP: (u32, u32) = (1280, 800);
 /// The screen of a phone, in pixels.
 pub const PHONE: (u32, u32) = (390, 844);
 
+/// A picture without colours.
+pub struct Picture {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// Each pixel, row by row from the top: 0 is black.
+    pub grey: Vec<u8>,
+}
+
 /// One browser window.
 pub struct Browser {
     client: Client,
@@ -390,6 +400,31 @@ impl Browser {
     /// Loads the page again.
     pub async fn reload(&self) {
         self.client.refresh().await.expect("the page loads again");
+    }
+
+    /// What is seen at the first element that matches, without colours.
+    pub async fn picture(&self, css: &str) -> Picture {
+        let element = self.find(css).await;
+        let png = element.screenshot().await.expect("a picture");
+        // The browser unpacks its own picture.
+        let script = "const picture = await createImageBitmap(new Blob([Uint8Array.from(bytes)], { type: 'image/png' })); \
+            const { width, height } = picture; const canvas = new OffscreenCanvas(width, height).getContext('2d'); \
+            canvas.drawImage(picture, 0, 0); const { data } = canvas.getImageData(0, 0, width, height); const grey = []; \
+            for (let i = 0; i < data.length; i += 4) grey.push(Math.round((data[i] + data[i + 1] + data[i + 2]) / 3)); \
+            return { width, height, grey };";
+        let script = format!("return (async (bytes) => {{ {script} }})(...arguments)");
+        let picture = self.client.execute(&script, vec![json!(png)]).await;
+        let picture = picture.expect("the browser reads its own picture");
+        let number = |v: &serde_json::Value| v.as_u64().expect("a number");
+        let side = |key: &str| usize::try_from(number(&picture[key])).expect("a few pixels");
+        let grey = picture["grey"].as_array().expect("pixels").iter();
+        Picture {
+            width: side("width"),
+            height: side("height"),
+            grey: grey
+                .map(|v| u8::try_from(number(v)).expect("a byte"))
+                .collect(),
+        }
     }
 
     /// Keeps a picture of the page.

@@ -10,6 +10,33 @@ use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+/// What the daemon's log begins an error and a warning with. It says how grave a line is by its colour alone, so it is
+/// not asked to leave them away.
+const LOUD: [&str; 2] = ["\u{1b}[22;31m", "\u{1b}[01;33m"];
+
+/// An error or a warning in a daemon's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loud {
+    /// The file of the daemon's sources that says it.
+    pub source: String,
+    /// What it says.
+    pub words: String,
+}
+
+/// The errors and warnings of a log. A line is `[SECONDS|THREAD|FILE:LINE] WORDS`, both parts in colours.
+pub(crate) fn loud(log: &str) -> Vec<Loud> {
+    let lines = log.lines().filter_map(|line| {
+        let (head, words) = LOUD.iter().find_map(|mark| line.split_once(mark))?;
+        let place = head.split('|').nth(2).unwrap_or_default();
+        let source = place.split(':').next().unwrap_or_default();
+        Some(Loud {
+            source: source.trim().to_owned(),
+            words: words.split('\u{1b}').next().unwrap_or_default().to_owned(),
+        })
+    });
+    lines.collect()
+}
+
 /// From when on the arrival of events is counted.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -22,8 +49,8 @@ pub struct Jami {
     inbox: Arc<(Mutex<Inbox>, Condvar)>,
     next: u64,
     account: Option<String>,
-    /// Conversation errors of the runs before this one.
-    errors_before: Vec<Value>,
+    /// The events of the runs before this one.
+    before: Vec<Value>,
 }
 
 #[derive(Default)]
@@ -110,7 +137,6 @@ impl Jami {
             .env("XDG_CACHE_HOME", dir.join("cache"))
             .env("XDG_RUNTIME_DIR", dir.join("run"))
             .envs([
-                ("NO_COLOR", "1"),
                 ("JAMI_DISABLE_SHM", "1"),
                 ("JAMI_LOG_DHTNET", "1"),
                 ("JAMI_LOG_DHT", "0"),
@@ -151,7 +177,7 @@ impl Jami {
             inbox,
             next: 0,
             account: None,
-            errors_before: Vec::new(),
+            before: Vec::new(),
         };
         jami.account = jami
             .call("getAccountList", json!([]))
@@ -254,13 +280,11 @@ impl Jami {
         }
     }
 
-    /// Every event so far of that name.
+    /// Every event so far of that name, those before a restart as well.
     pub fn events(&self, name: &str) -> Vec<Value> {
         let inbox = self.inbox.0.lock().expect("not poisoned");
-        inbox
-            .events
-            .iter()
-            .filter(|e| e["signal"] == name)
+        let all = self.before.iter().chain(&inbox.events);
+        all.filter(|e| e["signal"] == name)
             .map(|e| e["args"].clone())
             .collect()
     }
@@ -498,15 +522,18 @@ impl Jami {
 
     /// Conversation errors the daemon signalled (code, words), those before a restart as well.
     pub fn conversation_errors(&self) -> Vec<Value> {
-        let mut errors = self.errors_before.clone();
-        errors.extend(self.events("onConversationError"));
-        errors
+        self.events("onConversationError")
     }
 
-    /// What the daemon has logged so far.
+    /// What the daemon has logged so far, in all its runs.
     pub fn log(&self) -> String {
         let log = std::fs::read(self.host.dir.join("jami.log")).expect("the daemon writes a log");
         String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The errors and warnings among them.
+    pub fn loud(&self) -> Vec<Loud> {
+        loud(&self.log())
     }
 
     /// Ends the daemon in order; its data stays.
@@ -519,9 +546,10 @@ impl Jami {
         // What it signals until it has ended counts.
         self.end();
         self.wait_closed();
-        let errors = self.conversation_errors();
+        let mut before = std::mem::take(&mut self.before);
+        before.append(&mut self.inbox.0.lock().expect("not poisoned").events);
         *self = Self::start(&self.host.clone(), bootstrap);
-        self.errors_before = errors;
+        self.before = before;
     }
 
     /// Waits until everything that an ended daemon said was read.

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Lab {
     prefix: String,
     dir: tempfile::TempDir,
+    /// The first three bytes of its addresses.
+    network: [u8; 3],
     hosts: u8,
     running: Vec<Child>,
 }
@@ -49,8 +51,17 @@ fn ip(args: &[&str]) {
 }
 
 impl Lab {
-    /// An empty network.
+    /// An empty network, with addresses as in a house.
     pub fn new() -> Self {
+        Self::with([10, 77, 0])
+    }
+
+    /// One with addresses as everybody reaches them (those of RFC 5737, which nobody has).
+    pub fn public() -> Self {
+        Self::with([203, 0, 113])
+    }
+
+    fn with(network: [u8; 3]) -> Self {
         // Interface names have at most 15 characters: keep the prefix short, and unique on this machine.
         let prefix = format!(
             "s{:x}x{:x}",
@@ -63,6 +74,7 @@ impl Lab {
                 .tempdir()
                 .expect("a temporary directory"),
             prefix,
+            network,
             hosts: 0,
             running: Vec::new(),
         };
@@ -112,7 +124,10 @@ impl Lab {
         ip(&[
             "-n", &switch, "link", "set", &outside, "master", "br0", "up",
         ]);
-        let addr = Ipv4Addr::new(10, 77, 0, n);
+        let addr = {
+            let [a, b, c] = self.network;
+            Ipv4Addr::new(a, b, c, n)
+        };
         // The reference's network code hangs on IPv6 in some kernels; the lab is IPv4.
         let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6";
         let done = Command::new("ip")

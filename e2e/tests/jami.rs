@@ -1,8 +1,9 @@
 //! Starling and the Jami daemon of today, unmodified, on a private network.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{silent, sound};
-use starling_e2e::{Jami, Lab, Starling, jami, needs, wait};
+use starling_e2e::peer::{complaints, silent, sound};
+use starling_e2e::{Jami, Lab, Starling, jami, needs, starling, wait};
+use std::panic::AssertUnwindSafe;
 
 /// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
 struct Story {
@@ -11,6 +12,7 @@ struct Story {
     bob: Jami,
     bob_id: String,
     boot: starling_e2e::Host,
+    others: Vec<Starling>,
     // Last: everything above runs in it.
     lab: Lab,
 }
@@ -30,6 +32,7 @@ fn meet() -> Story {
         bob,
         bob_id,
         boot,
+        others: Vec::new(),
         lab,
     }
 }
@@ -56,6 +59,68 @@ impl Story {
             self.bob.send(conversation, &b);
             self.alice.wait_text(conversation, &b);
         }
+    }
+
+    /// What waits for Alice's answer.
+    fn requests(&self) -> Value {
+        let account = json!({"account": self.alice.account()});
+        self.alice.rpc("request.list", account)
+    }
+
+    /// What Alice is in.
+    fn conversations(&self) -> Value {
+        let account = json!({"account": self.alice.account()});
+        self.alice.rpc("conversation.list", account)
+    }
+
+    /// Whether Alice is connected with Bob.
+    fn connected(&self) -> bool {
+        let account = json!({"account": self.alice.account()});
+        let links = self.alice.rpc("link.list", account);
+        let mut links = links.as_array().expect("links").iter();
+        links.any(|l| l["peer"] == self.bob_id.as_str() && l["phase"] == "connected")
+    }
+
+    /// How often Bob's daemon has said that.
+    fn bob_said(&self, words: &str) -> usize {
+        let log = self.bob.log();
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// How often Bob's daemon has asked for a connection with Alice's device.
+    fn knocks(&self) -> usize {
+        self.bob_said("Sending connection request")
+    }
+
+    fn bob_starts_anew(&mut self) {
+        self.bob.start_again(&self.boot);
+        self.bob.wait_registered();
+    }
+
+    /// Bob's daemon starts anew, sees that Alice is there, and sends its request again.
+    fn bob_starts_anew_and_asks_again(&mut self) {
+        let words = format!("to: {}", self.alice_id);
+        let asked = |story: &Self| {
+            let log = story.bob.log();
+            let asks = |l: &&str| l.contains("Sending trust request") && l.contains(&words);
+            log.lines().filter(asks).count()
+        };
+        let before = asked(self);
+        assert!(before > 0, "the log says when it asks");
+        self.bob_starts_anew();
+        wait::until("the daemon to ask again", || {
+            (asked(self) > before).then_some(())
+        });
+    }
+
+    /// Carol comes, with another Starling, and asks Alice; gives the conversation.
+    fn somebody_else_asks(&mut self) -> String {
+        let host = self.lab.host("carol");
+        let mut carol = Starling::start(&host, &format!("{}:4222", self.boot.addr));
+        carol.create_account("Carol");
+        let conversation = carol.add_contact(&self.alice_id);
+        self.others.push(carol);
+        conversation
     }
 
     /// Nobody complained.
@@ -100,22 +165,83 @@ fn starling_declines() {
     let mut story = meet();
     let asked = story.bob.add_contact(&story.alice_id);
     assert_eq!(story.alice.wait_request(), asked);
-    story.alice.rpc(
-        "request.decline",
-        json!({"account": story.alice.account(), "conversation": asked}),
-    );
-    let open = story
-        .alice
-        .rpc("request.list", json!({"account": story.alice.account()}));
-    assert_eq!(open, json!([]));
+    story.alice.decline(&asked);
+    assert_eq!(story.requests(), json!([]));
+    // A daemon that starts anew asks those again who have not answered. What both have asked by then is found by
+    // whoever starts after that.
+    story.bob_starts_anew_and_asks_again();
+    story.alice.down();
+    let carols = story.somebody_else_asks();
+    story.alice.up();
+    assert_eq!(story.alice.wait_request(), carols);
+    assert_eq!(story.requests().as_array().map(Vec::len), Some(1));
+    assert_eq!(story.conversations(), json!([]));
+    // Bob goes on waiting, alone.
+    let (account, alice) = (story.bob.account(), story.alice_id.clone());
+    let contact = story.bob.call("getContactDetails", json!([account, alice]));
     assert_eq!(
-        story.alice.rpc(
-            "conversation.list",
-            json!({"account": story.alice.account()})
-        ),
-        json!([])
+        (&contact["confirmed"], &contact["conversationId"]),
+        (&json!("false"), &json!(asked))
     );
+    let open = story.bob.call("getConversationRequests", json!([account]));
+    assert_eq!(open, json!([]));
+    let members = story
+        .bob
+        .call("getConversationMembers", json!([account, asked]));
+    let members = members.as_array().expect("members");
+    let role = members.iter().find(|m| m["uri"] == alice.as_str());
+    assert_eq!(role.expect("is listed")["role"], "invited", "{members:?}");
     story.check_silence();
+}
+
+#[test]
+fn a_daemon_that_is_blocked_gets_nowhere_until_it_is_unblocked() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.alice.send(&conversation, "before");
+    story.bob.wait_text(&conversation, "before");
+    story.alice.rpc(
+        "contact.block",
+        json!({"account": story.alice.account(), "id": story.bob_id}),
+    );
+    wait::until("the connection to end", || {
+        (!story.connected()).then_some(())
+    });
+    // It writes, starts anew, tries to reach her, and asks once more.
+    story.bob.send(&conversation, "do you see me?");
+    let knocks = story.knocks();
+    story.bob_starts_anew();
+    let (account, alice) = (story.bob.account(), story.alice_id.clone());
+    story
+        .bob
+        .call("sendTrustRequest", json!([account, alice, []]));
+    wait::until("the daemon to try", || {
+        (story.knocks() > knocks).then_some(())
+    });
+    // What Carol asks after that comes, and Alice finds all of it where it was left when she starts.
+    story.alice.down();
+    let carols = story.somebody_else_asks();
+    story.alice.up();
+    assert_eq!(story.alice.wait_request(), carols);
+    story.alice.accept(&carols);
+    assert_eq!(story.requests(), json!([]));
+    assert!(!story.connected());
+    assert_eq!(story.alice.texts(&conversation), ["before"]);
+
+    story.alice.rpc(
+        "contact.unblock",
+        json!({"account": story.alice.account(), "id": story.bob_id}),
+    );
+    story.alice.send(&conversation, "now I do");
+    story.bob.wait_text(&conversation, "now I do");
+    story
+        .alice
+        .wait_text_or_history(&conversation, "do you see me?");
+    story.bob.send(&conversation, "at last");
+    story.alice.wait_text_or_history(&conversation, "at last");
+    assert!(story.connected());
+    story.check(&conversation);
 }
 
 #[test]
@@ -333,4 +459,52 @@ fn three_in_one_group_and_one_catches_up() {
     assert_eq!(carol.texts(&group), said);
     assert_eq!(carol.rejections(), Vec::<Value>::new());
     story.check(&group);
+}
+
+/// That nobody complains is worth something only if somebody would: one commit that is not signed by who it names is
+/// planted into what Alice has.
+#[test]
+fn a_daemon_that_is_given_a_forged_commit_complains_and_is_heard() {
+    needs!(jami::missing());
+    needs!(starling::planter_missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.alice.send(&conversation, "before");
+    story.bob.wait_text(&conversation, "before");
+    story.check_silence();
+    story.alice.down();
+    let forged = starling::plant(&["forged", &conversation], &[&story.alice], &[]);
+    let forged = forged.trim();
+    story.alice.up();
+    // A Starling that has looked through its own copy by then writes nothing on it: the forged commit is its newest.
+    let after =
+        json!({"account": story.alice.account(), "conversation": conversation, "body": "after"});
+    if let Err(why) = story.alice.try_rpc("message.send", after) {
+        println!("alice: {why}");
+    }
+    wait::until("the daemon to refuse the history", || {
+        let told = story.bob.conversation_errors();
+        told.iter()
+            .any(|e| e["conversation_id"] == conversation.as_str())
+            .then_some(())
+    });
+    let log = |complaints: &[String]| {
+        let of = complaints.iter().filter(|c| c.contains(forged));
+        of.count()
+    };
+    wait::until("a complaint that names the commit", || {
+        (log(&complaints(&story.bob)) > 0).then_some(())
+    });
+    // Neither is forgotten when the daemon starts anew, which does not have the commit.
+    story.bob.start_again(&story.boot);
+    let all = complaints(&story.bob);
+    assert!(log(&all) > 0, "{all:#?}");
+    assert!(all.iter().any(|c| c.starts_with('{')), "{all:#?}");
+    let heard = std::panic::catch_unwind(AssertUnwindSafe(|| silent(&story.bob)));
+    heard.expect_err("that was heard");
+    assert_eq!(
+        story.bob.events("swarmMessageReceived").len(),
+        1,
+        "neither it nor what stands on it is shown"
+    );
 }

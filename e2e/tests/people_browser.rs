@@ -31,10 +31,30 @@ async fn unread(page: &Browser, name: &str, words: Option<&str>) {
     .await;
 }
 
+/// What the QR codes say that are seen at an element, as a camera sees it.
+async fn scan(page: &Browser, css: &str) -> Vec<String> {
+    let picture = page.picture(css).await;
+    let mut seen =
+        rqrr::PreparedImage::prepare_from_greyscale(picture.width, picture.height, |x, y| {
+            picture.grey[y * picture.width + x]
+        });
+    let codes = seen.detect_grids().into_iter();
+    codes
+        .map(|code| code.decode().expect("can be read").1)
+        .collect()
+}
+
+/// From now on, every line under the header is written down.
+const WRITE_DOWN: &str = "window.lines = []; new MutationObserver(() => { \
+    const line = document.querySelector('[data-testid=link-line]')?.innerText.trim(); \
+    if (line && window.lines.at(-1) !== line) window.lines.push(line); \
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
     needs!(browser::missing());
-    let mut lab = Lab::new();
+    // Where everybody has an address of their own, one is connected directly; in a house, on the same network.
+    let mut lab = Lab::public();
     let boot = jami::boot(&mut lab);
     let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob", "carol", "denys"].map(|name| lab.host(name));
@@ -60,6 +80,8 @@ async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
         .await;
     assert_eq!(copied, json!(alice_id));
     page.named("button", "Copied").await;
+    let scanned = scan(&page, ".qr").await;
+    assert_eq!(scanned, [format!("jami:{alice_id}")]);
     page.run("location.hash = '#/'").await;
 
     // One is declined, another blocked.
@@ -131,6 +153,15 @@ async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
         "return document.querySelector('[data-testid=link]')?.innerText === 'Reachable' && !document.querySelector('[data-testid=link-line]')",
     )
     .await;
+    page.run(&format!("location.hash = '#/c/{two}/details'"))
+        .await;
+    page.until(
+        "words for how one is connected with him",
+        "return document.querySelector('[data-testid=route]')?.innerText === 'Connected directly'",
+    )
+    .await;
+    page.run(&format!("location.hash = '#/c/{two}'")).await;
+    page.run(WRITE_DOWN).await;
     denys.down();
     page.fill("Message to Denys Kowal", "I am coming\n").await;
     page.bubble("I am coming").await;
@@ -138,6 +169,11 @@ async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
         "words for one who cannot be reached",
         "const words = document.querySelector('[data-testid=link-line]')?.innerText ?? ''; \
          return /^Denys Kowal (is offline( since [^.]+)?\\. Your message reaches them when one of their devices is back\\.|cannot be reached right now\\. Your message is safe here and follows when the connection works\\.)$/.test(words)",
+    )
+    .await;
+    page.until(
+        "words for one who is looked for",
+        "return window.lines.includes('Looking for Denys Kowal’s devices…')",
     )
     .await;
     denys.up();
@@ -228,6 +264,12 @@ fn with_a_bent_signature(commit: &str) -> String {
     format!("{}{other}{}", &commit[..at], &commit[at + 1..])
 }
 
+/// Waits until nothing matches any more.
+async fn gone(page: &Browser, css: &str) {
+    let script = format!("return !document.querySelector({})", json!(css));
+    page.until(&format!("{css} to go"), &script).await;
+}
+
 /// Waits until the page's word on every message is the expected one.
 async fn verdicts(page: &Browser, expected: &[(&str, &str)]) {
     let expected: Vec<_> = expected
@@ -246,6 +288,7 @@ async fn verdicts(page: &Browser, expected: &[(&str, &str)]) {
 }
 
 const CHECKED: &str = "Checked by this page";
+const UNKNOWN: &str = "Could not be checked";
 const WRONG: &str = "Something is wrong with this message";
 
 /// The bridge that is not to be believed is made of an honest one: the words are altered on their way out of its
@@ -264,22 +307,42 @@ async fn the_page_says_so_where_it_is_shown_what_nobody_signed() {
     bob.create_account("Bob Okonkwo");
     let two = alice.befriend(&bob);
     let said = ["Good morning", "You owe me 5 euros", "See you on Monday"];
-    for text in said {
+    for text in &said[..2] {
         bob.send(&two, text);
         alice.wait_text_or_history(&two, text);
     }
-    wait::until("both to have the same newest commit", || {
-        let [a, b] = [&alice, &bob].map(|who| git(who, &two, &["rev-parse", "main"], ""));
-        (a == b).then_some(())
-    });
-    bob.down();
 
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
     page.named("heading", "Conversations").await;
     page.run(&format!("location.hash = '#/c/{two}'")).await;
-    verdicts(&page, &said.map(|text| (text, CHECKED))).await;
+    let checked = said.map(|text| (text, CHECKED));
+    verdicts(&page, &checked[..2]).await;
+
+    // One comes, and before the page asks for what it needs to judge it, nobody is there who would answer.
+    page.run("window.held = []; window.realFrame = window.requestAnimationFrame; window.requestAnimationFrame = f => window.held.push(f)")
+        .await;
+    bob.send(&two, said[2]);
+    page.bubble(said[2]).await;
     assert_eq!(page.complaints().await, Vec::<String>::new());
+    wait::until("both to have the same newest commit", || {
+        let [a, b] = [&alice, &bob].map(|who| git(who, &two, &["rev-parse", "main"], ""));
+        (a == b).then_some(())
+    });
+    bob.down();
+    alice.down();
+    page.run("window.requestAnimationFrame = window.realFrame; for (const f of window.held.splice(0)) f(performance.now())")
+        .await;
+    verdicts(&page, &[checked[0], checked[1], (said[2], UNKNOWN)]).await;
+    page.run("document.querySelectorAll('[data-testid=message] [data-testid=proof]')[2].click()")
+        .await;
+    page.find("[data-testid=proof-panel]").await;
+    page.shoot("52-proof-not-checked").await;
+    alice.up();
+    gone(&page, ".socket-line").await;
+    page.press("button", "Check again").await;
+    verdicts(&page, &checked).await;
+    page.complaints().await;
 
     // Other words than were signed, in all that the socket brings.
     page.devtools(
