@@ -324,6 +324,9 @@ impl World {
         if let (Some(spread), Some(head)) = (&mut self.devs[n].spread, head) {
             spread.wrote(head, now);
         }
+        if let Some(head) = head {
+            self.daemon_wrote(n, head, wish == Wish::Join);
+        }
         self.reach_out(n);
         match &wish {
             Wish::Leave => self.left_by(n),
@@ -331,6 +334,10 @@ impl World {
             Wish::Join => {
                 self.devs[n].life = Life::In;
                 self.tell_own_devices(n);
+                for other in self.linked(n) {
+                    self.greet(other, n);
+                    self.drain(other);
+                }
             }
             _ => {}
         }

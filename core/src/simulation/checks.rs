@@ -20,6 +20,12 @@ pub(crate) const MERGES: usize = 3;
 /// came second because somebody else was faster.
 pub(crate) const ATTEMPTS: usize = 24;
 
+/// Objects of a commit, at most: itself, its trees and files.
+pub(crate) const OBJECTS: usize = 8;
+
+/// Objects that may be left of the last fetch that broke, while somebody else brought the same.
+pub(crate) const PART: usize = 64;
+
 /// A check that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Check {
@@ -144,7 +150,7 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
     let devices = world.devs.len();
     let each = (6 * devices.ilog2() as usize + 10).min(devices);
     let links = world.most_links().min(devices * each);
-    let commits = world.ledger.len() + world.hostile_commits + 1;
+    let commits = world.ledger.len() + world.hostile_commits + counts.daemons_merged + 1;
     let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
     if counts.notices > allowed {
         fault(
@@ -181,6 +187,15 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
             Check::Memory,
             format!("{} entries in an engine", counts.remembered),
         );
+    }
+    // In the end all is whole: what is kept of fetches that broke is of histories that nobody has whole.
+    let allowed = OBJECTS * world.hostile_commits + PART;
+    for n in &members {
+        let staged = world.devs[*n].staged.len();
+        if staged > allowed {
+            let text = format!("{} keeps {staged} objects of broken fetches", name(*n));
+            fault(Check::Memory, text);
+        }
     }
     faults
 }

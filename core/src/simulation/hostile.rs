@@ -33,6 +33,8 @@ pub(crate) enum Hostile {
     Late,
     /// Not drawn: takes almost as long as is waited for anything that it is asked for.
     Slow,
+    /// Not drawn: writes much, and of what it is asked for sends one object, and then breaks off.
+    Drips,
     /// Not drawn: writes twenty messages at a time, all of them valid, as long as the story lasts.
     Chatty,
 }
@@ -62,6 +64,7 @@ impl Hostile {
             Self::Stubborn => "goes on after the ban",
             Self::Late => "writes from the future",
             Self::Slow => "is slow",
+            Self::Drips => "drips",
             Self::Chatty => "writes without end",
         }
     }
@@ -136,10 +139,20 @@ impl World {
                     let _ = self.write(n, 0, "and another thing");
                 }
             }
+            // More than is asked for one by one until the end.
+            Hostile::Drips if self.left > 0 && self.hostile_commits < 300 => {
+                for _ in 0..150 {
+                    let _ = self.write(n, 0, "there is more");
+                }
+            }
             Hostile::Slow if self.left > 0 => {
                 let _ = self.write(n, 0, "wait for me");
             }
-            Hostile::Rewriter | Hostile::Late | Hostile::Slow | Hostile::Chatty => {}
+            Hostile::Rewriter
+            | Hostile::Late
+            | Hostile::Slow
+            | Hostile::Drips
+            | Hostile::Chatty => {}
         }
     }
 
