@@ -264,7 +264,9 @@ impl World {
         );
         drop(power);
         let head = dev.replica.head;
-        if head != before.0 && (!self.devs[n].honest() || self.wrote_apart(n)) {
+        // Whom a ban is about may write meanwhile; nobody looks at what the banned have.
+        let bans = matches!(wish, Wish::Resolve(Direction::Ban, _));
+        if head != before.0 && (!self.devs[n].honest() || bans || self.wrote_apart(n)) {
             self.counts.at_once += 1;
         }
         if head != before.0

@@ -118,11 +118,14 @@ impl World {
             Hostile::Stubborn => {
                 let device = self.devs[n].replica.device;
                 let banned = |d: &super::world::Dev| d.replica.is_banned(device);
-                let mut honest = self
+                // Who copies anew may get it from this one, without the ban; and a hostile one that is
+                // not banned and knows nothing of it may bring it to the others.
+                let own = device.account;
+                let mut others = self
                     .devs
                     .iter()
-                    .filter(|d| d.honest() && d.life == Life::In);
-                let known = honest.all(banned);
+                    .filter(|d| d.id() != own && matches!(d.life, Life::In | Life::Invited));
+                let known = others.all(banned);
                 let anyone = self.devs.iter().any(|d| d.honest() && banned(d));
                 if anyone
                     && let Some(commit) = self.write(n, 0, "I am still here")

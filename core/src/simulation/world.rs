@@ -470,8 +470,9 @@ impl World {
     /// A run that does not come to rest is not waited for.
     fn runs_away(&mut self) -> bool {
         let written = self.ledger.len() + self.hostile_commits + 20;
-        let merges = self.counts.merges + self.counts.daemons_merged;
-        if merges > 10 * written || self.counts.events > 20_000 * written {
+        // Each daemon merges what it gets from each.
+        let daemons = self.counts.daemons_merged > 3 * written * self.devs.len();
+        if daemons || self.counts.merges > 10 * written || self.counts.events > 20_000 * written {
             self.wrong.push("it does not come to rest".into());
             return true;
         }

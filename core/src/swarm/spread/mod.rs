@@ -525,7 +525,8 @@ impl Spread {
                     // It said it had something, and had nothing. That may happen; not for ever.
                     peer.failures = peer.failures.saturating_add(1);
                     peer.pause(now);
-                } else {
+                } else if new || !running.looks {
+                    // Who was looked at in vain may have failed in what it said.
                     peer.failures = 0;
                     peer.slight = 0;
                     peer.refusals = 0;
