@@ -5,7 +5,7 @@ use crate::id::ObjectId;
 use crate::swarm::ballot::Subject;
 use crate::swarm::message::{Action, Message};
 use crate::swarm::order::{Node, linear};
-use crate::swarm::spread::MAX_REMEMBERED;
+use crate::swarm::spread::{LOOKS, MAX_REMEMBERED};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Notices a commit may cost, a member and link it has: each link carries a head once in each
@@ -168,10 +168,16 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
         fault(Check::Merges, text);
     }
     let hours = usize::try_from(world.now.as_secs() / 600).unwrap_or(usize::MAX);
+    // Where there are daemons it is looked, too, whether somebody has merged in silence.
+    let looks = if world.config.daemons > 0 {
+        2 * LOOKS as usize
+    } else {
+        0
+    };
     for ((by, of), (_, most)) in &counts.in_vain {
         let pair = (*by.min(of), *by.max(of));
         let connects = counts.connects.get(&pair).copied().unwrap_or(0);
-        if *most > ATTEMPTS + hours + 2 * connects {
+        if *most > ATTEMPTS + looks + hours + 2 * connects {
             fault(
                 Check::Attempts,
                 format!(
