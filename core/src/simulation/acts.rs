@@ -264,7 +264,9 @@ impl World {
         );
         drop(power);
         let head = dev.replica.head;
-        if head != before.0 && (!self.devs[n].honest() || self.wrote_apart(n)) {
+        // Whom a ban is about may write meanwhile; nobody looks at what the banned have.
+        let bans = matches!(wish, Wish::Resolve(Direction::Ban, _));
+        if head != before.0 && (!self.devs[n].honest() || bans || self.wrote_apart(n)) {
             self.counts.at_once += 1;
         }
         if head != before.0
@@ -324,6 +326,9 @@ impl World {
         if let (Some(spread), Some(head)) = (&mut self.devs[n].spread, head) {
             spread.wrote(head, now);
         }
+        if let Some(head) = head {
+            self.daemon_wrote(n, head, wish == Wish::Join);
+        }
         self.reach_out(n);
         match &wish {
             Wish::Leave => self.left_by(n),
@@ -331,6 +336,10 @@ impl World {
             Wish::Join => {
                 self.devs[n].life = Life::In;
                 self.tell_own_devices(n);
+                for other in self.linked(n) {
+                    self.greet(other, n);
+                    self.drain(other);
+                }
             }
             _ => {}
         }

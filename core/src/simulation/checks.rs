@@ -5,7 +5,7 @@ use crate::id::ObjectId;
 use crate::swarm::ballot::Subject;
 use crate::swarm::message::{Action, Message};
 use crate::swarm::order::{Node, linear};
-use crate::swarm::spread::MAX_REMEMBERED;
+use crate::swarm::spread::{LOOKS, MAX_REMEMBERED};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Notices a commit may cost, a member and link it has: each link carries a head once in each
@@ -19,6 +19,12 @@ pub(crate) const MERGES: usize = 3;
 /// Fetches in a row that bring nothing: until the pauses have grown to their limit, and some that
 /// came second because somebody else was faster.
 pub(crate) const ATTEMPTS: usize = 24;
+
+/// Objects of a commit, at most: itself, its trees and files.
+pub(crate) const OBJECTS: usize = 8;
+
+/// Objects that may be left of the last fetch that broke, while somebody else brought the same.
+pub(crate) const PART: usize = 64;
 
 /// A check that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +150,7 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
     let devices = world.devs.len();
     let each = (6 * devices.ilog2() as usize + 10).min(devices);
     let links = world.most_links().min(devices * each);
-    let commits = world.ledger.len() + world.hostile_commits + 1;
+    let commits = world.ledger.len() + world.hostile_commits + counts.daemons_merged + 1;
     let allowed = NOTICES * commits * links / 2 + 2 * counts.connected;
     if counts.notices > allowed {
         fault(
@@ -162,10 +168,16 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
         fault(Check::Merges, text);
     }
     let hours = usize::try_from(world.now.as_secs() / 600).unwrap_or(usize::MAX);
+    // Where there are daemons it is looked, too, whether somebody has merged in silence.
+    let looks = if world.config.daemons > 0 {
+        2 * LOOKS as usize
+    } else {
+        0
+    };
     for ((by, of), (_, most)) in &counts.in_vain {
         let pair = (*by.min(of), *by.max(of));
         let connects = counts.connects.get(&pair).copied().unwrap_or(0);
-        if *most > ATTEMPTS + hours + 2 * connects {
+        if *most > ATTEMPTS + looks + hours + 2 * connects {
             fault(
                 Check::Attempts,
                 format!(
@@ -181,6 +193,15 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
             Check::Memory,
             format!("{} entries in an engine", counts.remembered),
         );
+    }
+    // In the end all is whole: what is kept of fetches that broke is of histories that nobody has whole.
+    let allowed = OBJECTS * world.hostile_commits + PART;
+    for n in &members {
+        let staged = world.devs[*n].staged.len();
+        if staged > allowed {
+            let text = format!("{} keeps {staged} objects of broken fetches", name(*n));
+            fault(Check::Memory, text);
+        }
     }
     faults
 }

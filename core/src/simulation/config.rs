@@ -24,6 +24,8 @@ pub(crate) enum Broken {
     OwnOrder,
     /// What breaks a rule is taken all the same.
     TakesAll,
+    /// What was kept of a fetch that broke stays when all of it is there.
+    KeepsParts,
     /// Merges are merged again, though they hold nothing new.
     MergesMerges,
     /// Some of what is valid is refused: the commits of whose id the first four bits are nought.
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) kind: Option<Hostile>,
     /// The last of the admins is, too.
     pub(crate) traitor: bool,
+    /// Of a thousand accounts that are honest, those who use a daemon.
+    pub(crate) daemons: u64,
     pub(crate) mode: ConversationMode,
     /// What people do, all together.
     pub(crate) actions: usize,
@@ -114,6 +118,12 @@ impl Config {
             hostile,
             kind: None,
             traitor: admins > 2 && apart.permille(300),
+            daemons: match Rng::new(seed ^ 0xdae1).below(10) {
+                _ if crowd => 0,
+                0..2 => 300,
+                2 => 800,
+                _ => 0,
+            },
             mode: match apart.below(4) {
                 0 => ConversationMode::AdminInvitesOnly,
                 1 => ConversationMode::Public,

@@ -33,6 +33,8 @@ pub(crate) enum Hostile {
     Late,
     /// Not drawn: takes almost as long as is waited for anything that it is asked for.
     Slow,
+    /// Not drawn: writes much, and of what it is asked for sends one object, and then breaks off.
+    Drips,
     /// Not drawn: writes twenty messages at a time, all of them valid, as long as the story lasts.
     Chatty,
 }
@@ -62,6 +64,7 @@ impl Hostile {
             Self::Stubborn => "goes on after the ban",
             Self::Late => "writes from the future",
             Self::Slow => "is slow",
+            Self::Drips => "drips",
             Self::Chatty => "writes without end",
         }
     }
@@ -115,11 +118,14 @@ impl World {
             Hostile::Stubborn => {
                 let device = self.devs[n].replica.device;
                 let banned = |d: &super::world::Dev| d.replica.is_banned(device);
-                let mut honest = self
+                // Who copies anew may get it from this one, without the ban; and a hostile one that is
+                // not banned and knows nothing of it may bring it to the others.
+                let own = device.account;
+                let mut others = self
                     .devs
                     .iter()
-                    .filter(|d| d.honest() && d.life == Life::In);
-                let known = honest.all(banned);
+                    .filter(|d| d.id() != own && matches!(d.life, Life::In | Life::Invited));
+                let known = others.all(banned);
                 let anyone = self.devs.iter().any(|d| d.honest() && banned(d));
                 if anyone
                     && let Some(commit) = self.write(n, 0, "I am still here")
@@ -136,10 +142,20 @@ impl World {
                     let _ = self.write(n, 0, "and another thing");
                 }
             }
+            // More than is asked for one by one until the end.
+            Hostile::Drips if self.left > 0 && self.hostile_commits < 300 => {
+                for _ in 0..150 {
+                    let _ = self.write(n, 0, "there is more");
+                }
+            }
             Hostile::Slow if self.left > 0 => {
                 let _ = self.write(n, 0, "wait for me");
             }
-            Hostile::Rewriter | Hostile::Late | Hostile::Slow | Hostile::Chatty => {}
+            Hostile::Rewriter
+            | Hostile::Late
+            | Hostile::Slow
+            | Hostile::Drips
+            | Hostile::Chatty => {}
         }
     }
 

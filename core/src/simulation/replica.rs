@@ -388,10 +388,11 @@ impl Replica {
             }
         };
         let merged = match (merged, self.head) {
-            (Merged::Adopt(_) | Merged::UpToDate, Some(ours))
-                if self.broken == Broken::MergesMerges =>
-            {
-                Merged::Commit(Box::new(self.merge_again(pool, ours, theirs, now)?))
+            (Merged::Adopt(_), Some(ours)) if self.may_merge_again(pool, theirs) => {
+                Merged::Commit(Box::new(self.merge_again(pool, ours, theirs, theirs, now)?))
+            }
+            (Merged::UpToDate, Some(ours)) if self.may_merge_again(pool, ours) => {
+                Merged::Commit(Box::new(self.merge_again(pool, ours, theirs, ours, now)?))
             }
             (merged, _) => merged,
         };
@@ -478,14 +479,32 @@ impl Replica {
             .expect("a repository that was validated")
     }
 
+    /// Whether what differs by merges alone is merged all the same, and by somebody who is in the tree
+    /// of a head.
+    fn may_merge_again(&self, pool: &Pool, like: ObjectId) -> bool {
+        if self.broken != Broken::MergesMerges {
+            return false;
+        }
+        let view = self.view(pool);
+        let (tree, mut trees) = (self.commit(pool, &like).tree, Trees::new(&view));
+        let account = self.device.account;
+        let mut has = |path| matches!(trees.lookup(tree, &path), Ok(Some(_)));
+        let live = |standing| TreePath::Live(Target::Account(standing, account));
+        has(TreePath::device(self.device.id))
+            && !has(TreePath::Banned(Target::Device(self.device.id)))
+            && (has(live(Standing::Member)) || has(live(Standing::Admin)))
+    }
+
+    /// A merge with the tree of the head that it is `like`.
     fn merge_again(
         &self,
         pool: &Pool,
         ours: ObjectId,
         theirs: ObjectId,
+        like: ObjectId,
         now: u64,
     ) -> Result<Written, WriteError> {
-        let tree = self.commit(pool, &ours).tree;
+        let tree = self.commit(pool, &like).tree;
         let message = Message::merge(theirs);
         let draft = Draft {
             tree,

@@ -1,5 +1,6 @@
 //! Time, links, transfers and crashes.
 
+mod daemon;
 mod links;
 mod transfer;
 
@@ -12,9 +13,10 @@ use super::rng::Rng;
 use crate::drt::testkit::Mesh;
 use crate::id::{AccountId, DeviceId, ObjectId};
 use crate::swarm::members::Role;
-use crate::swarm::spread::{Action, Ended, Spread};
+use crate::swarm::spread::{Action, Ended, Spread, Standing};
 use crate::swarm::write::initial;
 use core::time::Duration;
+use daemon::Daemon;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -51,6 +53,12 @@ pub(crate) struct Dev {
     pub(crate) life: Life,
     pub(crate) hostile: Option<Hostile>,
     pub(crate) spread: Option<Spread>,
+    /// What decides in place of our engine.
+    pub(crate) daemon: Option<Daemon>,
+    /// What the others have shown to have.
+    heads: BTreeMap<usize, ObjectId>,
+    /// Who brought what is to be taken in.
+    brought: BTreeMap<ObjectId, usize>,
     pub(crate) up: bool,
     /// Counted up at every crash: what was meant for the time before does not arrive.
     pub(crate) run: u32,
@@ -59,7 +67,7 @@ pub(crate) struct Dev {
     timer: Option<Duration>,
     fetching: BTreeMap<usize, Fetching>,
     /// What arrived before a fetch broke.
-    staged: Set,
+    pub(crate) staged: Set,
     /// What the person wants and has not got done yet.
     pub(crate) wants: Option<super::acts::Wish>,
 }
@@ -94,6 +102,8 @@ pub(crate) enum Event {
     Arrived(usize, usize, u64, u64, ObjectId),
     /// The other side says that it will not.
     Refusal(usize, usize, u64),
+    /// It ends before all has come.
+    BreaksOff(usize, usize, u64),
     /// Nothing came.
     Silence(usize, usize, u64),
     /// Both could connect.
@@ -101,6 +111,8 @@ pub(crate) enum Event {
     /// A device begins to look for the others.
     Come(usize),
     Restart(usize),
+    /// A daemon tries a first copy again.
+    Copy(usize),
     Invite(usize),
     /// The network parts, or is whole again.
     Part,
@@ -140,6 +152,8 @@ pub(crate) struct Counts {
     pub(crate) hostile: BTreeMap<&'static str, usize>,
     /// Devices that were banned by themselves.
     pub(crate) devices_banned: usize,
+    /// Merges by daemons.
+    pub(crate) daemons_merged: usize,
     pub(crate) breaks: usize,
     /// Of honest devices about a device: attempts in a row that brought nothing, and the most.
     pub(crate) in_vain: BTreeMap<(usize, usize), (usize, usize)>,
@@ -150,7 +164,7 @@ pub(crate) struct Counts {
     pub(crate) refused: BTreeMap<String, usize>,
     /// The most entries an engine kept.
     pub(crate) remembered: usize,
-    /// The most that was kept of fetches that broke.
+    /// The most objects that were kept of fetches that broke.
     pub(crate) staged: usize,
     pub(crate) events: usize,
     pub(crate) changed_at: Duration,
@@ -199,6 +213,8 @@ fn pair(a: usize, b: usize) -> (usize, usize) {
 impl World {
     pub(crate) fn new(config: Config) -> Self {
         let mut rng = Rng::new(config.seed);
+        // So that all else of a seed is as it is without daemons.
+        let mut apart = Rng::new(config.seed ^ 0xdae0);
         let mut devs = Vec::new();
         for account in 0..config.accounts {
             let bad = account >= config.accounts - config.hostile;
@@ -210,18 +226,29 @@ impl World {
                 hostile = Some(Hostile::Forger(None));
             }
             let late = matches!(hostile, Some(Hostile::Late));
+            // The first is what all are compared with, and who writes last.
+            let drawn = apart.permille(config.daemons);
+            let daemon = drawn && account > 0 && hostile.is_none();
+            let broken = if daemon {
+                Broken::MergesMerges
+            } else {
+                config.broken
+            };
             for number in 0..1 + rng.below(config.devices) {
                 let days = i64::try_from(config.skew).unwrap_or(0);
                 let skew = rng.between(0, config.skew * 2 * 86_400);
                 devs.push(Dev {
                     account,
                     replica: Replica {
-                        broken: config.broken,
+                        broken,
                         ..Replica::new(people::device(account, number, late))
                     },
                     life: Life::Stranger,
                     hostile: hostile.clone(),
                     spread: None,
+                    daemon: daemon.then(Daemon::default),
+                    heads: BTreeMap::new(),
+                    brought: BTreeMap::new(),
                     up: true,
                     run: 0,
                     skew: i64::try_from(skew).unwrap_or(0) - days * 86_400,
@@ -413,6 +440,11 @@ impl World {
         while self.left > 0 && self.step(Duration::MAX) {}
         self.heal();
         self.rest(self.config.settle);
+        if self.devs.iter().any(|d| d.daemon.is_some()) {
+            // A daemon whose fetch or merge failed goes on with the next message.
+            self.wish(0, super::acts::Wish::Text("good night".into()));
+            self.rest(self.config.settle);
+        }
     }
 
     /// From now on nothing breaks any more.
@@ -438,7 +470,9 @@ impl World {
     /// A run that does not come to rest is not waited for.
     fn runs_away(&mut self) -> bool {
         let written = self.ledger.len() + self.hostile_commits + 20;
-        if self.counts.merges > 10 * written || self.counts.events > 20_000 * written {
+        // Each daemon merges what it gets from each.
+        let daemons = self.counts.daemons_merged > 3 * written * self.devs.len();
+        if daemons || self.counts.merges > 10 * written || self.counts.events > 20_000 * written {
             self.wrong.push("it does not come to rest".into());
             return true;
         }
@@ -484,9 +518,11 @@ impl World {
                     self.end_fetch(by, of, Ended::Failed { progressed: false });
                 }
             }
+            Event::BreaksOff(by, of, fetch) => self.breaks_off(by, of, fetch),
             Event::Connect(a, b) => self.connect(a, b),
             Event::Come(n) => self.follow_members(n),
             Event::Restart(n) => self.restart(n),
+            Event::Copy(n) => self.daemon_copies(n),
             Event::Invite(n) => self.invited(n),
             Event::Part => {
                 let sides: Vec<bool> = self.devs.iter().map(|_| self.rng.permille(500)).collect();
@@ -522,6 +558,11 @@ impl World {
             if *by == n {
                 *row = 0;
             }
+        }
+        self.devs[n].heads.clear();
+        self.devs[n].brought.clear();
+        if self.devs[n].daemon.is_some() {
+            return self.daemon_starts(n);
         }
         let dev = &mut self.devs[n];
         let mut spread = Spread::new(dev.replica.device.id, dev.replica.head);
@@ -577,12 +618,18 @@ impl World {
         if self.links.get(&pair(from, to)) != Some(&link) {
             return;
         }
+        if self.devs[to].daemon.is_some() {
+            return self.daemon_hears(to, from, head);
+        }
         let now = self.now;
         let id = self.devs[from].replica.device.id;
         let dev = &mut self.devs[to];
         let known = dev.replica.holds(&head);
         if let Some(spread) = &mut dev.spread {
             spread.heard(id, head, known, now);
+        }
+        if known {
+            self.has_shown(to, from, head);
         }
         self.drain(to);
     }
@@ -606,7 +653,11 @@ impl World {
             Ok(made) => {
                 self.counts.changed_at = self.now;
                 if let Some(made) = made {
-                    if self.devs[n].honest() {
+                    if self.devs[n].daemon.is_some() {
+                        // Others have to merge it, as what was written apart.
+                        self.counts.daemons_merged += 1;
+                        self.counts.at_once += 1;
+                    } else if self.devs[n].honest() {
                         self.counts.merges += 1;
                     }
                     self.log(|| format!("{} merges {theirs:.8}: {made:.8}", self.name(n)));
@@ -614,6 +665,9 @@ impl World {
             }
         }
         self.settle(n, theirs);
+        if let Some(from) = self.devs[n].brought.remove(&theirs) {
+            self.has_shown(n, from, theirs);
+        }
         self.reach_out(n);
         self.follow_roles(n, &before);
         self.came_in(n);

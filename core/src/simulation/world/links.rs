@@ -55,12 +55,15 @@ impl World {
         self.counts.connected += 1;
         for (n, other) in [(a, b), (b, a)] {
             self.greet(n, other);
+            if self.devs[n].daemon.is_some() && self.devs[n].life != Life::Stranger {
+                self.daemon_asks(n, other, None);
+            }
             self.drain(n);
         }
     }
 
     /// Tells the engine of a device what a linked one is.
-    pub(super) fn greet(&mut self, n: usize, other: usize) {
+    pub(crate) fn greet(&mut self, n: usize, other: usize) {
         let standing = self.standing(n, other);
         let now = self.now;
         let id = self.devs[other].replica.device.id;
@@ -69,7 +72,7 @@ impl World {
         }
     }
 
-    fn standing(&self, n: usize, other: usize) -> Standing {
+    pub(super) fn standing(&self, n: usize, other: usize) -> Standing {
         let (dev, account) = (&self.devs[n], self.devs[other].id());
         match (dev.life, dev.replica.role(&account)) {
             // Who copies takes it from whoever has it.
@@ -82,6 +85,8 @@ impl World {
                 Standing::Outside
             }
             (_, Some(Role::Admin | Role::Member)) => Standing::Member,
+            // Who has the conversation has come in, though the notice of it was lost.
+            (_, Some(Role::Invited)) if self.devs[other].life == Life::In => Standing::Member,
             (_, Some(Role::Invited)) => Standing::Invited,
             _ => Standing::Outside,
         }

@@ -2,6 +2,7 @@
 
 use super::{BYTES_PER_MS, Event, Fetching, SILENCE, World, pair};
 use crate::id::ObjectId;
+use crate::simulation::config::Broken;
 use crate::simulation::hostile::Hostile;
 use crate::simulation::replica::Judged;
 use crate::swarm::merge::Relation;
@@ -13,6 +14,7 @@ impl World {
     pub(super) fn begin_fetch(&mut self, n: usize, of: usize) {
         self.fetch += 1;
         let id = self.fetch;
+        self.log(|| format!("{} asks {}", self.name(n), self.name(of)));
         if self.devs[n].honest() {
             self.counts.fetches += 1;
         }
@@ -41,7 +43,7 @@ impl World {
 
     /// Counts attempts that brought nothing.
     pub(super) fn count_end(&mut self, by: usize, of: usize, brought: bool) {
-        if !self.devs[by].honest() {
+        if !self.devs[by].ours() {
             return;
         }
         let entry = self.counts.in_vain.entry((by, of)).or_default();
@@ -54,8 +56,18 @@ impl World {
         let brought = matches!(how, Ended::Well { relation, .. } if relation != Relation::UpToDate);
         self.count_end(by, of, brought);
         let (id, now) = (self.devs[of].replica.device.id, self.now);
+        if self.devs[by].daemon.is_some() {
+            return self.daemon_fetched(by, of, how);
+        }
         if let Some(spread) = &mut self.devs[by].spread {
             spread.fetched(id, how, now);
+        }
+        if let Ended::Well { head, relation } = how {
+            if relation == Relation::UpToDate {
+                self.has_shown(by, of, head);
+            } else if self.config.daemons > 0 {
+                self.devs[by].brought.insert(head, of);
+            }
         }
         self.drain(by);
     }
@@ -85,15 +97,22 @@ impl World {
             self.wrong
                 .push(format!("{} lacks objects of its head", self.name(of)));
         }
-        let coming: Vec<u32> = coming
+        let mut coming: Vec<u32> = coming
             .into_iter()
             .filter(|n| !client.staged.has(*n))
             .collect();
+        let drips = self.devs[of].hostile == Some(Hostile::Drips) && coming.len() > 1;
+        if drips {
+            coming.truncate(1);
+        }
         let bytes: u64 = coming.iter().map(|n| self.pool.size(*n) as u64).sum();
         self.counts.bytes += bytes;
         let mut takes = wait + wait * 2 + Duration::from_millis(bytes / BYTES_PER_MS);
         if self.devs[of].hostile == Some(Hostile::Slow) {
             takes = takes.max(SILENCE * 9 / 10);
+        }
+        if drips {
+            takes = self.rng.ms(100, 20_000);
         }
         let now = self.now;
         if let Some(fetching) = self.devs[by].fetching.get_mut(&of) {
@@ -104,12 +123,24 @@ impl World {
         if let Some(spread) = self.devs[by].spread.as_mut().filter(|_| bytes > 0) {
             spread.gets_on(&id, bytes);
         }
-        if self.config.loss > 0 && self.rng.permille(self.config.loss) {
+        if drips {
+            self.after(takes, Event::BreaksOff(by, of, fetch));
+        } else if self.config.loss > 0 && self.rng.permille(self.config.loss) {
             // It breaks on the way.
             let part = takes.mul_f64(self.rng.below(100) as f64 / 100.0);
             self.after(part, Event::Arrived(by, of, 0, fetch, head));
         } else {
             self.after(takes, Event::Arrived(by, of, link, fetch, head));
+        }
+    }
+
+    /// A fetch breaks off, and the link stays.
+    pub(super) fn breaks_off(&mut self, by: usize, of: usize, fetch: u64) {
+        if self.fetch_is(by, of, fetch)
+            && let Some(fetching) = self.devs[by].fetching.remove(&of)
+        {
+            let progressed = self.keep_part(by, fetching);
+            self.end_fetch(by, of, Ended::Failed { progressed });
         }
     }
 
@@ -165,9 +196,10 @@ impl World {
                     return self.crash(by);
                 }
                 // Another fetch may count on what is there.
-                if self.devs[by].fetching.is_empty() {
+                if self.devs[by].fetching.is_empty() && self.config.broken != Broken::KeepsParts {
                     self.devs[by].staged.clear();
                 }
+                self.has_shown(of, by, head);
                 Ended::Well { head, relation }
             }
         };

@@ -60,6 +60,18 @@ pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: what the reference's users waited for hours, a person waits minutes.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// What a fetch that broke off has to have brought to be worth going on at once, bytes: some commits
+/// of what people write, each with what belongs to it.
+pub const WORTH: u64 = 4 << 10;
+
+/// And so many bytes for each second that it took. A poor mobile connection brings thirty times as much.
+pub const WORTH_PER_SECOND: u64 = 1 << 10;
+
+/// So many fetches of a device may bring less and are gone on with at once all the same: links that
+/// break often. The pauses after more of them grow as if nothing had come. Each that brings what it should
+/// gives one back, and one that ends well gives all.
+pub const SLIGHT: u32 = 8;
+
 /// The pause after a fetch that our own disk did not take: as soon as there is room, the person is
 /// to have what was sent, and a look at a full disk costs little.
 pub const OWN_PAUSE: Duration = Duration::from_secs(10);
@@ -81,6 +93,11 @@ pub const LOOK_AFTER: Duration = Duration::from_millis(300);
 /// How long a daemon is given to make a merge before it is asked for it: validating and merging
 /// takes some tens of milliseconds a commit there, and more may come meanwhile.
 pub const LOOK_MERGED: Duration = Duration::from_secs(1);
+
+/// So many times in a row a device is asked in vain whether it has merged, each time it may have. Of
+/// more the pauses grow like those of failures: somebody may say by turns that it has the one
+/// or the other.
+pub const LOOKS: u32 = 8;
 
 /// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
 /// notice after a pause goes at once.
@@ -121,8 +138,8 @@ pub enum Ended {
         /// `UpToDate` when it brought nothing.
         relation: Relation,
     },
-    /// Not now; later perhaps. `progressed`: a good part of it arrived and is kept, so that it is
-    /// worth going on soon.
+    /// Not now; later perhaps. `progressed`: a part of it arrived and is kept, so that it is worth
+    /// going on soon, unless what arrives is ever again less than [`WORTH`].
     Failed {
         /// Whether the next attempt has less to do.
         progressed: bool,
@@ -184,6 +201,10 @@ struct Peer {
     want: Option<Want>,
     running: Option<Running>,
     failures: u32,
+    /// Fetches that broke off and had brought little, less those that brought more: see [`SLIGHT`].
+    slight: u32,
+    /// How often in a row it was looked in vain: see [`LOOKS`].
+    looks: u32,
     /// Histories that broke the rules, and bad packs: those pauses outlast a connection.
     refusals: u32,
     /// No fetch before this.
@@ -211,6 +232,20 @@ impl Peer {
     fn has_record(&self) -> bool {
         let failed = self.failures > 0 || self.refusals > 0;
         failed || !self.refused.is_empty() || self.held_at.is_some()
+    }
+
+    /// A fetch broke off, and what came of it is kept.
+    fn progressed(&mut self, running: &Running, now: Duration) {
+        if running.was_worth_it(now) {
+            self.slight = self.slight.saturating_sub(1);
+        } else {
+            self.slight = self.slight.saturating_add(1);
+        }
+        self.failures = if self.slight <= SLIGHT {
+            1
+        } else {
+            self.failures.saturating_add(1)
+        };
     }
 
     fn pause(&mut self, now: Duration) {
@@ -260,6 +295,10 @@ pub(crate) enum Mutation {
     AllMerge,
     /// Who waits for others to merge waits once, however busy they are.
     WaitsOnce,
+    /// Nobody is asked for a merge that it did not tell of.
+    NeverLooks,
+    /// Whatever a fetch that broke has brought, it is gone on with at once.
+    AnyProgress,
 }
 
 /// The spread of one conversation's news, as one device sees it.
@@ -418,14 +457,22 @@ impl Spread {
     /// makes its own: it is asked, [`LOOK_MERGED`] from now.
     pub fn look(&mut self, device: DeviceId, now: Duration) {
         let turn = self.next_turn();
+        #[cfg(test)]
+        if self.mutation == Mutation::NeverLooks {
+            return;
+        }
         if self.only_tells {
             return;
         }
         let peer = self.peers.get_mut(&device);
         if let Some(peer) = peer.filter(|p| p.standing == Some(Standing::Member)) {
+            let wait = match peer.looks.checked_sub(LOOKS) {
+                Some(more) => pause(more.saturating_add(1)),
+                None => LOOK_MERGED,
+            };
             peer.want.get_or_insert(Want {
                 head: None,
-                from: now.saturating_add(LOOK_MERGED),
+                from: now.saturating_add(wait),
                 turn,
                 insists: true,
             });
@@ -469,12 +516,19 @@ impl Spread {
                     peer.has = Some(head);
                 }
                 let new = relation != Relation::UpToDate && !self.aside.contains(&head);
+                if new {
+                    peer.looks = 0;
+                } else if running.looks {
+                    peer.looks = peer.looks.saturating_add(1);
+                }
                 if !new && running.head.is_some_and(|said| said != head) {
                     // It said it had something, and had nothing. That may happen; not for ever.
                     peer.failures = peer.failures.saturating_add(1);
                     peer.pause(now);
-                } else {
+                } else if new || !running.looks {
+                    // Who was looked at in vain may have failed in what it said.
                     peer.failures = 0;
+                    peer.slight = 0;
                     peer.refusals = 0;
                     peer.not_before = now;
                 }
@@ -492,7 +546,7 @@ impl Spread {
             }
             Ended::Failed { .. } | Ended::Bad | Ended::Ours => {
                 match how {
-                    Ended::Failed { progressed: true } => peer.failures = 1,
+                    Ended::Failed { progressed: true } => peer.progressed(&running, now),
                     Ended::Bad => peer.refusals = peer.refusals.saturating_add(1),
                     Ended::Ours => {}
                     _ => peer.failures = peer.failures.saturating_add(1),
@@ -530,6 +584,12 @@ impl Spread {
             && let Some(peer) = self.peers.get_mut(&device)
         {
             (peer.not_before, peer.failures) = (now, 0);
+        }
+        #[cfg(test)]
+        if self.mutation == Mutation::AnyProgress
+            && let Some(peer) = self.peers.get_mut(&device)
+        {
+            peer.slight = 0;
         }
         if let Some((head, relation)) = arrived {
             let waits = relation == Relation::Diverged;
@@ -648,7 +708,7 @@ impl Spread {
         let device = self.due_fetch(now)?;
         let peer = self.peers.get_mut(&device)?;
         let want = peer.want.take()?;
-        peer.running = Some(Running::new(want.head, peer.held_at, now));
+        peer.running = Some(Running::new(want.head, want.insists, peer.held_at, now));
         Some(Action::Fetch(device))
     }
 

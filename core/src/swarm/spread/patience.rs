@@ -1,6 +1,7 @@
 //! How long one fetch keeps others from starting: as long as it gets on, so that the same need not be
 //! loaded twice, and never so long that who sends slowly, or what nobody needs, keeps the rest away.
 
+use super::{WORTH, WORTH_PER_SECOND};
 use crate::id::ObjectId;
 use core::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Running {
     pub(super) since: Duration,
     /// What the device said it has; nothing: to see what it has.
     pub(super) head: Option<ObjectId>,
+    /// It is to see whether the device has merged.
+    pub(super) looks: bool,
     /// The device was thrown out meanwhile: what it sends does not count.
     pub(super) void: bool,
     /// It may keep others waiting for more than [`PATIENCE`].
@@ -39,10 +42,16 @@ pub(super) struct Running {
 
 impl Running {
     /// Begins now. `held`: when the device last kept others waiting for long.
-    pub(super) fn new(head: Option<ObjectId>, held: Option<Duration>, now: Duration) -> Self {
+    pub(super) fn new(
+        head: Option<ObjectId>,
+        looks: bool,
+        held: Option<Duration>,
+        now: Duration,
+    ) -> Self {
         Self {
             since: now,
             head,
+            looks,
             void: false,
             patient: held.is_none_or(|at| at.saturating_add(HOLD_GAP) <= now),
             bytes: None,
@@ -52,6 +61,12 @@ impl Running {
     /// So much has come of it.
     pub(super) fn gets_on(&mut self, bytes: u64) {
         self.bytes = self.bytes.max(Some(bytes));
+    }
+
+    /// Whether what has come of it is much, also for the time that it took.
+    pub(super) fn was_worth_it(&self, now: Duration) -> bool {
+        let took = now.saturating_sub(self.since).as_secs();
+        self.bytes.unwrap_or(0) >= WORTH.max(took.saturating_mul(WORTH_PER_SECOND))
     }
 
     /// Until when others do not start.

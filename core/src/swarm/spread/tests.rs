@@ -218,12 +218,47 @@ fn what_progresses_is_tried_again_soon() {
     let mut s = among(ALICE, &[BOB]);
     s.heard(BOB, NEW, false, at(0));
     let mut now = at(0);
-    for _ in 0..10 {
+    for _ in 0..30 {
         assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.gets_on(&BOB, WORTH);
         s.fetched(BOB, Ended::Failed { progressed: true }, now);
         assert_eq!(work(&mut s, now), []);
         assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
         now += FIRST_PAUSE;
+    }
+}
+
+#[test]
+fn who_drips_is_asked_ever_less() {
+    // Little at a time at once, and more that takes so long that it is little.
+    for (bytes, takes) in [(400, 0), (WORTH, 29)] {
+        let mut s = among(ALICE, &[BOB]);
+        s.heard(BOB, NEW, false, at(0));
+        let mut now = at(0);
+        let mut tries = 0;
+        while now < Duration::from_secs(86_400) {
+            assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+            now += Duration::from_secs(takes);
+            s.gets_on(&BOB, bytes);
+            s.fetched(BOB, Ended::Failed { progressed: true }, now);
+            tries += 1;
+            assert_eq!(work(&mut s, now), []);
+            let next = s.poll_timeout().unwrap();
+            let soon = tries <= SLIGHT;
+            assert_eq!(next == now + FIRST_PAUSE, soon, "{tries}");
+            now = next;
+        }
+        assert!(tries < SLIGHT + 10 + 6 * 24, "{tries}");
+        // As soon as it all comes, everything is well again.
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, well(NEW, Relation::FastForward), now);
+        assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
+        s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+        s.heard(BOB, NEWER, false, now);
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, Ended::Failed { progressed: true }, now);
+        assert_eq!(work(&mut s, now), []);
+        assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
     }
 }
 
