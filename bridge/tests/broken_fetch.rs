@@ -1,4 +1,5 @@
-//! Fetches that break off: what came is kept, and the next one needs less.
+//! Fetches that break off: what came is kept, and the next one needs less. And one that no notice
+//! asks for.
 #![allow(clippy::unwrap_used)]
 
 mod account_support;
@@ -8,16 +9,21 @@ mod swarm;
 
 use account_support::{PATIENCE, node};
 use hostile_support::process::Victim;
-use hostile_support::{Hostile, Play, fsck, offers_room, play, verify, victim, writer_of};
+use hostile_support::{
+    Hostile, Play, fsck, offers, offers_room, pack, play, verify, victim, writer_of,
+};
+use starling_core::api::{ConversationMode, MemberRole};
 use starling_core::git::Repository;
 use starling_core::git::object::Kind;
 use starling_core::git::pack::PackWriter;
 use starling_core::git::pktline;
 use starling_core::git::reach::missing;
 use starling_core::id::ObjectId;
+use starling_core::peer::channel_name::ChannelName;
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::message::Message;
 use starling_core::swarm::object::{MemoryObjects, Objects as _};
+use starling_core::swarm::write;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use swarm::{DAY, Device, Room};
@@ -445,4 +451,42 @@ async fn a_first_copy_whose_kept_part_is_damaged_begins_anew() {
         eve.connect(vic.device, vic.jami_id).await;
     }
     vic.stop();
+}
+
+/// A daemon that comes into many groups at once loses notices of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_in_and_was_not_heard_is_asked() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let vic = victim(&first, &eve).await;
+    let account = vic.account();
+    let made = account
+        .create_group(ConversationMode::InvitesOnly, None, vec![eve.account()])
+        .await
+        .unwrap();
+    let id = made.id;
+    let conversation = account.conversation(&id).unwrap();
+    let joined = tokio::task::block_in_place(|| {
+        let head = conversation.head();
+        let mut copy = write::Repository::new(&*conversation.store, id, head).unwrap();
+        let eve = eve.writer();
+        copy.join(&eve.writer(), hostile_support::now()).unwrap()
+    });
+    let mut new = MemoryObjects::new();
+    new.extend(joined.objects);
+    eve.serve(id, offers(joined.commit, pack(&new, &MemoryObjects::new())));
+    let other = eve.account();
+    let role = |who| {
+        vic.ready(id, "who is asked in to have come in", move |c| {
+            let member = c.members.iter().find(|m| m.id == other);
+            member.is_some_and(|m| m.role == who)
+        })
+    };
+    role(MemberRole::Invited).await;
+    // Whoever has a swarm channel has the conversation.
+    let swarm = ChannelName::Swarm { conversation: id };
+    let channel = eve.open(account.device_id(), vic.id(), swarm).await;
+    role(MemberRole::Member).await;
+    assert_eq!(conversation.head(), joined.commit);
+    drop(channel.unwrap());
 }

@@ -136,7 +136,9 @@ impl Account {
             if !s.admits(&id, &device) || self.is_blocked(&id) {
                 continue;
             }
-            let standing = if s.takes_part(&id) {
+            // Who has a swarm channel has the conversation: whoever we know as asked in has come in, and
+            // may have said so in vain. A daemon that comes into several groups at once loses notices.
+            let standing = if s.takes_part(&id) || near.contains(&device) {
                 Standing::Member
             } else {
                 Standing::Invited

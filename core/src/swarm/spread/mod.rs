@@ -99,14 +99,14 @@ pub const MAX_REMEMBERED: usize = 256;
 /// when it is heard of again.
 pub const MAX_ARRIVED: usize = 64;
 
-/// What a linked device is to the conversation, by its account's role at our head.
+/// What a linked device is to the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Nothing, or banned: neither told nor listened to.
     Outside,
     /// Asked in: is told, and may tell us that it came in.
     Invited,
-    /// Member or admin: is also asked what it has.
+    /// Member or admin, or asked in and shown to have come in: is also asked what it has.
     Member,
 }
 
