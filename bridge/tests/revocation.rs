@@ -236,7 +236,10 @@ async fn every_device_publishes_what_its_account_took_back() {
     while !world.lists.lock().unwrap().contains_key(&id) {
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.lists.lock().unwrap()[&id], std::slice::from_ref(&list));
+    assert_eq!(
+        world.lists.lock().unwrap()[&id],
+        std::slice::from_ref(&list)
+    );
     assert_eq!(laptop.manager.own_list(), Some(list.clone()));
     assert!(events.try_recv().is_err(), "the phone was never met");
     // The phone hears that it is itself that was meant.
