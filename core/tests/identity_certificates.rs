@@ -7,9 +7,10 @@ mod native;
 use native::AwsLc;
 use proptest::prelude::*;
 use starling_core::crypto::{Crypto, SignatureCheck};
+use starling_core::dht::Value;
 use starling_core::identity::{
-    Certificate, CertificateChain, CertificateError, ChainError, DerError, RevocationError,
-    RevocationList,
+    Certificate, CertificateChain, CertificateError, ChainError, DerError, MAX_LISTS,
+    MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revocations, Revoked,
 };
 
 /// 2026-01-01, when the certificates of the vectors begin.
@@ -128,6 +129,90 @@ fn a_list_that_someone_else_signed_revokes_nothing() {
     let forged = RevocationList::from_der(&forged).unwrap();
     assert!(forged.lists(&chain(DEVICE2).device));
     assert_eq!(chain(DEVICE2).verify(&AwsLc, T0, &[forged]), Ok(()));
+}
+
+#[test]
+fn a_list_is_published_as_daemons_do() {
+    let list = RevocationList::from_der(CRL).unwrap();
+    let newest = include_bytes!("data/identity/crl-newest.bin");
+    // Writers of 2023 state no priority.
+    for bytes in [&include_bytes!("data/identity/crl.bin")[..], newest] {
+        let value = Value::unpack_bytes(bytes).unwrap();
+        assert_eq!(RevocationList::from_value(&value), Ok(list.clone()));
+    }
+    let value = list.to_value().with_id(0x0102_0304_0506_0708);
+    assert_eq!(value.pack(), newest);
+    let of = |data: &[u8]| RevocationList::from_value(&Value::new(0, data.to_vec()));
+    let bin32 = |len: usize| [&[0xc6], &u32::try_from(len).unwrap().to_be_bytes()[..]].concat();
+    let large = MAX_REVOCATION_LIST_LEN + 1;
+    let large = [bin32(large), vec![0x30; large]].concat();
+    assert_eq!(of(&large), Err(RevocationError::TooLarge));
+    assert_eq!(
+        of(&[large, vec![0]].concat()),
+        Err(RevocationError::TooLarge)
+    );
+    assert!(matches!(of(&[0xc5, 9]), Err(RevocationError::Msgpack(_))));
+    assert_eq!(of(&[0x80]), Err(RevocationError::OtherValue));
+    let announcement = include_bytes!("data/identity/announce-newest.bin");
+    let announcement = Value::unpack_bytes(announcement).unwrap();
+    assert_eq!(
+        RevocationList::from_value(&announcement),
+        Err(RevocationError::OtherValue)
+    );
+}
+
+/// Lists of the account of the vectors.
+fn sign(number: u8, serials: &[u8]) -> RevocationList {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let revoked: Vec<_> = serials
+        .iter()
+        .map(|s| Revoked {
+            serial: vec![*s],
+            date: T0,
+        })
+        .collect();
+    let account = chain(DEVICE).account;
+    RevocationList::sign(&account, key.as_ref(), T0, &[number], &revoked).unwrap()
+}
+
+#[test]
+fn no_list_undoes_another() {
+    let (account, peer) = (chain(DEVICE).account, chain(PEER).account);
+    let mut known = Revocations::default();
+    let mut take = |list: &RevocationList| known.take(&AwsLc, &account, list.clone());
+    let (older, newer) = (sign(1, &[1]), sign(2, &[1, 2]));
+    assert_eq!(take(&older), Ok(true));
+    assert_eq!(take(&newer), Ok(true));
+    // The older one comes again, as one who was taken back would like.
+    assert_eq!(take(&older), Ok(false));
+    assert_eq!(take(&sign(3, &[])), Ok(false));
+    // Made by a device that has not heard of the others.
+    let apart = sign(1, &[3]);
+    assert_eq!(take(&apart), Ok(true));
+    let mut forged = sign(9, &[9]).der().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = RevocationList::from_der(&forged).unwrap();
+    assert_eq!(take(&forged), Err(RevocationError::BadSignature));
+    assert_eq!(known.lists(), [newer.clone(), apart.clone()]);
+    assert_eq!(known.fullest(), Some(&newer));
+    assert_eq!(
+        known.take(&AwsLc, &peer, sign(9, &[9])),
+        Err(RevocationError::WrongIssuer)
+    );
+    for serial in 4..4 + u8::try_from(MAX_LISTS - 2).unwrap() {
+        assert_eq!(known.take(&AwsLc, &account, sign(1, &[serial])), Ok(true));
+    }
+    let many = known.clone();
+    assert_eq!(
+        known.take(&AwsLc, &account, sign(1, &[99])),
+        Err(RevocationError::TooMany)
+    );
+    assert_eq!(known, many);
+    // One that has them all takes their place.
+    let all: Vec<_> = (1..100).collect();
+    assert_eq!(known.take(&AwsLc, &account, sign(1, &all)), Ok(true));
+    assert_eq!(known.lists(), [sign(1, &all)]);
+    assert_eq!(Revocations::kept([sign(1, &all)]), known);
 }
 
 #[test]

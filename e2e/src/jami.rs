@@ -296,16 +296,28 @@ impl Jami {
 
     /// Makes an account on the lab's DHT and waits until others can find it. Gives its Jami ID.
     pub fn create_account(&mut self, name: &str, bootstrap: &str) -> String {
-        self.add_account(name, bootstrap, "")
+        self.add_account(name, bootstrap, "", "")
     }
 
-    /// Takes over the account of another daemon, from an archive that it exported; waits until others can find this
-    /// device. Gives its Jami ID.
-    pub fn import_account(&mut self, name: &str, bootstrap: &str, archive: &Path) -> String {
-        self.add_account(name, bootstrap, &archive.display().to_string())
+    /// Takes over an account from an archive that was exported elsewhere, protected by `password` unless that is empty;
+    /// waits until others can find this device. Gives its Jami ID.
+    pub fn import_account(
+        &mut self,
+        name: &str,
+        bootstrap: &str,
+        archive: &Path,
+        password: &str,
+    ) -> String {
+        self.add_account(name, bootstrap, &archive.display().to_string(), password)
     }
 
-    fn add_account(&mut self, name: &str, bootstrap: &str, archive: &str) -> String {
+    fn add_account(
+        &mut self,
+        name: &str,
+        bootstrap: &str,
+        archive: &str,
+        password: &str,
+    ) -> String {
         let template = self.call("getAccountTemplate", json!(["RING"]));
         let mut details: Map<String, Value> = template.as_object().cloned().unwrap_or_default();
         let ours = json!({
@@ -314,7 +326,7 @@ impl Jami {
             "Account.upnpEnabled": "false", "Account.proxyEnabled": "false", "Account.proxyListEnabled": "false",
             "Account.dhtProxyListUrl": "", "Account.bootstrapListUrl": "", "Account.peerDiscovery": "false",
             "Account.accountDiscovery": "false", "Account.accountPublish": "false", "TURN.enable": "false",
-            "STUN.enable": "false", "Account.archivePassword": "", "Account.archivePIN": "", "Account.archivePath": archive,
+            "STUN.enable": "false", "Account.archivePassword": password, "Account.archivePIN": "", "Account.archivePath": archive,
         });
         for (k, v) in ours.as_object().expect("an object") {
             // Details that this daemon does not know are refused.

@@ -220,7 +220,7 @@ impl Peer {
                 let written = first.call("exportToFile", json!([account, path, ""]));
                 assert_eq!(written, true, "{}: no backup", self.host.name);
                 let mut jami = Jami::start(&host, &self.boot);
-                let id = jami.import_account(name, &bootstrap(&self.boot), &archive);
+                let id = jami.import_account(name, &bootstrap(&self.boot), &archive, "");
                 assert_eq!(id, self.id, "{name} is another person");
                 Daemon(Box::new(jami))
             }

@@ -201,6 +201,13 @@ impl Starling {
         self.wait_within(0, wait::PATIENCE, what, pick)
     }
 
+    /// What the bridge has logged so far.
+    pub fn log(&self) -> String {
+        let log =
+            std::fs::read(self.host.dir.join("starling.log")).expect("the bridge writes a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// How many events there were so far: a mark to wait from.
     fn mark(&self) -> usize {
         self.events.0.lock().expect("not poisoned").len()

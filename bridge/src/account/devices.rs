@@ -30,6 +30,11 @@ impl Announced {
         self.0.len() != before
     }
 
+    /// A device is not to be counted on any more, whatever it announces.
+    pub(super) fn remove_device(&mut self, device: &DeviceId) {
+        self.0.retain(|(_, d)| d != device);
+    }
+
     pub(super) fn get(&self, value: u64) -> Option<DeviceId> {
         self.0.iter().find(|(v, _)| *v == value).map(|(_, d)| *d)
     }

@@ -1,8 +1,8 @@
-//! The devices of oneself and of others: which were seen before.
+//! The devices of oneself and of others: which were seen before, and which their owners took back.
 
 use super::Account;
 use crate::store::state::StateError;
-use starling_core::api::Event;
+use starling_core::api::{Event, NoticeLevel};
 use starling_core::id::{AccountId, DeviceId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -64,5 +64,65 @@ impl Account {
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(e)) => tracing::warn!(%device, %e, "a device is not remembered"),
         }
+    }
+
+    /// A device's owner has taken it back, and its connections end: nothing goes there, and nothing comes
+    /// from there. What it wrote before stays, and what it writes counts for others as far as
+    /// the conversation's own history lets it: all have to judge that alike.
+    pub(super) fn device_revoked(self: &Arc<Self>, id: AccountId, device: DeviceId) {
+        if device == self.device_id() {
+            self.say_revoked();
+            return;
+        }
+        {
+            let mut shared = self.shared();
+            if let Some(reach) = shared.reach.get_mut(&id) {
+                reach.announced.remove_device(&device);
+            }
+        }
+        self.seen(id, device, false);
+        self.refresh_presence(id);
+        self.wake.notify_one();
+        let account = self.clone();
+        self.spawn(async move {
+            let news = account
+                .book
+                .ask(move |b| -> Result<bool, StateError> {
+                    let key = id.to_hex();
+                    let met: BTreeSet<DeviceId> =
+                        b.state().get("device", &key)?.unwrap_or_default();
+                    let mut known: BTreeSet<DeviceId> =
+                        b.state().get("revoked", &key)?.unwrap_or_default();
+                    // Of those whom nobody was told of before, nothing is to be said now.
+                    if !met.contains(&device) || !known.insert(device) {
+                        return Ok(false);
+                    }
+                    b.state().put("revoked", &key, &known)?;
+                    Ok(true)
+                })
+                .await;
+            match news {
+                Ok(Ok(true)) => account.emit(Event::DeviceRevoked {
+                    account: account.id.clone(),
+                    id,
+                    device,
+                }),
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(e)) => tracing::warn!(%device, %e, "a revoked device is not remembered"),
+            }
+        });
+    }
+
+    /// Says so if this very device was taken back. The account can still be read here.
+    pub(super) fn say_if_revoked(&self) {
+        if self.peers.is_revoked(&self.device_id()) {
+            self.say_revoked();
+        }
+    }
+
+    fn say_revoked(&self) {
+        tracing::warn!(account = %self.id, "this device was revoked by its account's owner");
+        let text = "Another device of this account took this one back: others do not let it in any more. What is here can still be read. If it is yours and in your hands, import a backup of the account to make it a new device.";
+        self.notice(NoticeLevel::Error, "device_revoked", text.into());
     }
 }

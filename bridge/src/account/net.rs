@@ -15,7 +15,7 @@ use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt::Input;
 use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
-use starling_core::identity::{Announcement, Certificate};
+use starling_core::identity::{Announcement, Certificate, RevocationList};
 use starling_core::notice::Notice;
 use starling_core::peer::attempts::Attempt;
 use starling_core::peer::channel_name::ChannelName;
@@ -34,6 +34,7 @@ const RECONCILE: Duration = Duration::from_secs(5);
 impl Account {
     /// Starts everything this account does by itself.
     pub(super) fn run(self: &Arc<Self>, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
+        self.say_if_revoked();
         let account = self.clone();
         self.spawn_lasting(move || account.clone().announce_self());
         let account = self.clone();
@@ -112,6 +113,12 @@ impl Account {
             let Some(event) = event else { return };
             for value in &event.values {
                 let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
+                    // Lists run out as well, and count for ever.
+                    if let Ok(list) = RevocationList::from_value(value)
+                        && let Err(why) = account.peers.take_list(&id, list)
+                    {
+                        tracing::debug!(%id, %why, "a revocation list that does not count");
+                    }
                     continue;
                 };
                 let known = account
@@ -127,7 +134,9 @@ impl Account {
                         None => continue,
                     },
                 };
-                if device == account.device_id() {
+                // A device that was taken back may go on announcing itself.
+                let revoked = !event.expired && account.peers.is_revoked(&device);
+                if device == account.device_id() || revoked {
                     continue;
                 }
                 let mut too_many = None;
@@ -363,6 +372,16 @@ impl Account {
     pub(super) fn on_link(self: &Arc<Self>, event: LinkEvent) {
         tracing::debug!(?event, "link");
         let Some(id) = event.account else { return };
+        if let LinkState::Failed { why } | LinkState::Closed { why } = &event.state
+            && why.is_revoked()
+        {
+            self.device_revoked(id, event.device);
+            // That says nothing of their other devices.
+            let other = self.peers.connected().iter().any(|(_, a)| *a == id);
+            if id == self.jami_id() || other {
+                return;
+            }
+        }
         let device = Some(event.device);
         match event.state {
             LinkState::LookingUp => self.set_link(id, device, LinkPhase::LookingUp, None, None),

@@ -10,7 +10,7 @@ use crate::actor::Actor;
 use crate::conversation::repo::RepoError;
 use crate::crypto::AwsLc;
 use crate::dht::SecureDht;
-use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
+use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager, REVOCATIONS};
 use crate::store::index::Index;
 use crate::store::state::{State, StateError};
 use starling_core::account::{Contact, TrustStore};
@@ -27,6 +27,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// Where an account keeps what it knows of other devices.
+const PEERS: &str = "peers";
 
 /// All accounts.
 pub struct Accounts {
@@ -401,6 +404,18 @@ impl Accounts {
         })
         .map_err(internal)?;
         keep::write_identity(new, &identity)?;
+        if let Some(list) = &archive.revocation_list {
+            // A daemon's backup may hold one.
+            let revocations = crate::peer::RevocationStore::open(
+                &new.join(PEERS).join(REVOCATIONS),
+                identity.account_id(),
+                Arc::new(AwsLc),
+            )
+            .map_err(io(new))?;
+            if let Err(why) = revocations.take(&identity.chain.account, list.clone()) {
+                tracing::warn!(%why, "the revocation list of a backup does not count");
+            }
+        }
         {
             let mut book = Book::open(State::open(&new.join("state.sqlite"))?)?;
             keep::write_archive(new, book.state(), &bytes)?;
@@ -475,7 +490,7 @@ impl Accounts {
             chain: identity.chain.clone(),
             key: identity.device_key.clone(),
             crypto: Arc::new(AwsLc),
-            directory: dir.join("peers"),
+            directory: dir.join(PEERS),
             loopback: self.context.loopback,
             policy,
             limits: Limits::default(),
@@ -487,7 +502,7 @@ impl Accounts {
         ));
         let (peers, incoming) =
             PeerManager::start(config, signalling).map_err(|source| KeepError::Io {
-                path: dir.join("peers"),
+                path: dir.join(PEERS),
                 source,
             })?;
         let account = Arc::new_cyclic(|this| Account {
@@ -692,7 +707,7 @@ impl Account {
         peer: &starling_core::id::AccountId,
         device: &starling_core::id::DeviceId,
     ) -> bool {
-        if self.is_blocked(peer) {
+        if self.is_blocked(peer) || self.peers.is_revoked(device) {
             return false;
         }
         self.knows(peer)
@@ -722,6 +737,15 @@ impl Account {
             .await?;
         (archive.contacts, archive.conversations, archive.requests) =
             (contacts, conversations, requests);
+        if let Some(list) = self.peers.own_list() {
+            let named = archive
+                .revocation_list
+                .as_ref()
+                .map_or(0, |l| l.revoked().len());
+            if list.revoked().len() > named {
+                archive.revocation_list = Some(list);
+            }
+        }
         archive.details.insert(
             "Account.displayName".into(),
             self.shared().options.profile.display_name.clone(),

@@ -1,8 +1,8 @@
 //! Chains of devices that were met, in memory and as files.
 
-use starling_core::id::{DeviceId, DeviceShortId};
+use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::CertificateChain;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,7 @@ struct Inner {
 struct Memory {
     chains: BTreeMap<DeviceId, CertificateChain>,
     short: BTreeMap<DeviceShortId, DeviceId>,
+    accounts: BTreeSet<(AccountId, DeviceId)>,
 }
 
 impl CertificateStore {
@@ -68,6 +69,16 @@ impl CertificateStore {
         memory.chains.get(memory.short.get(device)?).cloned()
     }
 
+    /// The chains of an account's devices.
+    pub fn of_account(&self, account: &AccountId) -> Vec<CertificateChain> {
+        let memory = self.memory();
+        let devices = memory.accounts.range((*account, DeviceId([0; 32]))..);
+        devices
+            .take_while(|(a, _)| a == account)
+            .filter_map(|(_, device)| memory.chains.get(device).cloned())
+            .collect()
+    }
+
     /// Keeps a chain that was verified.
     ///
     /// # Errors
@@ -92,14 +103,26 @@ impl CertificateStore {
 
 impl Memory {
     fn insert(&mut self, chain: CertificateChain) {
+        // The same key may be certified by another account now.
+        if let Some(old) = self.chains.get(&chain.device_id()).cloned() {
+            self.forget(&old);
+        }
         let full = self.chains.len() >= MAX_IN_MEMORY;
         if full
             && !self.chains.contains_key(&chain.device_id())
             && let Some((_, old)) = self.chains.pop_first()
         {
-            self.short.remove(&old.short_id());
+            self.forget(&old);
         }
         self.short.insert(chain.short_id(), chain.device_id());
+        self.accounts
+            .insert((chain.account_id(), chain.device_id()));
         self.chains.insert(chain.device_id(), chain);
+    }
+
+    fn forget(&mut self, chain: &CertificateChain) {
+        self.short.remove(&chain.short_id());
+        self.accounts
+            .remove(&(chain.account_id(), chain.device_id()));
     }
 }

@@ -8,7 +8,9 @@ use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::dht::envelope::{self, keys};
 use starling_core::dht::{Value, types};
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
-use starling_core::identity::{Announcement, Certificate, CertificateChain, Identity};
+use starling_core::identity::{
+    Announcement, Certificate, CertificateChain, Identity, RevocationList,
+};
 use starling_core::peer::request::{PeerRequest, USER_TYPE};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,6 +25,8 @@ const PRESENCE_QUEUE: usize = 64;
 const MAX_ANNOUNCED: usize = 4096;
 /// Most devices of one account that are looked at: more are an attack.
 pub const MAX_DEVICES: usize = 64;
+/// Most values of one account that are looked at for revocation lists: anybody can put some there.
+const MAX_LISTS: usize = 256;
 
 /// The real [`Signalling`]: both addressing schemes at once. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ struct Inner {
     short_ids: Mutex<BTreeMap<DeviceId, DeviceShortId>>,
     /// What is published, for as long as this lives.
     published: Mutex<Vec<PutHandle>>,
+    /// Our account's lists likewise.
+    lists: Mutex<Vec<(RevocationList, PutHandle)>>,
 }
 
 impl DhtSignalling {
@@ -50,6 +56,7 @@ impl DhtSignalling {
             announcement: identity.receipt.announcement().clone(),
             short_ids: Mutex::default(),
             published: Mutex::default(),
+            lists: Mutex::default(),
         }))
     }
 }
@@ -276,6 +283,36 @@ impl Signalling for DhtSignalling {
         v4.into_iter()
             .chain(status.public_v6.map(IpAddr::V6))
             .collect()
+    }
+
+    fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>> {
+        async move {
+            let values = self.0.dht.get(keys::announcements(&account)).await;
+            let lists = values.iter().map(RevocationList::from_value);
+            lists.filter_map(Result::ok).take(MAX_LISTS).collect()
+        }
+        .boxed()
+    }
+
+    fn publish_list<'a>(
+        &'a self,
+        list: &'a RevocationList,
+    ) -> BoxFuture<'a, Result<(), SignallingError>> {
+        async move {
+            let lists = || self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
+            if lists().iter().any(|(published, _)| published == list) {
+                return Ok(());
+            }
+            let key = keys::announcements(&self.0.chain.account_id());
+            let put = self
+                .0
+                .dht
+                .put(key, list.to_value(), PutOptions::permanent());
+            let handle = put.await.map_err(|e| SignallingError(e.to_string()))?;
+            lists().push((list.clone(), handle));
+            Ok(())
+        }
+        .boxed()
     }
 
     fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>> {

@@ -59,6 +59,8 @@ pub(super) enum Command {
     /// The request to the peer was not sent.
     Unsent(SignallingError),
     Close,
+    /// The same, for a reason that the owner is told.
+    Refuse(OpenError),
 }
 
 /// How far a link is.
@@ -226,6 +228,7 @@ impl Link {
                 }
                 command = commands.recv() => match command {
                     None | Some(Command::Close) => return OpenError::Closed,
+                    Some(Command::Refuse(why)) => return why,
                     // The peer may have got it all the same, and be here already.
                     Some(Command::Unsent(why)) if self.selected.is_none() => return why.into(),
                     Some(command) => self.handle_command(command),
@@ -550,7 +553,7 @@ impl Link {
                     mux.beacon(now);
                 }
             }
-            Command::Close | Command::Unsent(_) => {}
+            Command::Close | Command::Refuse(_) | Command::Unsent(_) => {}
         }
     }
 

@@ -2,12 +2,14 @@
 
 mod answering;
 mod asking;
+mod revoking;
 
 use super::certificates::CertificateStore;
 use super::channel::Channel;
 use super::held::Held;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
 use super::net::Listeners;
+use super::revocations::{REVOCATIONS, RevocationStore};
 use super::signalling::{Announced, Presence, Signalling, SignallingError};
 use super::tls::{TlsIdentity, WrongPeer};
 use super::treated::Treated;
@@ -34,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 const GLARE_WAIT: Duration = Duration::from_secs(3);
 /// A controlling agent's wait for a better connection (pjnath, 400 ms).
 const NOMINATION_DELAY: Duration = Duration::from_millis(400);
+/// How long the revocation lists of somebody who is met for the first time are waited for.
+const LISTS_WAIT: Duration = Duration::from_secs(1);
 /// How long the end waits for goodbyes to be written.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 /// Link events that a slow subscriber may be behind.
@@ -154,6 +158,14 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the device's owner has taken it back.
+    pub fn is_revoked(&self) -> bool {
+        let (Self::Chain(why) | Self::WrongPeer(WrongPeer::Chain(why))) = self else {
+            return false;
+        };
+        matches!(why, ChainError::Revoked { .. })
+    }
+
     /// Whether the connection ended, rather than the channel's request.
     fn is_of_link(&self) -> bool {
         matches!(
@@ -275,6 +287,7 @@ struct Inner {
     identity: TlsIdentity,
     signalling: Arc<dyn Signalling>,
     store: CertificateStore,
+    revocations: RevocationStore,
     treated: Mutex<Treated>,
     table: Mutex<Table>,
     /// Counts changes of the table, so that waiting opens look again.
@@ -324,14 +337,21 @@ impl PeerManager {
     ) -> io::Result<(Self, mpsc::Receiver<Incoming>)> {
         let store = CertificateStore::open(&config.directory.join("certificates"))?;
         let treated = Treated::open(&config.directory.join("treatedRequests"))?;
+        let revocations = RevocationStore::open(
+            &config.directory.join(REVOCATIONS),
+            config.chain.account_id(),
+            config.crypto.clone(),
+        )?;
         let identity = TlsIdentity::new(&config.chain, config.key.as_ref(), config.crypto.clone())
-            .map_err(io::Error::other)?;
+            .map_err(io::Error::other)?
+            .knowing(revocations.clone());
         let (incoming, incoming_rx) = mpsc::channel(INCOMING_QUEUE);
         let ended = CancellationToken::new();
         let inner = Arc::new(Inner {
             own: config.chain.device_id(),
             identity,
             store,
+            revocations,
             treated: Mutex::new(treated),
             table: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -413,12 +433,14 @@ impl PeerManager {
         &self.inner.store
     }
 
-    /// Makes our device findable: certificate and announcement.
+    /// Makes our device findable: certificate and announcement. And says which of our devices were
+    /// revoked, as far as we know.
     ///
     /// # Errors
     /// The network does not take them.
     pub async fn publish(&self) -> Result<(), SignallingError> {
-        self.inner.signalling.publish().await
+        self.inner.signalling.publish().await?;
+        self.inner.publish_lists().await
     }
 
     /// The devices that an account announces, now and from now on, ours included if it is ours.
@@ -488,27 +510,43 @@ impl Inner {
     }
 
     /// The chain of a device that was met before, if it is valid still.
-    fn known(&self, device: &DeviceId) -> Option<CertificateChain> {
-        let chain = self.store.get(device)?;
-        chain.check_structure(unix_now()).is_ok().then_some(chain)
+    fn known(&self, device: &DeviceId) -> Result<Option<CertificateChain>, ChainError> {
+        let Some(chain) = self.store.get(device) else {
+            return Ok(None);
+        };
+        self.revocations.check(&chain)?;
+        Ok(chain.check_structure(unix_now()).is_ok().then_some(chain))
     }
 
     /// The chain of a device, verified.
     async fn certificate(
-        &self,
+        self: &Arc<Self>,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
     ) -> Result<CertificateChain, OpenError> {
-        if let Some(chain) = self.known(&device) {
+        let known = self.known(&device);
+        if let Ok(Some(chain)) = known {
+            // Its owner may have said something since.
+            drop(self.look_up_lists(&chain));
             return Ok(chain);
         }
-        let chain = self
+        let found = self
             .signalling
             .find_certificate(device, short_id)
             .await
-            .filter(|chain| chain.device_id() == device)
-            .ok_or(OpenError::NoCertificate)?;
+            .filter(|chain| chain.device_id() == device);
+        let chain = match (found, known) {
+            (Some(chain), _) => chain,
+            // It has no other certificate than the one that was taken back.
+            (None, Err(revoked)) => return Err(revoked.into()),
+            (None, Ok(_)) => return Err(OpenError::NoCertificate),
+        };
         chain.verify(self.config.crypto.as_ref(), unix_now(), &[])?;
+        if let Some(lists) = self.look_up_lists(&chain) {
+            // No longer: the connection that is made meanwhile is closed if there was something.
+            let _ = tokio::time::timeout(LISTS_WAIT, lists).await;
+        }
+        self.revocations.check(&chain)?;
         Ok(chain)
     }
 

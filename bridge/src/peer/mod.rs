@@ -11,6 +11,7 @@ mod held;
 mod link;
 mod manager;
 mod net;
+mod revocations;
 mod session;
 mod signalling;
 mod treated;
@@ -23,4 +24,5 @@ pub use dht_signalling::{DhtSignalling, MAX_DEVICES};
 pub use manager::{
     Incoming, Limits, LinkEvent, LinkState, OpenError, PeerConfig, PeerManager, Policy,
 };
+pub use revocations::{REVOCATIONS, RevocationStore};
 pub use signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};

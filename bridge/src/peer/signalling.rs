@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
-use starling_core::identity::{Certificate, CertificateChain};
+use starling_core::identity::{Certificate, CertificateChain, RevocationList};
 use starling_core::peer::request::PeerRequest;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,6 +81,16 @@ pub trait Signalling: Send + Sync + 'static {
     fn public_addresses(&self) -> Vec<IpAddr> {
         Vec::new()
     }
+
+    /// The revocation lists that lie where an account would publish its own, unverified: anybody can put
+    /// one there.
+    fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>>;
+
+    /// Publishes a list of our own account, for as long as the account runs.
+    fn publish_list<'a>(
+        &'a self,
+        list: &'a RevocationList,
+    ) -> BoxFuture<'a, Result<(), SignallingError>>;
 
     /// Makes our own device findable: its certificate under both keys, and its announcement.
     fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>>;

@@ -4,6 +4,7 @@
 //! there are no names to check. What counts is that the leaf has the expected device's key, and
 //! that the chain shown holds together and belongs to the expected account.
 
+use super::revocations::RevocationStore;
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection, ResolvesClientCert, Resumption};
@@ -62,6 +63,7 @@ pub struct TlsIdentity {
     key: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
     crypto: Arc<dyn Crypto>,
+    revocations: Option<RevocationStore>,
 }
 
 impl fmt::Debug for TlsIdentity {
@@ -95,7 +97,15 @@ impl TlsIdentity {
                 ..provider::default_provider()
             }),
             crypto,
+            revocations: None,
         })
+    }
+
+    /// The same, which refuses devices that are known to be revoked when a handshake comes to that.
+    #[must_use]
+    pub fn knowing(mut self, revocations: RevocationStore) -> Self {
+        self.revocations = Some(revocations);
+        self
     }
 
     /// The answerer's side. Offers TLS 1.2 beside 1.3, because daemons check for safe renegotiation
@@ -135,6 +145,7 @@ impl TlsIdentity {
         Expect {
             chain,
             crypto: self.crypto.clone(),
+            revocations: self.revocations.clone(),
         }
     }
 }
@@ -163,6 +174,7 @@ impl ResolvesServerCert for OneKey {
 struct Expect {
     chain: CertificateChain,
     crypto: Arc<dyn Crypto>,
+    revocations: Option<RevocationStore>,
 }
 
 impl fmt::Debug for Expect {
@@ -201,13 +213,18 @@ impl Expect {
         if shown.device.spki() != self.chain.device.spki() {
             return Err(WrongPeer::Key);
         }
-        // The pinned chain was verified when it was pinned. Another one with the same key is a
-        // renewal, and has to prove itself.
+        let account = self.chain.account_id();
+        let known = self.revocations.as_ref();
+        let lists = known.map_or_else(Vec::new, |r| r.lists(&account));
+        // The pinned chain was verified when it was pinned, and may have been revoked since. Another
+        // one with the same key is a renewal, and has to prove itself.
         if shown != self.chain {
-            shown.verify(self.crypto.as_ref(), now.as_secs(), &[])?;
-            if shown.account_id() != self.chain.account_id() {
+            shown.verify(self.crypto.as_ref(), now.as_secs(), &lists)?;
+            if shown.account_id() != account {
                 return Err(WrongPeer::Account);
             }
+        } else {
+            shown.check_revoked(self.crypto.as_ref(), &lists)?;
         }
         Ok(())
     }

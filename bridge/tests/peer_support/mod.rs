@@ -7,7 +7,9 @@ use starling_bridge::crypto::AwsLc;
 use starling_bridge::peer::*;
 use starling_core::crypto::PrivateKey;
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
-use starling_core::identity::{Certificate, CertificateChain, private_key_from_pem};
+use starling_core::identity::{
+    Certificate, CertificateChain, Identity, RevocationList, private_key_from_pem,
+};
 use starling_core::peer::request::PeerRequest;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -49,6 +51,14 @@ impl Person {
         }
     }
 
+    /// A device of an account that was made for the test.
+    pub fn of(identity: &Identity) -> Self {
+        Self {
+            chain: identity.chain.clone(),
+            key: identity.device_key.clone(),
+        }
+    }
+
     pub fn device(&self) -> DeviceId {
         self.chain.device_id()
     }
@@ -66,6 +76,8 @@ pub struct World {
     /// Whether requests are lost.
     pub deaf: std::sync::atomic::AtomicBool,
     pub sent: Mutex<Vec<PeerRequest>>,
+    /// What lies where accounts publish what they revoke.
+    pub lists: Mutex<BTreeMap<AccountId, Vec<RevocationList>>>,
 }
 
 pub struct LocalSignalling {
@@ -146,6 +158,21 @@ impl Signalling for LocalSignalling {
         mpsc::channel(1).1
     }
 
+    fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>> {
+        let lists = self.world.lists.lock().unwrap().get(&account).cloned();
+        std::future::ready(lists.unwrap_or_default()).boxed()
+    }
+
+    fn publish_list<'a>(
+        &'a self,
+        list: &'a RevocationList,
+    ) -> BoxFuture<'a, Result<(), SignallingError>> {
+        let mut lists = self.world.lists.lock().unwrap();
+        let own = lists.entry(self.chain.account_id()).or_default();
+        own.push(list.clone());
+        std::future::ready(Ok(())).boxed()
+    }
+
     fn publish(&self) -> BoxFuture<'_, Result<(), SignallingError>> {
         let chain = self.chain.clone();
         self.world
@@ -170,7 +197,15 @@ pub async fn peer(world: &Arc<World>, person: &Person) -> Peer {
 }
 
 pub async fn peer_with(world: &Arc<World>, person: &Person, policy: Policy) -> Peer {
-    let directory = tempfile::tempdir().unwrap();
+    peer_in(world, person, policy, tempfile::tempdir().unwrap()).await
+}
+
+pub async fn peer_in(
+    world: &Arc<World>,
+    person: &Person,
+    policy: Policy,
+    directory: tempfile::TempDir,
+) -> Peer {
     let signalling = Arc::new(LocalSignalling {
         world: world.clone(),
         chain: person.chain.clone(),

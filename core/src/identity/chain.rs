@@ -195,6 +195,19 @@ impl CertificateChain {
                 return Err(ChainError::BadSignature { at });
             }
         }
+        self.check_revoked(crypto, crls)
+    }
+
+    /// Whether nothing in this chain is revoked: the part of [`Self::verify`] whose answer changes
+    /// when a list becomes known.
+    ///
+    /// # Errors
+    /// [`ChainError::Revoked`].
+    pub fn check_revoked(
+        &self,
+        crypto: &dyn Crypto,
+        crls: &[RevocationList],
+    ) -> Result<(), ChainError> {
         for (at, (child, issuer)) in self.iter().zip(self.iter().skip(1)).enumerate() {
             // Is it on the list at all? Only then is the list's signature worth checking.
             let revoked = crls

@@ -26,4 +26,6 @@ pub use issue::{CertificateKind, VALIDITY, issue, issue_with_serial};
 pub use keys::{private_key_from_pem, private_key_to_pem};
 pub use make::{AccountKeys, Identity, IdentityError, KEY_BITS, create_account};
 pub use receipt::{Receipt, ReceiptError};
-pub use revocation::{MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revoked};
+pub use revocation::{
+    MAX_LISTS, MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revocations, Revoked,
+};

@@ -3,9 +3,24 @@
 use super::certificate::{self, Certificate};
 use super::der::{self, DerError, Reader, minimal_integer};
 use crate::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
+use crate::dht::types::USER_DATA;
+use crate::dht::value::Value;
+use crate::msgpack::{self, MsgpackError};
+use std::collections::BTreeSet;
 
 /// Largest list that is read, in bytes of DER: it has to fit into a DHT value of 64 KiB.
 pub const MAX_REVOCATION_LIST_LEN: usize = 64 * 1024;
+
+/// Most lists that are kept of one account. They come from its devices, each of which adds to the list
+/// of the backup that it was made from: so there is one, and a second only where two of them revoke
+/// without having heard of each other.
+pub const MAX_LISTS: usize = 8;
+
+/// Longest data of a DHT value with a list: the list, and the msgpack header before it.
+const MAX_VALUE_LEN: usize = MAX_REVOCATION_LIST_LEN + 5;
+
+/// Lists wake up nobody's phone (jami-daemon, `AccountManager::startSync`).
+const PRIORITY: u32 = 1;
 
 /// 2.5.29.20, CRL number.
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
@@ -25,6 +40,21 @@ pub enum RevocationError {
     /// Signed in a way that is not accepted.
     #[error("the revocation list is signed with an algorithm that is not accepted")]
     UnsupportedSignature,
+    /// The value is none that holds a list.
+    #[error("not a value with a revocation list: {0}")]
+    Msgpack(#[from] MsgpackError),
+    /// The value holds something else.
+    #[error("not a value with a revocation list")]
+    OtherValue,
+    /// It names somebody else as its issuer than the account that is asked about.
+    #[error("the revocation list is that of another account")]
+    WrongIssuer,
+    /// The account's key did not sign it.
+    #[error("the revocation list's signature is wrong")]
+    BadSignature,
+    /// The account has made many lists of which none contains another.
+    #[error("the account has more than {MAX_LISTS} different revocation lists")]
+    TooMany,
 }
 
 /// One certificate that was taken back.
@@ -118,6 +148,33 @@ impl RevocationList {
         })
     }
 
+    /// Reads what lies at an account's Jami ID. Who signed it is another question: see
+    /// [`Revocations::take`].
+    ///
+    /// # Errors
+    /// The reason why it is no list.
+    pub fn from_value(value: &Value) -> Result<Self, RevocationError> {
+        // A list is signed itself, the value around it never is; announcements are.
+        let clear = value.clear().filter(|c| c.signed.is_none());
+        let Some(clear) = clear.filter(|c| c.type_id == USER_DATA && c.user_type.is_empty()) else {
+            return Err(RevocationError::OtherValue);
+        };
+        if clear.data.len() > MAX_VALUE_LEN {
+            return Err(RevocationError::TooLarge);
+        }
+        let data = msgpack::decode(&clear.data, MAX_VALUE_LEN)?;
+        Self::from_der(msgpack::bytes(&data).ok_or(RevocationError::OtherValue)?)
+    }
+
+    /// The value as it is put at the account's Jami ID, without id.
+    pub fn to_value(&self) -> Value {
+        let data = msgpack::encode(&msgpack::Value::Binary(self.der.clone()));
+        Value {
+            priority: PRIORITY,
+            ..Value::new(USER_DATA, data)
+        }
+    }
+
     /// The list as it came.
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -153,6 +210,10 @@ impl RevocationList {
     pub fn lists(&self, certificate: &Certificate) -> bool {
         let serial = minimal_integer(certificate.serial());
         self.revoked.iter().any(|r| r.serial == serial)
+    }
+
+    fn serials(&self) -> impl Iterator<Item = &[u8]> {
+        self.revoked.iter().map(|r| r.serial.as_slice())
     }
 
     /// What has to be checked to know that `issuer`'s key signed this.
@@ -255,6 +316,62 @@ impl RevocationList {
             &[&tbs, &algorithm, &der::element(der::BIT_STRING, &signature)],
         );
         Self::from_der(&der).map_err(|_| CryptoError::Failed)
+    }
+}
+
+/// What an account has taken back, as far as is known: its lists, of which none undoes another. There is
+/// no way back for a device, so a list counts for ever, and an older one that is shown again takes
+/// nothing away.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revocations(Vec<RevocationList>);
+
+impl Revocations {
+    /// Lists that were taken once, and kept. None is trusted for that: whoever verifies a chain with
+    /// them checks their signatures.
+    pub fn kept(lists: impl IntoIterator<Item = RevocationList>) -> Self {
+        Self(lists.into_iter().take(MAX_LISTS).collect())
+    }
+
+    /// The lists.
+    pub fn lists(&self) -> &[RevocationList] {
+        &self.0
+    }
+
+    /// Takes a list in, whoever brought it. Those that it contains go. Says whether it takes back anything
+    /// that no other did; if not, it is not kept.
+    ///
+    /// # Errors
+    /// It is not `account`'s own, or one too many; nothing has changed then.
+    pub fn take(
+        &mut self,
+        crypto: &dyn Crypto,
+        account: &Certificate,
+        list: RevocationList,
+    ) -> Result<bool, RevocationError> {
+        if !list.is_about(account) {
+            return Err(RevocationError::WrongIssuer);
+        }
+        let serials: BTreeSet<_> = self.0.iter().flat_map(RevocationList::serials).collect();
+        if list.serials().all(|s| serials.contains(s)) {
+            return Ok(false);
+        }
+        if !crypto.verify(&list.signature_check(account)) {
+            return Err(RevocationError::BadSignature);
+        }
+        let serials: BTreeSet<_> = list.serials().collect();
+        let more = |known: &&RevocationList| !known.serials().all(|s| serials.contains(s));
+        let mut kept: Vec<_> = self.0.iter().filter(more).cloned().collect();
+        if kept.len() >= MAX_LISTS {
+            return Err(RevocationError::TooMany);
+        }
+        kept.push(list);
+        self.0 = kept;
+        Ok(true)
+    }
+
+    /// The one list that takes back the most: for a backup, which holds one.
+    pub fn fullest(&self) -> Option<&RevocationList> {
+        self.0.iter().max_by_key(|l| l.revoked.len())
     }
 }
 

@@ -21,6 +21,7 @@ fn notice_in_words(code: &str) -> Option<&'static str> {
         "index_behind" => "notice/index-behind",
         "index_rebuilt" => "notice/index-rebuilt",
         "internal_fault" => "notice/internal-fault",
+        "device_revoked" => "notice/this-device-revoked",
         "group_incomplete" => "notice/group-incomplete",
         _ => return None,
     })
@@ -318,6 +319,20 @@ impl State {
                 };
                 self.notify(Notice {
                     level,
+                    text,
+                    detail: None,
+                });
+            }
+            Event::DeviceRevoked { id, .. } => {
+                let text = match Some(id) == untrack(|| self.me()) {
+                    true => crate::say::t("notice/own-device-revoked"),
+                    false => {
+                        let name = untrack(|| self.name_of(&id));
+                        crate::say::tf("notice/device-revoked", &[("name", &name)])
+                    }
+                };
+                self.notify(Notice {
+                    level: starling_core::api::NoticeLevel::Info,
                     text,
                     detail: None,
                 });

@@ -35,7 +35,11 @@ impl Inner {
             let inner = self.clone();
             tokio::spawn(async move {
                 if let Err(why) = inner.reply(&signal, device).await {
-                    tracing::debug!(%device, %why, "a connection request is not answered");
+                    if why.is_revoked() {
+                        tracing::info!(%device, %why, "a device that its owner took back asks for a connection");
+                    } else {
+                        tracing::debug!(%device, %why, "a connection request is not answered");
+                    }
                 }
             });
         }
@@ -80,8 +84,11 @@ impl Inner {
             return Err(OpenError::TooMany);
         }
         let chain = match self.known(&device) {
-            Some(chain) => chain,
-            None => {
+            Ok(Some(chain)) => {
+                drop(self.look_up_lists(&chain));
+                chain
+            }
+            Ok(None) | Err(_) => {
                 // Strangers who flood us with requests keep out other strangers, nobody else.
                 let _lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
                 let short = DeviceShortId::of_key(&signal.from);

@@ -1,0 +1,128 @@
+//! Devices that their owner took back: how that becomes known, and what happens then.
+
+use super::super::link::Command;
+use super::super::signalling::SignallingError;
+use super::{Inner, LinkState, OpenError, PeerManager};
+use starling_core::id::{AccountId, DeviceId};
+use starling_core::identity::{CertificateChain, ChainError, RevocationError, RevocationList};
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+impl PeerManager {
+    /// Takes in a list that was found where an account publishes its own. Devices that it takes back
+    /// are not let in from now on, and their connections end. Lists of accounts of which no device was
+    /// met yet are passed over: they are looked up when that happens.
+    ///
+    /// # Errors
+    /// It is not the account's own; nothing has changed then.
+    pub fn take_list(
+        &self,
+        account: &AccountId,
+        list: RevocationList,
+    ) -> Result<(), RevocationError> {
+        match self.inner.chain_of(account) {
+            Some(chain) => self.inner.take_list(&chain, list),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the owner of a device that was met, or of our own, is known to have taken it back.
+    pub fn is_revoked(&self, device: &DeviceId) -> bool {
+        let inner = &self.inner;
+        let chain = match *device == inner.own {
+            true => Some(inner.config.chain.clone()),
+            false => inner.store.get(device),
+        };
+        chain.is_some_and(|c| inner.revocations.check(&c).is_err())
+    }
+
+    /// What our own account has taken back, as far as it fits into a backup.
+    pub fn own_list(&self) -> Option<RevocationList> {
+        let own = self.inner.config.chain.account_id();
+        self.inner.revocations.fullest(&own)
+    }
+}
+
+impl Inner {
+    /// A chain that leads to an account.
+    fn chain_of(&self, account: &AccountId) -> Option<CertificateChain> {
+        let own = &self.config.chain;
+        match *account == own.account_id() {
+            true => Some(own.clone()),
+            false => self.store.of_account(account).into_iter().next(),
+        }
+    }
+
+    /// Begins to look for the lists of an account, if that was not done lately. It goes on when nobody
+    /// waits for it.
+    pub(super) fn look_up_lists(
+        self: &Arc<Self>,
+        chain: &CertificateChain,
+    ) -> Option<JoinHandle<()>> {
+        let account = chain.account_id();
+        if !self.revocations.look_up(&account) {
+            return None;
+        }
+        let (inner, chain) = (self.clone(), chain.clone());
+        Some(tokio::spawn(async move {
+            let lists = tokio::select! {
+                () = inner.ended.cancelled() => return,
+                lists = inner.signalling.revocation_lists(account) => lists,
+            };
+            for list in lists {
+                if let Err(why) = inner.take_list(&chain, list) {
+                    tracing::debug!(%account, %why, "a revocation list that does not count");
+                }
+            }
+        }))
+    }
+
+    fn take_list(
+        self: &Arc<Self>,
+        chain: &CertificateChain,
+        list: RevocationList,
+    ) -> Result<(), RevocationError> {
+        let account = chain.account_id();
+        let own = account == self.config.chain.account_id();
+        let mut devices = self.store.of_account(&account);
+        if own {
+            devices.push(self.config.chain.clone());
+        }
+        // Those that were taken back before are gone.
+        devices.retain(|chain| self.revocations.check(chain).is_ok());
+        if !self.revocations.take(&chain.account, list)? {
+            return Ok(());
+        }
+        for chain in devices {
+            if let Err(why) = self.revocations.check(&chain) {
+                self.refuse(chain.device_id(), account, why);
+            }
+        }
+        if own {
+            let inner = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = inner.publish_lists().await {
+                    tracing::warn!(%error, "a revocation list is not published");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// A device was taken back: its connections end.
+    fn refuse(&self, device: DeviceId, account: AccountId, why: ChainError) {
+        tracing::info!(%device, %account, %why, "a device is not let in any more: its owner took it back");
+        let why = OpenError::from(why);
+        self.tell(|d, _| *d == device, || Command::Refuse(why.clone()));
+        self.emit(device, Some(account), LinkState::Failed { why });
+    }
+
+    /// Publishes what our account has taken back, as daemons do: whichever device knows of it.
+    pub(super) async fn publish_lists(&self) -> Result<(), SignallingError> {
+        let own = self.config.chain.account_id();
+        for list in self.revocations.lists(&own) {
+            self.signalling.publish_list(&list).await?;
+        }
+        Ok(())
+    }
+}
