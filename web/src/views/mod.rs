@@ -132,6 +132,8 @@ pub(crate) fn App() -> impl IntoView {
 fn Starting() -> impl IntoView {
     let socket = State::get().bridge().state();
     let late = RwSignal::new(false);
+    // Starling's mark comes from the bridge as well: without it there may be none to show.
+    let has_mark = RwSignal::new(true);
     wasm_bindgen_futures::spawn_local(async move {
         crate::browser::sleep_ms(1_500).await;
         late.try_set(true);
@@ -141,7 +143,9 @@ fn Starting() -> impl IntoView {
             <div class="card" role="status">
                 {move || late.get().then(|| match socket.get() {
                     Socket::Lost => view! {
-                        <img class="mark" src="/icon.svg" alt="" width="48" height="48" />
+                        {move || has_mark.get().then(|| view! {
+                            <img class="mark" src="/icon.svg" alt="" width="48" height="48" on:error=move |_| has_mark.set(false) />
+                        })}
                         <h1>{t("start/not-running")}</h1>
                         <p class="lead">{t("start/not-running-help")}</p>
                         <p class="address">"starling"</p>
