@@ -10,6 +10,7 @@ use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig, PutOptions, SecureDht};
 use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::dht::envelope;
+use starling_core::dht::node::Refusals;
 use starling_core::dht::{Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
 use std::collections::BTreeSet;
@@ -678,6 +679,14 @@ async fn sixteen_mixed() {
     // Signed and encrypted, between one of each kind.
     two_nodes(&peers[0], &peers[2]).await;
     two_nodes(&peers[1], &peers[3]).await;
+    // Nothing that anybody sent us was thrown away, and nobody answered us with an error.
+    for p in &peers {
+        if let Peer::Ours(o) = p {
+            let refused = o.secure.dht().usage().await.refused;
+            assert_eq!(refused, Refusals::default(), "{}", o.name);
+            assert_eq!(o.secure.unopened(), 0, "{}", o.name);
+        }
+    }
 }
 
 /// Nodes that know nobody find each other in the local network.

@@ -7,6 +7,7 @@ use starling_core::dht::query::Where;
 use starling_core::dht::{Query, Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A [`Dht`] with a device's key.
 #[derive(Clone)]
@@ -14,6 +15,7 @@ pub struct SecureDht {
     dht: Dht,
     crypto: Arc<dyn Crypto>,
     key: Arc<dyn PrivateKey>,
+    unopened: Arc<AtomicU64>,
 }
 
 /// Why a value could not be sent.
@@ -30,7 +32,18 @@ pub enum SendError {
 impl SecureDht {
     /// A device at a node. Several devices may share one node.
     pub fn new(dht: Dht, crypto: Arc<dyn Crypto>, key: Arc<dyn PrivateKey>) -> Self {
-        Self { dht, crypto, key }
+        Self {
+            dht,
+            crypto,
+            key,
+            unopened: Arc::default(),
+        }
+    }
+
+    /// How many values came with a wrong signature, or were encrypted for this device and are none, since this began
+    /// and by all its clones. None do from honest peers that we understand.
+    pub fn unopened(&self) -> u64 {
+        self.unopened.load(Ordering::Relaxed)
     }
 
     /// The node.
@@ -57,7 +70,11 @@ impl SecureDht {
 
     /// A value as this device may see it (see [`envelope::open`]).
     pub fn open(&self, value: &Value) -> Option<Value> {
-        envelope::open(&*self.crypto, Some(&*self.key), value).ok()
+        let opened = envelope::open(&*self.crypto, Some(&*self.key), value);
+        if let Err(EnvelopeError::Signature | EnvelopeError::Value(_)) = opened {
+            self.unopened.fetch_add(1, Ordering::Relaxed);
+        }
+        opened.ok()
     }
 
     /// Listens, and opens what comes.

@@ -102,12 +102,18 @@ impl Body {
 pub struct Assembler {
     partial: BTreeMap<Key, Partial>,
     total: usize,
+    unreadable: u64,
 }
 
 impl Assembler {
     /// Nothing pending.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many values were whole, and none, since this began.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
     }
 
     /// Takes a datagram. Returns it at once if nothing of it is missing; keeps it and
@@ -248,8 +254,9 @@ impl Assembler {
         if let Some(values) = packet.values_mut() {
             values.announced.clear();
             for body in p.values.values() {
-                if let Ok(v) = Value::unpack_bytes(&body.join()) {
-                    values.values.push(Arc::new(v));
+                match Value::unpack_bytes(&body.join()) {
+                    Ok(v) => values.values.push(Arc::new(v)),
+                    Err(_) => self.unreadable = self.unreadable.saturating_add(1),
                 }
             }
         }

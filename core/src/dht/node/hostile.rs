@@ -3,8 +3,9 @@
 
 use super::testkit::*;
 use super::*;
-use crate::dht::packet::{Part, Piece, Reply};
+use crate::dht::packet::{ErrorReply, Part, Piece, Reply, code};
 use crate::dht::query::Query;
+use crate::dht::types;
 use proptest::prelude::*;
 
 const KEY: InfoHash = InfoHash([0x5a; 20]);
@@ -241,6 +242,56 @@ fn one_writer_fills_neither_the_store_nor_the_key() {
     let huge = Value::new(0, vec![0; 65_537]).with_id(5000);
     t.ask(6, mallory, put(huge, token));
     assert!(t.node.storage.get(&KEY, 5000).is_none());
+}
+
+#[test]
+fn what_is_not_taken_is_counted() {
+    let mut t = Target::new();
+    let (mallory, now) = (addr(6, 1), t.now);
+    let counted = |t: &Target| t.node.usage().refused;
+    let mut expected = Refusals::default();
+    let token = t.token(6, mallory);
+    t.befriend(6, mallory);
+    assert_eq!(counted(&t), expected);
+
+    t.node.handle_datagram(now, mallory, b"no packet");
+    expected.datagrams += 1;
+    assert_eq!(counted(&t), expected);
+
+    let good = Value::new(0, b"x".to_vec()).with_id(1);
+    t.ask(6, mallory, put(good, Vec::new()));
+    expected.requests += 1;
+    assert_eq!(counted(&t), expected);
+
+    // A message that names no service.
+    let nameless = Value::new(types::DHT_MESSAGE, vec![0x91, 0xa0]).with_id(2);
+    t.ask(6, mallory, put(nameless, token.clone()));
+    expected.values += 1;
+    assert_eq!(counted(&t), expected);
+
+    // A value that comes in pieces, which are none together.
+    let large = Value::new(0, vec![0; 5_000]).with_id(3);
+    let head = Head::new(InfoHash([6; 20]), 77, 0);
+    for datagram in Packet::Request(head, put(large, token)).encode() {
+        let mut packet = Packet::decode(&datagram).unwrap();
+        if let Packet::Part(part) = &mut packet {
+            part.pieces.iter_mut().for_each(|p| p.data.fill(0xc1));
+            t.tell(mallory, &packet);
+        } else {
+            t.node.handle_datagram(now, mallory, &datagram);
+        }
+    }
+    expected.pieces += 1;
+    assert_eq!(counted(&t), expected);
+
+    t.node.get(now, KEY, Query::all());
+    let (sent, _) = t.drain(mallory);
+    let asked = sent.iter().find(|p| matches!(p, Packet::Request(..)));
+    let head = Head::new(InfoHash([6; 20]), asked.unwrap().tid(), 0);
+    let error = ErrorReply::new(code::NO_KEY, "no");
+    t.tell(mallory, &Packet::Error(head, error));
+    expected.errors += 1;
+    assert_eq!(counted(&t), expected);
 }
 
 #[test]

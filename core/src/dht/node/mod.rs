@@ -286,6 +286,24 @@ pub struct NodeUsage {
     pub searches: usize,
     /// Messages of which parts are missing.
     pub partial: usize,
+    /// What was not taken since the node began.
+    pub refused: Refusals,
+}
+
+/// What a node did not take of what others sent, and others not of what it sent, since it began. All of it is zero among
+/// honest nodes that understand each other; a hostile one can let it rise, and nothing follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// Datagrams that are no packet ([`crate::dht::packet::PacketError`]).
+    pub datagrams: u64,
+    /// Values in pieces which are none once they are put together.
+    pub pieces: u64,
+    /// Requests that were answered with an error: no key, or a token that is none of ours, or not any more.
+    pub requests: u64,
+    /// Values that somebody put and that break a rule of their type ([`crate::dht::types::Refused`]).
+    pub values: u64,
+    /// Errors with which others answered requests of ours.
+    pub errors: u64,
 }
 
 /// The nodes and searches of one family.
@@ -335,6 +353,7 @@ pub struct Node {
     next_op: u64,
     subscriptions: BTreeMap<u64, Subscription>,
     sockets: BTreeMap<u32, Socket>,
+    refused: Refusals,
     /// Gets that wait until their sender has proven its address, by the transaction of the proof.
     parked: BTreeMap<u32, (Head, Request)>,
     /// Permanent puts by when their listeners are to be told that they live on.
@@ -373,6 +392,7 @@ impl Node {
             next_op: 1,
             subscriptions: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            refused: Refusals::default(),
             parked: BTreeMap::new(),
             renewals: BTreeSet::new(),
             upkeep: Upkeep::new(now, &mut rng),
@@ -490,6 +510,10 @@ impl Node {
             requests: self.requests.len(),
             searches: self.v4.searches.len() + self.v6.searches.len(),
             partial: self.assembler.len(),
+            refused: Refusals {
+                pieces: self.assembler.unreadable(),
+                ..self.refused
+            },
         }
     }
 

@@ -39,6 +39,7 @@ impl Node {
             return;
         }
         let Ok(packet) = Packet::decode(datagram) else {
+            self.refused.datagrams = self.refused.datagrams.saturating_add(1);
             return;
         };
         if packet.network() != self.config.network_id {
@@ -159,6 +160,7 @@ impl Node {
     }
 
     fn refuse(&mut self, from: SocketAddr, tid: u32, code: u16, text: &str) {
+        self.refused.requests = self.refused.requests.saturating_add(1);
         let packet = Packet::Error(self.head(tid), ErrorReply::new(code, text));
         self.send(from, &packet);
     }
@@ -413,19 +415,18 @@ impl Node {
             return;
         }
         let expires = now.saturating_add(lifetime.saturating_sub(age));
-        let value = match self.storage.get(&key, value.id) {
-            Some(old) if old.value.same_as(&value) => value,
-            Some(old) => {
-                if types::may_edit(&*self.crypto, &old.value, &value).is_err() {
-                    return;
-                }
-                value
+        let allowed = match self.storage.get(&key, value.id) {
+            Some(old) if old.value.same_as(&value) => Ok(None),
+            Some(old) => types::may_edit(&*self.crypto, &old.value, &value).map(|()| None),
+            None => types::may_store(&*self.crypto, &key, &value, Some(from.ip())),
+        };
+        let value = match allowed {
+            Ok(None) => value,
+            Ok(Some(rewritten)) => Arc::new(rewritten),
+            Err(_) => {
+                self.refused.values = self.refused.values.saturating_add(1);
+                return;
             }
-            None => match types::may_store(&*self.crypto, &key, &value, Some(from.ip())) {
-                Ok(None) => value,
-                Ok(Some(rewritten)) => Arc::new(rewritten),
-                Err(_) => return,
-            },
         };
         self.store(now, key, value, expires, Some(Source::of(from)));
     }
