@@ -25,9 +25,9 @@ mod swarm;
 
 use rows::{Cast, ROWS, Row, TURNS, apart, meet};
 use starling_bridge::account::keep::{read_archive, read_identity};
-use starling_bridge::conversation;
+use starling_bridge::conversation::{self, timeline::Timeline};
 use starling_bridge::crypto::AwsLc;
-use starling_bridge::store::objects::ObjectStore;
+use starling_bridge::store::{index::Index, objects::ObjectStore};
 use starling_core::git::object::{Mode, parse_tree};
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::identity::{Archive, Credential, Identity};
@@ -36,12 +36,16 @@ use starling_core::swarm::message::Message;
 use starling_core::swarm::object::{Kind, MemoryObjects, Objects as _};
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use swarm::{Device, Room};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "planted rows [DIR CONVERSATION...] | planted edit|unban CONVERSATION MEMBER DIR... | planted forged CONVERSATION DIR";
+
+/// More commits than any conversation here has.
+const MANY: usize = 10_000;
 
 /// The one account of a bridge.
 struct Owner {
@@ -119,8 +123,9 @@ impl Owner {
     }
 }
 
-/// Brings a store to what a copy of it has become.
-fn plant(store: &ObjectStore, from: ObjectId, room: &Room) -> Result<()> {
+/// Brings a conversation to what a copy of it has become, and notes it as one that was looked through: else its
+/// Starling would do that while nothing else is to be done, and write no more where something is against its rules.
+fn plant(owner: &Owner, store: ObjectStore, from: ObjectId, room: &Room) -> Result<()> {
     let new: Vec<(Kind, &[u8])> = room
         .objects
         .iter()
@@ -128,7 +133,14 @@ fn plant(store: &ObjectStore, from: ObjectId, room: &Room) -> Result<()> {
         .map(|(_, kind, data)| (kind, data))
         .collect();
     store.commit(&new, Some(from), room.head)?;
-    Ok(store.checkpoint()?)
+    store.checkpoint()?;
+    let index = Index::open(&owner.dir.join(conversation::INDEX))?;
+    let mut timeline = Timeline::new(index, Arc::new(store), room.conversation);
+    timeline.follow(room.head, false)?;
+    let looked_at = timeline.unchecked(MANY);
+    timeline.set_checked(Some(&looked_at))?;
+    timeline.set_all_checked()?;
+    Ok(())
 }
 
 /// Both sides of a row, and what becomes of them. Says whether our rules allow how it began.
@@ -166,7 +178,7 @@ fn main() -> Result<()> {
                 // Both: whose head is the greater one decides some of them.
                 let ahead = if n % 2 == 0 { 0 } else { 3 };
                 let by_the_rules = play(&cast, row, &mut room, ahead);
-                plant(&store, from, &room)?;
+                plant(&owner, store, from, &room)?;
                 let rules = if by_the_rules { "valid" } else { "forged" };
                 println!("{rules} {}", row.what);
             }
@@ -189,7 +201,7 @@ fn main() -> Result<()> {
                 if before != from {
                     return Err("their newest commits differ".into());
                 }
-                plant(&store, from, &new)?;
+                plant(&owner, store, from, &new)?;
                 made = Some((before, new));
             }
         }
@@ -205,7 +217,7 @@ fn main() -> Result<()> {
                 key: key.into(),
             };
             let forged = room.forge(&by, &Message::text("forged", None).to_text(), &[]);
-            plant(&store, from, &room)?;
+            plant(&owner, store, from, &room)?;
             println!("{}", forged.to_hex());
         }
         _ => return Err(USAGE.into()),
