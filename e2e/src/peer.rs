@@ -405,25 +405,40 @@ impl Peer {
         }
     }
 
-    /// What a client shows of a group's description, and its picture in base64.
+    /// A group's description, and its picture in base64. A daemon's are read from its repository, see [`Self::title`].
     pub fn description(&mut self, group: &str) -> (String, String) {
-        let shown = match &mut self.program {
-            Ours(s) => s.rpc(
-                "conversation.get",
-                json!({"account": s.account(), "conversation": group}),
-            ),
-            Daemon(j) => {
-                let account = j.account();
-                j.call("conversationInfos", json!([account, group]))
+        let [description, picture] = match &mut self.program {
+            Ours(s) => {
+                let shown = s.rpc(
+                    "conversation.get",
+                    json!({"account": s.account(), "conversation": group}),
+                );
+                ["description", "avatar"]
+                    .map(|key| shown[key].as_str().unwrap_or_default().to_owned())
             }
+            Daemon(_) => ["DESCRIPTION", "PHOTO"].map(|key| self.in_profile(group, key)),
         };
-        let [description, picture] =
-            ["description", "avatar"].map(|key| shown[key].as_str().unwrap_or_default().to_owned());
         let picture = match picture.split_once(";base64,") {
             Some((_, data)) => data.to_owned(),
             None => picture,
         };
         (description, picture)
+    }
+
+    /// A line of the profile in a daemon's repository of a group. Nothing: there is none.
+    fn in_profile(&self, group: &str, key: &str) -> String {
+        if !self.files(group).iter().any(|f| f == "profile.vcf") {
+            return String::new();
+        }
+        let profile = git(
+            &self.repository(group),
+            &["show", "refs/heads/main:profile.vcf"],
+        );
+        let line = profile.lines().find_map(|l| {
+            let (name, value) = l.split_once(':')?;
+            (name.split(';').next() == Some(key)).then_some(value)
+        });
+        line.unwrap_or_default().to_owned()
     }
 
     /// Waits until a client shows a description and a picture.
@@ -545,15 +560,7 @@ impl Peer {
                 );
                 shown["title"].as_str().unwrap_or_default().to_owned()
             }
-            Daemon(_) => {
-                let repository = self.repository(group);
-                if !self.files(group).iter().any(|f| f == "profile.vcf") {
-                    return String::new();
-                }
-                let profile = git(&repository, &["show", "refs/heads/main:profile.vcf"]);
-                let title = profile.lines().find_map(|l| l.strip_prefix("FN:"));
-                title.unwrap_or_default().to_owned()
-            }
+            Daemon(_) => self.in_profile(group, "FN"),
         }
     }
 

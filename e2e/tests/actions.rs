@@ -85,6 +85,8 @@ fn a_starling_leads_and_all_come_back_who_declined_left_or_were_banned() {
     // Both leave. A Starling brings the daemon back, a daemon the Starling.
     carol.leave(&group);
     all_miss(&[alice, bob, dave], &group, &carol.id);
+    // Nobody is to be fetching from a daemon that leaves: see STATUS.md.
+    wait_same(&[alice, bob, dave], &group);
     dave.leave(&group);
     all_miss(&[alice, bob], &group, &dave.id);
     alice.gather(&group, &mut [dave]);
@@ -199,6 +201,7 @@ fn a_daemon_leads_bans_an_invitation_changes_the_picture_on_two_machines_and_lea
     }
 
     // The one admin leaves with both machines. The others go on without any.
+    wait_same(&[bob, laptop, carol, alice, erin], &group);
     bob.leave(&group);
     all_miss(&[carol, alice, erin], &group, &bob.id);
     hear(erin, &mut [carol, alice], &group, "nobody leads");

@@ -156,9 +156,11 @@ fn a_device_that_a_daemon_revokes_is_not_let_in() {
     daemon.call("revokeDevice", json!([account, device, ""]));
     of_laptop("device.revoked");
     wait_log(&["is not let in any more", &device]);
-    // It goes on as if nothing had happened, and tries to come back when it has something to say.
+    // It goes on as if nothing had happened, and tries to come back with something to say.
     let group = laptop.create("From the laptop");
     laptop.invite(&group, &alice.id);
+    laptop.down();
+    laptop.up();
     wait_log(&["its owner took back asks for a connection", &device]);
     // The phone is let in as before.
     let group = bob.create("From the phone");
