@@ -274,6 +274,23 @@ async fn silence_ends_after_thirty_seconds() {
 }
 
 #[tokio::test]
+async fn what_nobody_answers_for_is_declined_before_the_asker_gives_up() {
+    let world = Arc::new(World::default());
+    let (alice, mut bob) = (peer(&world, &alice()).await, peer(&world, &bob()).await);
+    let name = git(&bob);
+    let (mut a, mut b) = open(&alice, &mut bob, name).await;
+    let (manager, device) = (alice.manager.clone(), bob.device);
+    let opening = tokio::spawn(async move { manager.open(&device, None, ChannelName::Sip).await });
+    let asked = bob.incoming.recv().await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(3)).await;
+    tokio::time::resume();
+    assert_eq!(opening.await.unwrap().unwrap_err(), OpenError::Declined);
+    exchange(&mut a, &mut b).await;
+    drop(asked);
+}
+
+#[tokio::test]
 async fn a_beacon_is_answered_and_connections_outlive_a_network_change() {
     let world = Arc::new(World::default());
     let (alice, mut bob) = (peer(&world, &alice()).await, peer(&world, &bob()).await);

@@ -17,6 +17,7 @@ use starling_core::dht::Value;
 use starling_core::id::{AccountId, ConversationId};
 use starling_core::identity::{
     Archive, ChainError, Credential, Identity, RevocationError, RevocationList, create_account,
+    private_key_from_pem,
 };
 use starling_core::peer::channel_name::ChannelName;
 use std::sync::Arc;
@@ -170,8 +171,8 @@ async fn a_connection_ends_when_its_device_is_revoked_and_the_list_outlasts_a_re
     bob_there.manager.shutdown();
     bob_there.manager.closed().await;
     let bob = peer_in(&world, &bob(), Arc::new(|_, _| true), bob_there.directory).await;
-    assert!(bob.manager.is_revoked(&phone.device));
-    assert!(!bob.manager.is_revoked(&laptop.device));
+    assert!(bob.manager.is_revoked(&phone.account, &phone.device));
+    assert!(!bob.manager.is_revoked(&laptop.account, &laptop.device));
     // Its first attempt is still waited for.
     let phone = peer(&world, &stolen).await;
     not_let_in(&world, &phone, &bob).await;
@@ -209,7 +210,8 @@ async fn lists_of_others_forged_and_older_ones_change_nothing() {
     assert_eq!(take(&foreign), Err(RevocationError::WrongIssuer));
     assert_eq!(take(&usurped), Err(RevocationError::BadSignature));
     assert_eq!(take(&bent(&newer)), Err(RevocationError::BadSignature));
-    let revoked = || [&laptop, &phone, &tablet].map(|p| bob.manager.is_revoked(&p.device));
+    let revoked =
+        || [&laptop, &phone, &tablet].map(|p| bob.manager.is_revoked(&p.account, &p.device));
     assert_eq!(revoked(), [false, false, false]);
     assert_eq!(take(&newer), Ok(()));
     assert_eq!(revoked(), [false, true, true]);
@@ -220,6 +222,42 @@ async fn lists_of_others_forged_and_older_ones_change_nothing() {
     assert_eq!(kept.count(), 1);
     // Of an account that was never met: nothing is kept.
     assert_eq!(bob.manager.take_list(&AccountId([7; 20]), foreign), Ok(()));
+}
+
+/// Anybody can issue a certificate for the key of another's device, and revoke it.
+#[tokio::test]
+async fn what_others_revoke_of_a_device_says_nothing() {
+    let world = Arc::new(World::default());
+    let (mut mallory, _) = Owner::new();
+    let key = include_bytes!("data/peer/ben-device.key");
+    let key = private_key_from_pem(&AwsLc, key).unwrap();
+    let claimed = mallory.archive.new_device(&AwsLc, now(), key).unwrap();
+    let thief = claimed.account_id();
+    let carol = peer(&world, &carol()).await;
+    // Carol meets it as Mallory's, and hears that he revoked it.
+    drop(peer(&world, &Person::of(&claimed)).await);
+    let device = bob().device();
+    let chain = carol.manager.certificate(device, None).await.unwrap();
+    assert_eq!(chain.account_id(), thief);
+    let list = mallory.list(None, &claimed);
+    carol.manager.take_list(&thief, list.clone()).unwrap();
+    assert!(carol.manager.is_revoked(&thief, &device));
+    assert!(!carol.manager.is_revoked(&bob().account(), &device));
+    let as_bobs = carol.manager.open(&device, Some(bob().account()), swarm(1));
+    assert_eq!(as_bobs.await.unwrap_err(), OpenError::WrongAccount);
+    // Bob himself is let in all the same, and reached.
+    let mut bob = peer(&world, &bob()).await;
+    let mut events = carol.manager.events();
+    let (_here, _there) = open(&carol, &mut bob, 2).await;
+    assert_eq!(carol.manager.connected(), [(bob.device, bob.account)]);
+    while let Ok(event) = events.try_recv() {
+        assert!(
+            !matches!(event.state, LinkState::Failed { .. }),
+            "{event:?}"
+        );
+    }
+    carol.manager.take_list(&thief, list).unwrap();
+    assert_eq!(carol.manager.connected(), [(bob.device, bob.account)]);
 }
 
 #[tokio::test]

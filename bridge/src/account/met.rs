@@ -115,14 +115,14 @@ impl Account {
 
     /// Says so if this very device was taken back. The account can still be read here.
     pub(super) fn say_if_revoked(&self) {
-        if self.peers.is_revoked(&self.device_id()) {
+        if self.peers.is_revoked(&self.jami_id(), &self.device_id()) {
             self.say_revoked();
         }
     }
 
     fn say_revoked(&self) {
         tracing::warn!(account = %self.id, "this device was revoked by its account's owner");
-        let text = "Another device of this account took this one back: others do not let it in any more. What is here can still be read. If it is yours and in your hands, import a backup of the account to make it a new device.";
+        let text = "Another device of this account revoked this one: others do not let it in any more. What is here can still be read. If it is yours and in your hands, import a backup of the account to make it a new device.";
         self.notice(NoticeLevel::Error, "device_revoked", text.into());
     }
 }

@@ -135,7 +135,7 @@ impl Account {
                     },
                 };
                 // A device that was taken back may go on announcing itself.
-                let revoked = !event.expired && account.peers.is_revoked(&device);
+                let revoked = !event.expired && account.peers.is_revoked(&id, &device);
                 if device == account.device_id() || revoked {
                     continue;
                 }
@@ -372,15 +372,14 @@ impl Account {
     pub(super) fn on_link(self: &Arc<Self>, event: LinkEvent) {
         tracing::debug!(?event, "link");
         let Some(id) = event.account else { return };
+        let linked = || self.peers.connected().iter().any(|(_, a)| *a == id);
+        // That a device was revoked says nothing of the person's others.
+        let mut shown = true;
         if let LinkState::Failed { why } | LinkState::Closed { why } = &event.state
             && why.is_revoked()
         {
             self.device_revoked(id, event.device);
-            // That says nothing of their other devices.
-            let other = self.peers.connected().iter().any(|(_, a)| *a == id);
-            if id == self.jami_id() || other {
-                return;
-            }
+            shown = id != self.jami_id() && !linked();
         }
         let device = Some(event.device);
         match event.state {
@@ -391,11 +390,12 @@ impl Account {
                 self.on_connected(id, event.device);
             }
             LinkState::Failed { why } => {
-                self.set_link(id, device, LinkPhase::Failed, None, Some(why.to_string()))
+                if shown {
+                    self.set_link(id, device, LinkPhase::Failed, None, Some(why.to_string()));
+                }
             }
             LinkState::Closed { why } => {
-                let still = self.peers.connected().iter().any(|(_, a)| *a == id);
-                if !still {
+                if shown && !linked() {
                     self.set_link(id, device, LinkPhase::Idle, None, Some(why.to_string()));
                 }
                 let device = event.device;

@@ -707,7 +707,7 @@ impl Account {
         peer: &starling_core::id::AccountId,
         device: &starling_core::id::DeviceId,
     ) -> bool {
-        if self.is_blocked(peer) || self.peers.is_revoked(device) {
+        if self.is_blocked(peer) || self.peers.is_revoked(peer, device) {
             return false;
         }
         self.knows(peer)

@@ -25,8 +25,9 @@ const PRESENCE_QUEUE: usize = 64;
 const MAX_ANNOUNCED: usize = 4096;
 /// Most devices of one account that are looked at: more are an attack.
 pub const MAX_DEVICES: usize = 64;
-/// Most values of one account that are looked at for revocation lists: anybody can put some there.
-const MAX_LISTS: usize = 256;
+/// Most values of one account that are looked at for revocation lists, whose signatures are then checked: anybody
+/// can put some there, and is not to hide the account's own behind them.
+const MAX_LIST_VALUES: usize = 4096;
 
 /// The real [`Signalling`]: both addressing schemes at once. Cheap to clone.
 #[derive(Clone)]
@@ -289,7 +290,7 @@ impl Signalling for DhtSignalling {
         async move {
             let values = self.0.dht.get(keys::announcements(&account)).await;
             let lists = values.iter().map(RevocationList::from_value);
-            lists.filter_map(Result::ok).take(MAX_LISTS).collect()
+            lists.filter_map(Result::ok).take(MAX_LIST_VALUES).collect()
         }
         .boxed()
     }

@@ -423,7 +423,7 @@ impl PeerManager {
         device: DeviceId,
         short_id: Option<DeviceShortId>,
     ) -> Result<CertificateChain, OpenError> {
-        let chain = self.inner.certificate(device, short_id).await?;
+        let chain = self.inner.certificate(device, short_id, None).await?;
         self.inner.pin(&chain);
         Ok(chain)
     }
@@ -510,21 +510,28 @@ impl Inner {
     }
 
     /// The chain of a device that was met before, if it is valid still.
-    fn known(&self, device: &DeviceId) -> Result<Option<CertificateChain>, ChainError> {
-        let Some(chain) = self.store.get(device) else {
+    fn known(
+        &self,
+        device: &DeviceId,
+        expected: Option<AccountId>,
+    ) -> Result<Option<CertificateChain>, ChainError> {
+        let of_expected = |c: &CertificateChain| expected.is_none_or(|e| e == c.account_id());
+        let Some(chain) = self.store.get(device).filter(of_expected) else {
             return Ok(None);
         };
         self.revocations.check(&chain)?;
         Ok(chain.check_structure(unix_now()).is_ok().then_some(chain))
     }
 
-    /// The chain of a device, verified.
+    /// The chain of a device, verified. `expected`: whose it is to be, before anything else counts that
+    /// its chain's account says.
     async fn certificate(
         self: &Arc<Self>,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
+        expected: Option<AccountId>,
     ) -> Result<CertificateChain, OpenError> {
-        let known = self.known(&device);
+        let known = self.known(&device, expected);
         if let Ok(Some(chain)) = known {
             // Its owner may have said something since.
             drop(self.look_up_lists(&chain));
@@ -541,6 +548,9 @@ impl Inner {
             (None, Err(revoked)) => return Err(revoked.into()),
             (None, Ok(_)) => return Err(OpenError::NoCertificate),
         };
+        if expected.is_some_and(|e| e != chain.account_id()) {
+            return Err(OpenError::WrongAccount);
+        }
         chain.verify(self.config.crypto.as_ref(), unix_now(), &[])?;
         if let Some(lists) = self.look_up_lists(&chain) {
             // No longer: the connection that is made meanwhile is closed if there was something.

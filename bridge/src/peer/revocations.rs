@@ -25,6 +25,9 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// lives without being renewed (OpenDHT, values of no special type).
 const AGAIN: Duration = Duration::from_secs(600);
 
+/// The same if none was found.
+const SOON_AGAIN: Duration = Duration::from_secs(60);
+
 /// Most accounts of which is remembered when their lists were looked up.
 const MAX_LOOKED_UP: usize = 4096;
 
@@ -43,6 +46,7 @@ struct Inner {
 #[derive(Default)]
 struct Memory {
     known: BTreeMap<AccountId, Revocations>,
+    /// Until when an account's lists are not looked up again.
     looked_up: BTreeMap<AccountId, Instant>,
 }
 
@@ -73,10 +77,18 @@ impl RevocationStore {
                 tracing::warn!(path = %path.display(), "not a revocation list");
                 continue;
             };
-            bytes = bytes.saturating_add(list.der().len());
-            if bytes <= MAX_BYTES || account == own {
-                found.entry(account).or_default().push(list);
+            let more = bytes.saturating_add(list.der().len());
+            if account != own && more > MAX_BYTES {
+                tracing::warn!(path = %path.display(), "too many revocation lists; this one is deleted");
+                if let Err(error) = std::fs::remove_file(&path) {
+                    tracing::warn!(%error, "it stays");
+                }
+                continue;
             }
+            if account != own {
+                bytes = more;
+            }
+            found.entry(account).or_default().push(list);
         }
         let known = found.into_iter().map(|(a, l)| (a, Revocations::kept(l)));
         Ok(Self(Arc::new(Inner {
@@ -126,10 +138,14 @@ impl RevocationStore {
         let before = known.clone();
         let taken = known.take(self.0.crypto.as_ref(), account, list);
         if matches!(taken, Ok(true)) {
-            let now = known.clone();
-            memory.make_room(&self.0.own);
-            drop(memory);
-            if let Err(error) = self.write(&id, &before, &now) {
+            let gone = memory.make_room(&self.0.own);
+            let now = memory.known.get(&id).cloned().unwrap_or_default();
+            // Under the lock: of two that change one account's files, the later is to be the last.
+            let written = self.write(&id, &before, &now).and_then(|()| {
+                gone.iter()
+                    .try_for_each(|(of, lists)| self.delete(of, lists))
+            });
+            if let Err(error) = written {
                 tracing::warn!(%error, "a revocation list is not written");
             }
         } else if known.lists().is_empty() {
@@ -141,17 +157,23 @@ impl RevocationStore {
     /// Whether an account's lists are to be looked up: not in the last minutes. From now on they were.
     pub(super) fn look_up(&self, account: &AccountId) -> bool {
         let looked_up = &mut self.memory().looked_up;
-        if looked_up
-            .get(account)
-            .is_some_and(|at| at.elapsed() < AGAIN)
-        {
+        let now = Instant::now();
+        if looked_up.get(account).is_some_and(|until| *until > now) {
             return false;
         }
         if looked_up.len() >= MAX_LOOKED_UP {
             looked_up.clear();
         }
-        looked_up.insert(*account, Instant::now());
+        looked_up.insert(*account, now + AGAIN);
         true
+    }
+
+    /// Nothing was found, which may be because the DHT was not reached: sooner again.
+    pub(super) fn found_none(&self, account: &AccountId) {
+        let mut memory = self.memory();
+        if let Some(until) = memory.looked_up.get_mut(account) {
+            *until = Instant::now() + SOON_AGAIN;
+        }
     }
 
     fn write(&self, id: &AccountId, before: &Revocations, now: &Revocations) -> io::Result<()> {
@@ -161,8 +183,17 @@ impl RevocationStore {
             io::Write::write_all(&mut file, new.der())?;
             file.persist(directory.join(file_name(id, new)))?;
         }
-        for old in before.lists().iter().filter(|l| !now.lists().contains(l)) {
-            std::fs::remove_file(directory.join(file_name(id, old)))?;
+        let mut old = before.lists().to_vec();
+        old.retain(|l| !now.lists().contains(l));
+        self.delete(id, &Revocations::kept(old))
+    }
+
+    fn delete(&self, id: &AccountId, gone: &Revocations) -> io::Result<()> {
+        for list in gone.lists() {
+            match std::fs::remove_file(self.0.directory.join(file_name(id, list))) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -174,21 +205,22 @@ impl RevocationStore {
 }
 
 impl Memory {
-    /// Forgets the lists of whoever has the longest, until the others have room.
-    fn make_room(&mut self, own: &AccountId) {
+    /// Forgets the lists of whoever has the longest, until the others have room. Gives them.
+    fn make_room(&mut self, own: &AccountId) -> Vec<(AccountId, Revocations)> {
+        let mut gone = Vec::new();
         let len = |known: &Revocations| known.lists().iter().map(|l| l.der().len()).sum::<usize>();
         loop {
             let mut others: Vec<_> = self.known.iter().filter(|(id, _)| *id != own).collect();
             let all: usize = others.iter().map(|(_, known)| len(known)).sum();
             if all <= MAX_BYTES {
-                return;
+                return gone;
             }
             others.sort_by_key(|(_, known)| len(known));
             let Some(longest) = others.last().map(|(id, _)| **id) else {
-                return;
+                return gone;
             };
             tracing::warn!(account = %longest, "too many revocation lists; those of one account are forgotten");
-            self.known.remove(&longest);
+            gone.extend(self.known.remove_entry(&longest));
         }
     }
 }

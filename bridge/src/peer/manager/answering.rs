@@ -83,7 +83,7 @@ impl Inner {
         if pending >= self.config.limits.incoming {
             return Err(OpenError::TooMany);
         }
-        let chain = match self.known(&device) {
+        let chain = match self.known(&device, None) {
             Ok(Some(chain)) => {
                 drop(self.look_up_lists(&chain));
                 chain
@@ -92,7 +92,7 @@ impl Inner {
                 // Strangers who flood us with requests keep out other strangers, nobody else.
                 let _lookup = self.lookups.try_acquire().map_err(|_| OpenError::TooMany)?;
                 let short = DeviceShortId::of_key(&signal.from);
-                self.certificate(device, Some(short)).await?
+                self.certificate(device, Some(short), None).await?
             }
         };
         let account = chain.account_id();
@@ -107,6 +107,7 @@ impl Inner {
         self.pin(&chain);
         let (setup, ice_msg) = self.prepare(&chain, Role::Controlling, Some(text))?;
         self.add(signal.request.id, false, &chain, setup)?;
+        self.refuse_if_revoked(&chain);
         let answer = PeerRequest {
             id: signal.request.id,
             ice_msg,

@@ -127,14 +127,12 @@ impl Inner {
         device: DeviceId,
         account: Option<AccountId>,
     ) -> Result<LinkHandle, OpenError> {
-        let chain = self.certificate(device, None).await?;
-        if account.is_some_and(|a| a != chain.account_id()) {
-            return Err(OpenError::WrongAccount);
-        }
+        let chain = self.certificate(device, None, account).await?;
         self.pin(&chain);
         let id = self.random_id();
         let (setup, ice_msg) = self.prepare(&chain, Role::Controlled, None)?;
         let link = self.add(id, true, &chain, setup)?;
+        self.refuse_if_revoked(&chain);
         let request = PeerRequest {
             id,
             ice_msg,

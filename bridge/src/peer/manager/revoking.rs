@@ -2,9 +2,9 @@
 
 use super::super::link::Command;
 use super::super::signalling::SignallingError;
-use super::{Inner, LinkState, OpenError, PeerManager};
+use super::{Entry, Inner, LinkState, OpenError, PeerManager};
 use starling_core::id::{AccountId, DeviceId};
-use starling_core::identity::{CertificateChain, ChainError, RevocationError, RevocationList};
+use starling_core::identity::{CertificateChain, RevocationError, RevocationList};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
@@ -26,14 +26,15 @@ impl PeerManager {
         }
     }
 
-    /// Whether the owner of a device that was met, or of our own, is known to have taken it back.
-    pub fn is_revoked(&self, device: &DeviceId) -> bool {
+    /// Whether an account is known to have taken back a device of its own that was met, or this one. What others
+    /// say of a device says nothing: anybody can issue a certificate for its key, and revoke that.
+    pub fn is_revoked(&self, account: &AccountId, device: &DeviceId) -> bool {
         let inner = &self.inner;
         let chain = match *device == inner.own {
             true => Some(inner.config.chain.clone()),
             false => inner.store.get(device),
         };
-        chain.is_some_and(|c| inner.revocations.check(&c).is_err())
+        chain.is_some_and(|c| c.account_id() == *account && inner.revocations.check(&c).is_err())
     }
 
     /// What our own account has taken back, as far as it fits into a backup.
@@ -69,6 +70,9 @@ impl Inner {
                 () = inner.ended.cancelled() => return,
                 lists = inner.signalling.revocation_lists(account) => lists,
             };
+            if lists.is_empty() {
+                inner.revocations.found_none(&account);
+            }
             for list in lists {
                 if let Err(why) = inner.take_list(&chain, list) {
                     tracing::debug!(%account, %why, "a revocation list that does not count");
@@ -88,15 +92,15 @@ impl Inner {
         if own {
             devices.push(self.config.chain.clone());
         }
-        // Those that were taken back before are gone.
-        devices.retain(|chain| self.revocations.check(chain).is_ok());
+        let before = self.revocations.lists(&account);
         if !self.revocations.take(&chain.account, list)? {
             return Ok(());
         }
+        // Those that were taken back before are gone.
+        let crypto = self.config.crypto.as_ref();
+        devices.retain(|chain| chain.check_revoked(crypto, &before).is_ok());
         for chain in devices {
-            if let Err(why) = self.revocations.check(&chain) {
-                self.refuse(chain.device_id(), account, why);
-            }
+            self.refuse_if_revoked(&chain);
         }
         if own {
             let inner = self.clone();
@@ -109,11 +113,17 @@ impl Inner {
         Ok(())
     }
 
-    /// A device was taken back: its connections end.
-    fn refuse(&self, device: DeviceId, account: AccountId, why: ChainError) {
+    /// If a device was taken back its connections end. To be asked also once a connection has begun: what
+    /// became known between its check and its place in the table would find none to end.
+    pub(super) fn refuse_if_revoked(&self, chain: &CertificateChain) {
+        let Err(why) = self.revocations.check(chain) else {
+            return;
+        };
+        let (device, account) = (chain.device_id(), chain.account_id());
         tracing::info!(%device, %account, %why, "a device is not let in any more: its owner took it back");
         let why = OpenError::from(why);
-        self.tell(|d, _| *d == device, || Command::Refuse(why.clone()));
+        let of_account = |d: &DeviceId, e: &Entry| *d == device && e.account == account;
+        self.tell(of_account, || Command::Refuse(why.clone()));
         self.emit(device, Some(account), LinkState::Failed { why });
     }
 
