@@ -236,16 +236,28 @@ impl Peer {
 
     /// A fetch broke off, and what came of it is kept.
     fn progressed(&mut self, running: &Running, now: Duration) {
-        if running.was_worth_it(now) {
-            self.slight = self.slight.saturating_sub(1);
-        } else {
-            self.slight = self.slight.saturating_add(1);
-        }
-        self.failures = if self.slight <= SLIGHT {
-            1
-        } else {
-            self.failures.saturating_add(1)
+        let worth = running.was_worth_it(now);
+        self.slight = match worth {
+            true => self.slight.saturating_sub(1),
+            false => self.slight.saturating_add(1).min(2 * SLIGHT),
         };
+        self.failures = match worth || self.slight <= SLIGHT {
+            true => 1,
+            false => self.failures.saturating_add(1),
+        };
+    }
+
+    /// Wants to fetch as soon as it may, unless it wants to already. A look that is to be later is this one.
+    fn want_now(&mut self, head: Option<ObjectId>, turn: u64, now: Duration) {
+        let later = |w: &Want| w.insists && w.from > now;
+        if self.want.is_none_or(|w| later(&w)) {
+            self.want = Some(Want {
+                head,
+                from: now,
+                turn,
+                insists: false,
+            });
+        }
     }
 
     fn pause(&mut self, now: Duration) {
@@ -470,12 +482,19 @@ impl Spread {
                 Some(more) => pause(more.saturating_add(1)),
                 None => LOOK_MERGED,
             };
-            peer.want.get_or_insert(Want {
-                head: None,
-                from: now.saturating_add(wait),
-                turn,
-                insists: true,
-            });
+            let from = now.saturating_add(wait);
+            match &mut peer.want {
+                Some(look) if look.insists => look.from = look.from.min(from),
+                Some(_) => {}
+                None => {
+                    peer.want = Some(Want {
+                        head: None,
+                        from,
+                        turn,
+                        insists: true,
+                    });
+                }
+            }
         }
     }
 
@@ -536,6 +555,9 @@ impl Spread {
                 // What is to be looked at later is not what was fetched now.
                 let later = |w: &Want| w.insists && w.from > now;
                 peer.want = peer.want.filter(|w| !answered(w) || later(w));
+                if let Some(look) = peer.want.as_mut().filter(|w| new && w.insists) {
+                    look.from = look.from.min(now.saturating_add(LOOK_MERGED));
+                }
                 if new && ours != Some(head) && !self.only_tells {
                     arrived = Some((head, relation));
                 }
@@ -557,14 +579,9 @@ impl Spread {
                 }
                 // Perhaps it gets to us where we do not get to it.
                 self.to_tell.insert(device);
-                if peer.hears() && peer.want.is_none() && !self.only_tells {
+                if peer.hears() && !self.only_tells {
                     // What failed now may work after the pause.
-                    peer.want = Some(Want {
-                        head: running.head,
-                        from: now,
-                        turn,
-                        insists: false,
-                    });
+                    peer.want_now(running.head, turn, now);
                 }
             }
             Ended::Refused(head) => {
@@ -793,12 +810,7 @@ impl Spread {
         let turn = self.turn;
         for peer in self.peers.values_mut().filter(|p| p.hears()) {
             if let Some(head) = peer.has.filter(|head| dropped.contains(head)) {
-                peer.want = peer.want.or(Some(Want {
-                    head: Some(head),
-                    from: now,
-                    turn,
-                    insists: false,
-                }));
+                peer.want_now(Some(head), turn, now);
             }
         }
     }

@@ -214,6 +214,62 @@ fn pauses_grow_to_a_limit_and_end_with_a_success() {
 }
 
 #[test]
+fn who_has_never_merged_is_looked_at_ever_less_and_loses_no_news_by_it() {
+    let mut s = among(ALICE, &[BOB]);
+    let mut now = at(0);
+    for n in 0..LOOKS + 12 {
+        s.look(BOB, now);
+        let next = s.poll_timeout().unwrap();
+        let wait = match n.checked_sub(LOOKS) {
+            None => LOOK_MERGED,
+            Some(more) => pause(more + 1),
+        };
+        assert_eq!(next - now, wait, "{n}");
+        now = next;
+        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, well(OLD, Relation::UpToDate), now);
+        assert_eq!(work(&mut s, now), []);
+    }
+    // News break off while a look is put off for long: they are asked for soon.
+    s.heard(BOB, NEW, false, now);
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+    s.look(BOB, now);
+    s.fetched(BOB, FAILED, now);
+    assert_eq!(work(&mut s, now), []);
+    assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
+    now += FIRST_PAUSE;
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+    // They come, and what is to be looked at is soon again.
+    s.look(BOB, now);
+    s.fetched(BOB, well(NEW, Relation::FastForward), now);
+    assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
+    s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    assert_eq!(work(&mut s, now), []);
+    assert_eq!(s.poll_timeout(), Some(now + LOOK_MERGED));
+}
+
+#[test]
+fn a_good_link_makes_good_for_a_bad_one() {
+    let mut s = among(ALICE, &[BOB]);
+    s.heard(BOB, NEW, false, at(0));
+    let mut now = at(0);
+    let mut pieces = |s: &mut Spread, bytes: u64, count: u32| {
+        for _ in 0..count {
+            assert_eq!(work(s, now), [Action::Fetch(BOB)]);
+            s.gets_on(&BOB, bytes);
+            s.fetched(BOB, Ended::Failed { progressed: true }, now);
+            assert_eq!(work(s, now), []);
+            let next = s.poll_timeout().unwrap();
+            let soon = next == now + FIRST_PAUSE;
+            assert!(soon || bytes < WORTH);
+            now = next;
+        }
+    };
+    pieces(&mut s, 100, 10 * SLIGHT);
+    pieces(&mut s, WORTH, 10);
+}
+
+#[test]
 fn what_progresses_is_tried_again_soon() {
     let mut s = among(ALICE, &[BOB]);
     s.heard(BOB, NEW, false, at(0));
