@@ -157,13 +157,17 @@ fn a_device_that_a_daemon_revokes_is_not_let_in() {
     of_laptop("device.revoked");
     wait_log(&["is not let in any more", &device]);
     // It goes on as if nothing had happened, and tries to come back with something to say.
-    let group = laptop.create("From the laptop");
-    laptop.invite(&group, &alice.id);
+    let unheard = laptop.create("From the laptop");
+    laptop.invite(&unheard, &alice.id);
     laptop.down();
     laptop.up();
     wait_log(&["its owner took back asks for a connection", &device]);
     // The phone is let in as before.
     let group = bob.create("From the phone");
     bob.invite(&group, &alice.id);
-    alice.as_starling().wait_request_for(&group);
+    let ours = alice.as_starling();
+    ours.wait_request_for(&group);
+    let open = ours.rpc("request.list", json!({"account": ours.account()}));
+    let open = open.to_string();
+    assert!(open.contains(&group) && !open.contains(&unheard), "{open}");
 }
