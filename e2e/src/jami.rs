@@ -21,17 +21,22 @@ pub struct Loud {
     pub source: String,
     /// What it says.
     pub words: String,
+    /// Whether it is an error.
+    pub error: bool,
 }
 
 /// The errors and warnings of a log. A line is `[SECONDS|THREAD|FILE:LINE] WORDS`, both parts in colours.
 pub(crate) fn loud(log: &str) -> Vec<Loud> {
     let lines = log.lines().filter_map(|line| {
-        let (head, words) = LOUD.iter().find_map(|mark| line.split_once(mark))?;
+        let (mark, (head, words)) = LOUD
+            .iter()
+            .find_map(|mark| Some((mark, line.split_once(mark)?)))?;
         let place = head.split('|').nth(2).unwrap_or_default();
         let source = place.split(':').next().unwrap_or_default();
         Some(Loud {
             source: source.trim().to_owned(),
             words: words.split('\u{1b}').next().unwrap_or_default().to_owned(),
+            error: *mark == LOUD[0],
         })
     });
     lines.collect()

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The daemon's sources that fetch, judge, keep and write conversations. What they print as an error or a
-/// warning is a complaint, but for [`HARMLESS`].
-const JUDGES: [&str; 3] = [
-    "conversationrepository.cpp",
-    "conversation_module.cpp",
-    "conversation.cpp",
-];
+/// The daemon's source that judges histories. What it prints as an error or a warning is a complaint, but for
+/// [`HARMLESS`].
+const JUDGE: &str = "conversationrepository.cpp";
+
+/// Those that fetch and keep what it judges. Their errors are complaints likewise. They warn of much that says
+/// nothing of what came, such as that they are told something by somebody who is back from a ban of whose end they
+/// are to hear yet: of their warnings only what has words of [`ELSEWHERE`].
+const FETCHERS: [&str; 2] = ["conversation_module.cpp", "conversation.cpp"];
 
 /// What a judge says of something else than what it was given, as it begins, and why.
 const HARMLESS: [(&str, &str); 23] = [
@@ -77,7 +78,8 @@ const HARMLESS: [(&str, &str); 23] = [
 ];
 
 /// What others of its sources print when something is wrong with what came, in lower case.
-const ELSEWHERE: [&str; 4] = [
+const ELSEWHERE: [&str; 5] = [
+    "failed validation",
     "malformed",
     "unable to validate",
     "verification failed",
@@ -87,7 +89,8 @@ const ELSEWHERE: [&str; 4] = [
 /// What a daemon says against what it was given.
 fn complaints_in(loud: Vec<Loud>) -> Vec<Loud> {
     let against = |line: &Loud| {
-        if !JUDGES.contains(&line.source.as_str()) {
+        let source = line.source.as_str();
+        if source != JUDGE && !(line.error && FETCHERS.contains(&source)) {
             let words = line.words.to_lowercase();
             return ELSEWHERE.iter().any(|w| words.contains(w));
         }
@@ -816,6 +819,11 @@ mod tests {
                 "conversation_module.cpp",
                 "[Account a] [Conversation b] Failed validation 3 times",
             ),
+            (
+                warning,
+                "conversation_module.cpp",
+                "Remote conversation failed validation",
+            ),
             (error, "conversation.cpp", "No, Remove conversation"),
             (warning, "jamiaccount.cpp", "Malformed something"),
         ] {
@@ -823,6 +831,7 @@ mod tests {
             let heard = Loud {
                 source: source.into(),
                 words: words.into(),
+                error: colour == error,
             };
             assert_eq!(complaints_in(loud(&with)), [heard]);
         }
