@@ -143,7 +143,7 @@ impl RevocationStore {
             // Under the lock: of two that change one account's files, the later is to be the last.
             let written = self.write(&id, &before, &now).and_then(|()| {
                 gone.iter()
-                    .try_for_each(|(of, lists)| self.delete(of, lists))
+                    .try_for_each(|(of, lists)| self.delete(of, lists.lists()))
             });
             if let Err(error) = written {
                 tracing::warn!(%error, "a revocation list is not written");
@@ -185,11 +185,11 @@ impl RevocationStore {
         }
         let mut old = before.lists().to_vec();
         old.retain(|l| !now.lists().contains(l));
-        self.delete(id, &Revocations::kept(old))
+        self.delete(id, &old)
     }
 
-    fn delete(&self, id: &AccountId, gone: &Revocations) -> io::Result<()> {
-        for list in gone.lists() {
+    fn delete(&self, id: &AccountId, gone: &[RevocationList]) -> io::Result<()> {
+        for list in gone {
             match std::fs::remove_file(self.0.directory.join(file_name(id, list))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -44,6 +44,7 @@
 
 mod line;
 mod patience;
+mod peer;
 
 pub use line::*;
 pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
@@ -52,6 +53,7 @@ use super::merge::Relation;
 use crate::id::{DeviceId, ObjectId};
 use core::time::Duration;
 use patience::Running;
+use peer::{Peer, Told, Want};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The first pause after a failed fetch; doubled with each further one.
@@ -166,104 +168,6 @@ pub enum Action {
     /// Make this head, whose objects are here and valid, part of the history: fast-forward or
     /// merge. Then report with [`Spread::settled`], in any case.
     Merge(ObjectId),
-}
-
-/// A wish to fetch from a device.
-#[derive(Debug, Clone, Copy)]
-struct Want {
-    /// What it said it has; nothing: to see what it has.
-    head: Option<ObjectId>,
-    /// Not before.
-    from: Duration,
-    /// First come, first served.
-    turn: u64,
-    /// Whatever it says meanwhile, it is asked: see [`Spread::look`].
-    insists: bool,
-}
-
-/// A notice that was sent.
-#[derive(Debug, Clone, Copy)]
-struct Told {
-    head: ObjectId,
-    at: Duration,
-    /// What the device had then.
-    about: Option<ObjectId>,
-}
-
-#[derive(Debug, Default)]
-struct Peer {
-    /// Nothing: there is no link.
-    standing: Option<Standing>,
-    /// What it was told last over this link.
-    told: Option<Told>,
-    /// The head it said it has, or was fetched from it.
-    has: Option<ObjectId>,
-    want: Option<Want>,
-    running: Option<Running>,
-    failures: u32,
-    /// Fetches that broke off and had brought little, less those that brought more: see [`SLIGHT`].
-    slight: u32,
-    /// How often in a row it was looked in vain: see [`LOOKS`].
-    looks: u32,
-    /// Histories that broke the rules, and bad packs: those pauses outlast a connection.
-    refusals: u32,
-    /// No fetch before this.
-    not_before: Duration,
-    /// When the last fetch failed.
-    failed_at: Duration,
-    relieved_at: Option<Duration>,
-    /// When it last kept others waiting for more than [`PATIENCE`].
-    held_at: Option<Duration>,
-    refused: BTreeSet<ObjectId>,
-}
-
-impl Peer {
-    fn hears(&self) -> bool {
-        self.standing >= Some(Standing::Invited)
-    }
-
-    /// Until when its fetch keeps others from starting, if it does at all.
-    fn holds_until(&self) -> Option<Duration> {
-        let trusted = self.failures == 0 && self.refusals == 0;
-        self.running.filter(|_| trusted).map(|r| r.holds_until())
-    }
-
-    /// Whether there is anything to remember when its link is gone.
-    fn has_record(&self) -> bool {
-        let failed = self.failures > 0 || self.refusals > 0;
-        failed || !self.refused.is_empty() || self.held_at.is_some()
-    }
-
-    /// A fetch broke off, and what came of it is kept.
-    fn progressed(&mut self, running: &Running, now: Duration) {
-        let worth = running.was_worth_it(now);
-        self.slight = match worth {
-            true => self.slight.saturating_sub(1),
-            false => self.slight.saturating_add(1).min(2 * SLIGHT),
-        };
-        self.failures = match worth || self.slight <= SLIGHT {
-            true => 1,
-            false => self.failures.saturating_add(1),
-        };
-    }
-
-    /// Wants to fetch as soon as it may, unless it wants to already. A look that is to be later is this one.
-    fn want_now(&mut self, head: Option<ObjectId>, turn: u64, now: Duration) {
-        let later = |w: &Want| w.insists && w.from > now;
-        if self.want.is_none_or(|w| later(&w)) {
-            self.want = Some(Want {
-                head,
-                from: now,
-                turn,
-                insists: false,
-            });
-        }
-    }
-
-    fn pause(&mut self, now: Duration) {
-        self.failed_at = now;
-        self.not_before = now.saturating_add(pause(self.failures.max(self.refusals)));
-    }
 }
 
 /// A head whose objects are here.

@@ -248,6 +248,15 @@ fn who_has_never_merged_is_looked_at_ever_less_and_loses_no_news_by_it() {
     assert_eq!(s.poll_timeout(), Some(now + LOOK_MERGED));
 }
 
+/// Bob is asked, sends so much, and the link breaks at once; gives when he is asked again.
+fn broken_off(s: &mut Spread, bytes: u64, now: Duration) -> Duration {
+    assert_eq!(work(s, now), [Action::Fetch(BOB)]);
+    s.gets_on(&BOB, bytes);
+    s.fetched(BOB, Ended::Failed { progressed: true }, now);
+    assert_eq!(work(s, now), []);
+    s.poll_timeout().unwrap()
+}
+
 #[test]
 fn a_good_link_makes_good_for_a_bad_one() {
     let mut s = among(ALICE, &[BOB]);
@@ -255,13 +264,8 @@ fn a_good_link_makes_good_for_a_bad_one() {
     let mut now = at(0);
     let mut pieces = |s: &mut Spread, bytes: u64, count: u32| {
         for _ in 0..count {
-            assert_eq!(work(s, now), [Action::Fetch(BOB)]);
-            s.gets_on(&BOB, bytes);
-            s.fetched(BOB, Ended::Failed { progressed: true }, now);
-            assert_eq!(work(s, now), []);
-            let next = s.poll_timeout().unwrap();
-            let soon = next == now + FIRST_PAUSE;
-            assert!(soon || bytes < WORTH);
+            let next = broken_off(s, bytes, now);
+            assert!(next == now + FIRST_PAUSE || bytes < WORTH);
             now = next;
         }
     };
@@ -275,12 +279,9 @@ fn what_progresses_is_tried_again_soon() {
     s.heard(BOB, NEW, false, at(0));
     let mut now = at(0);
     for _ in 0..30 {
-        assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
-        s.gets_on(&BOB, WORTH);
-        s.fetched(BOB, Ended::Failed { progressed: true }, now);
-        assert_eq!(work(&mut s, now), []);
-        assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
-        now += FIRST_PAUSE;
+        let next = broken_off(&mut s, WORTH, now);
+        assert_eq!(next, now + FIRST_PAUSE);
+        now = next;
     }
 }
 
