@@ -261,6 +261,12 @@ impl Browser {
             .unwrap_or_else(|e| panic!("cannot type into {name:?}: {e}"));
     }
 
+    /// Waits until nothing matches any more.
+    pub async fn gone(&self, css: &str) {
+        let script = format!("return !document.querySelector({})", json!(css));
+        self.until(&format!("{css} to go"), &script).await;
+    }
+
     /// Waits until a script gives a value that is neither null nor false.
     pub async fn until(&self, what: &str, script: &str) -> Value {
         let end = std::time::Instant::now() + wait::PATIENCE;

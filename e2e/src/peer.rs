@@ -685,7 +685,8 @@ pub fn silent(daemon: &Jami) {
     assert_eq!(complaints(daemon), Vec::<String>::new(), "{name}");
 }
 
-fn bootstrap(boot: &Host) -> String {
+/// The address of the lab's first node, as programs are given it.
+pub fn bootstrap(boot: &Host) -> String {
     format!("{}:4222", boot.addr)
 }
 

@@ -5,14 +5,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use starling_e2e::peer::bootstrap;
 use starling_e2e::{Host, Jami, Lab, Peer, Starling, jami, needs, wait};
 use std::path::{Path, PathBuf};
 
 const PASSWORD: &str = "correct horse \u{fc}";
-
-fn bootstrap(boot: &Host) -> String {
-    format!("{}:4222", boot.addr)
-}
 
 /// The backup of a Starling, in a file on another machine.
 fn export(starling: &Starling, to: &Host, password: Option<&str>) -> PathBuf {

@@ -264,12 +264,6 @@ fn with_a_bent_signature(commit: &str) -> String {
     format!("{}{other}{}", &commit[..at], &commit[at + 1..])
 }
 
-/// Waits until nothing matches any more.
-async fn gone(page: &Browser, css: &str) {
-    let script = format!("return !document.querySelector({})", json!(css));
-    page.until(&format!("{css} to go"), &script).await;
-}
-
 /// Waits until the page's word on every message is the expected one.
 async fn verdicts(page: &Browser, expected: &[(&str, &str)]) {
     let expected: Vec<_> = expected
@@ -339,7 +333,7 @@ async fn the_page_says_so_where_it_is_shown_what_nobody_signed() {
     page.find("[data-testid=proof-panel]").await;
     page.shoot("52-proof-not-checked").await;
     alice.up();
-    gone(&page, ".socket-line").await;
+    page.gone(".socket-line").await;
     page.press("button", "Check again").await;
     verdicts(&page, &checked).await;
     page.complaints().await;

@@ -28,12 +28,6 @@ async fn open(page: &Browser, name: &str) {
         .await;
 }
 
-/// Waits until nothing matches any more.
-async fn gone(page: &Browser, css: &str) {
-    let script = format!("return !document.querySelector({})", json!(css));
-    page.until(&format!("{css} to go"), &script).await;
-}
-
 /// A signal to the bridge.
 fn signal(bridge: &Starling, name: &str) {
     let sent = Command::new("kill")
@@ -152,7 +146,7 @@ async fn screenshots_of_what_is_not_sent_and_of_starling_stopped() {
     page.wait_text("Not sent: That is too large.").await;
     page.shoot("61-not-sent").await;
     page.press("button", "Edit").await;
-    gone(&page, "[data-testid=pending]").await;
+    page.gone("[data-testid=pending]").await;
     page.until(
         "the words to be back",
         "const field = document.querySelector('#composer'); const back = field.value.length > 500000; if (back) { field.value = ''; field.dispatchEvent(new Event('input', { bubbles: true })); } return back",
@@ -181,10 +175,10 @@ async fn screenshots_of_what_is_not_sent_and_of_starling_stopped() {
     page.shoot("61-stopped-long").await;
     alice.up();
     page.bubble("I write on").await;
-    gone(&page, ".socket-line").await;
+    page.gone(".socket-line").await;
     page.press("button", "Try again").await;
     page.bubble("Can you hear me?").await;
-    gone(&page, "[data-testid=pending]").await;
+    page.gone("[data-testid=pending]").await;
     page.shoot("61-back").await;
 
     // A page that finds no bridge.
@@ -284,7 +278,7 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     page.shoot("62-blocked-details").await;
     page.run(&format!("location.hash = '#/c/{two}'")).await;
     page.wait_text("You blocked Bob Okonkwo").await;
-    gone(&page, "#composer").await;
+    page.gone("#composer").await;
     page.run("document.querySelector('[data-testid=message]').focus()")
         .await;
     page.key("Enter").await;
@@ -336,7 +330,7 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     page.shoot("64-account-off").await;
     page.press("button", "Switch it on").await;
     alice.wait_online();
-    gone(&page, "[data-testid=link-line]").await;
+    page.gone("[data-testid=link-line]").await;
 
     // Bob goes, and nobody remembers that he was announced: all start anew.
     bob.down();
