@@ -22,6 +22,8 @@ test:
     #!/usr/bin/env bash
     set -euo pipefail
     exec </dev/null
+    # What passed with the very same files need not pass again.
+    export STARLING_TESTS_NEW=${STARLING_TESTS_NEW-1}
     times=()
     stage() {
         echo "==> $*"

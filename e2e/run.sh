@@ -7,6 +7,8 @@
 #
 # STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 3). What a test prints is in
 # target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
+# With STARLING_TESTS_NEW=1 those are passed over, and counted, that passed before with the very same files: the
+# program, the binary, the page, what is beside the sources and is no source.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "$0")/.."
@@ -19,13 +21,23 @@ if [ "${1:-}" = --one ]; then
     name=$(basename "$program")
     name=${name%-*}${test:+  $test}
     log=$logs/${dir##*/}-${name//[ :]/_}.log
-    start=$SECONDS status=0
+    start=$SECONDS status=0 passed=$logs/passed/$(basename "$log" .log)
+    mkdir -p "$logs/passed"
+    # What Cargo has not built anew is the same file.
+    files=$(stat -c '%n %i %s %Y' "$program")$STARLING_TESTS_DATA
+    case $dir in */core | */web | */web/xtask) ;; *) files+=$STARLING_TESTS_BINARY ;; esac
+    if [ "${STARLING_TESTS_NEW:-}" = 1 ] && [ "$(cat "$passed" 2>/dev/null || true)" = "$files" ]; then
+        echo "same    $name"
+        exit 0
+    fi
+    rm -f "$passed"
     (cd "$dir" && "$program" ${test:+--exact "$test" --nocapture}) >"$log" 2>&1 </dev/null || status=$?
     # Others print as well.
     exec 9>"$logs/printing"
     flock 9
     if [ $status = 0 ]; then
-        grep -o 'skipped[a-z_: ]*: .*' "$log" || true
+        # Who skips something has not passed.
+        grep -o 'skipped[a-z_: ]*: .*' "$log" || printf '%s' "$files" >"$passed"
         echo "ok      $((SECONDS - start)) s  $name"
         exit 0
     fi
@@ -66,9 +78,17 @@ while IFS=$'\t' read -r dir program; do
 done < <(grep -E "$long" <<<"$programs"; grep -vE "$long" <<<"$programs")
 [ ${#tests[@]} -gt 0 ] || { echo "$kind: no test has \"$filter\" in its name"; exit 1; }
 start=$SECONDS
-printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$at_once}" "$run" --one "$logs" || {
+STARLING_TESTS_DATA=$(find core bridge web e2e static \( -path core/fuzz -o -name target \) -prune -o \
+    -type f ! -name '*.rs' -printf '%p %s %T@\n' | sort | sha256sum)
+STARLING_TESTS_BINARY=$({
+    stat -L -c '%n %i %s %Y' "$target/debug/starling" "$target/debug/examples/planted" || true
+    find dist -type f -printf '%p %s %T@\n' | sort
+} 2>/dev/null | sha256sum)
+export STARLING_TESTS_DATA STARLING_TESTS_BINARY
+printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$at_once}" "$run" --one "$logs" | tee "$logs/said" || {
     echo "$kind: some tests failed, after $((SECONDS - start)) s"
     exit 1
 }
 [ $kind != unit ] || cargo test --quiet "${packages[@]}" --doc
-echo "$kind: all of $((${#tests[@]} / 3)) passed in $((SECONDS - start)) s"
+same=$(grep -c '^same ' "$logs/said" || true)
+echo "$kind: all of $((${#tests[@]} / 3)) passed in $((SECONDS - start)) s; $same of them before, with the very same files"
