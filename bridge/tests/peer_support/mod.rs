@@ -10,6 +10,7 @@ use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::{
     Certificate, CertificateChain, Identity, RevocationList, private_key_from_pem,
 };
+use starling_core::peer::ice_text::IceText;
 use starling_core::peer::request::PeerRequest;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -68,6 +69,9 @@ impl Person {
     }
 }
 
+/// Changes the addresses of a request, or of an answer.
+pub type Reroute = Box<dyn Fn(&mut IceText, bool) + Send>;
+
 /// All mailboxes, and what is published.
 #[derive(Default)]
 pub struct World {
@@ -76,6 +80,8 @@ pub struct World {
     /// Whether requests are lost.
     pub deaf: std::sync::atomic::AtomicBool,
     pub sent: Mutex<Vec<PeerRequest>>,
+    /// What becomes of the addresses in requests and answers on their way.
+    pub reroute: Mutex<Option<Reroute>>,
     /// What lies where accounts publish what they revoke.
     pub lists: Mutex<BTreeMap<AccountId, Vec<RevocationList>>>,
 }
@@ -94,6 +100,12 @@ impl Signalling for LocalSignalling {
     ) -> BoxFuture<'a, Result<(), SignallingError>> {
         async move {
             self.world.sent.lock().unwrap().push(request.clone());
+            let mut request = request.clone();
+            if let Some(reroute) = &*self.world.reroute.lock().unwrap() {
+                let mut text = IceText::parse(&request.ice_msg).unwrap();
+                reroute(&mut text, request.is_answer);
+                request.ice_msg = text.to_string();
+            }
             if self.world.deaf.load(std::sync::atomic::Ordering::SeqCst) {
                 return Ok(());
             }
