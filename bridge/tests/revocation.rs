@@ -356,6 +356,44 @@ async fn lists_of_a_thief_do_not_keep_the_owners_out() {
     assert!(kept.len() == MAX_LISTS && kept.contains(&list));
 }
 
+/// Who knows whom it wants to meet asks for certificate and lists at the same time.
+#[tokio::test]
+async fn lists_are_looked_for_beside_the_certificate() {
+    let world = Arc::new(World::default());
+    let (mut owner, laptop) = Owner::new();
+    let phone = owner.device();
+    let list = owner.list(None, &phone);
+    let id = laptop.account_id();
+    world.lists.lock().unwrap().insert(id, vec![list]);
+    let bob = peer(&world, &bob()).await;
+    let phone = peer(&world, &Person::of(&phone)).await;
+    world.withheld.send_replace(true);
+    let open = |account| {
+        let (manager, device) = (bob.manager.clone(), phone.device);
+        tokio::spawn(async move { manager.open(&device, Some(account), swarm(1)).await })
+    };
+    let asked = || world.asked_for_lists.lock().unwrap().clone();
+    // Somebody whose device it is not: nothing is learned of his lists by that.
+    let nobody = AccountId([9; 20]);
+    for round in 1..=2 {
+        let opening = open(nobody);
+        while asked().len() < round {
+            tokio::task::yield_now().await;
+        }
+        world.withheld.send_replace(false);
+        assert_eq!(opening.await.unwrap().unwrap_err(), OpenError::WrongAccount);
+        world.withheld.send_replace(true);
+    }
+    assert_eq!(asked(), [nobody, nobody]);
+    let opening = open(id);
+    while asked().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    world.withheld.send_replace(false);
+    assert_eq!(opening.await.unwrap().unwrap_err(), REVOKED);
+    assert_eq!(asked(), [nobody, nobody, id]);
+}
+
 /// Bytes of the files of a directory.
 fn on_the_disk(dir: &Path) -> usize {
     let files = dir.read_dir().unwrap();

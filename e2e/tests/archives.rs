@@ -234,7 +234,15 @@ fn a_device_that_a_starling_revokes_is_not_let_in() {
             log.lines().any(said).then_some(())
         });
     }
-    // The daemon goes on as if nothing had happened, and asks in vain.
+    // The list is one that daemons take: the laptop keeps it as its account's.
+    let kept = host.dir.join("data/jami").join(laptop.account());
+    let kept = kept.join("crls").join(&bob.id);
+    wait::until("the list at the daemon", || {
+        let mut files = std::fs::read_dir(&kept).ok()?.filter_map(Result::ok);
+        let list = |f: std::fs::DirEntry| std::fs::read(f.path()).ok();
+        files.find_map(|f| list(f).filter(|der| der.first() == Some(&0x30)))
+    });
+    // It goes on as if nothing had happened, and asks in vain.
     let connected = |who: &Starling| {
         let log = who.log();
         let of_it = |l: &&str| l.contains(device) && l.contains("state: Connected");

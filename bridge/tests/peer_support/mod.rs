@@ -82,6 +82,10 @@ pub struct World {
     pub sent: Mutex<Vec<PeerRequest>>,
     /// What becomes of the addresses in requests and answers on their way.
     pub reroute: Mutex<Option<Reroute>>,
+    /// Whether certificates take for ever to be found.
+    pub withheld: tokio::sync::watch::Sender<bool>,
+    /// Whose lists were looked for.
+    pub asked_for_lists: Mutex<Vec<AccountId>>,
     /// What lies where accounts publish what they revoke.
     pub lists: Mutex<BTreeMap<AccountId, Vec<RevocationList>>>,
 }
@@ -149,8 +153,12 @@ impl Signalling for LocalSignalling {
         device: DeviceId,
         _: Option<DeviceShortId>,
     ) -> BoxFuture<'_, Option<CertificateChain>> {
-        let found = self.world.chains.lock().unwrap().get(&device).cloned();
-        std::future::ready(found).boxed()
+        let mut withheld = self.world.withheld.subscribe();
+        async move {
+            let _ = withheld.wait_for(|withheld| !withheld).await;
+            self.world.chains.lock().unwrap().get(&device).cloned()
+        }
+        .boxed()
     }
 
     fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>> {
@@ -171,6 +179,7 @@ impl Signalling for LocalSignalling {
     }
 
     fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>> {
+        self.world.asked_for_lists.lock().unwrap().push(account);
         let lists = self.world.lists.lock().unwrap().get(&account).cloned();
         std::future::ready(lists.unwrap_or_default()).boxed()
     }
