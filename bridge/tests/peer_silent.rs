@@ -21,7 +21,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+/// Longer than anything is waited for. It passes in no time where all wait.
+const ALL_TIME: Duration = Duration::from_secs(600);
 
 /// Who speaks. The one who was asked connects, and is the client of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +147,8 @@ async fn who_stops_in_the_middle_of_the_handshake_is_given_up_in_time() {
         // What has a time is all that is left.
         tokio::time::pause();
         let before = Instant::now();
-        let why = opening.await.unwrap().unwrap_err();
+        let why = timeout(ALL_TIME, opening).await.unwrap();
+        let why = why.unwrap().unwrap_err();
         let named = OpenError::Tls("the handshake takes too long".into());
         // Who has said its last word, and heard the other's, does not know that it did not come.
         assert_eq!(why, named, "{step:?}");
@@ -153,7 +157,8 @@ async fn who_stops_in_the_middle_of_the_handshake_is_given_up_in_time() {
         assert!(took >= Duration::from_secs(38), "{step:?}: {took:?}");
         if step != (From::Asked, 1) {
             let failed = loop {
-                if let LinkState::Failed { why } = at_bob.recv().await.unwrap().state {
+                let event = timeout(ALL_TIME, at_bob.recv()).await.unwrap();
+                if let LinkState::Failed { why } = event.unwrap().state {
                     break why;
                 }
             };
@@ -191,7 +196,8 @@ async fn a_channel_that_nobody_answers_for_is_given_up_and_the_connection_stays(
     wire.is_cut.send_replace(true);
     tokio::time::pause();
     let before = Instant::now();
-    let unheard = alice.manager.open(&bob.device, None, swarm(2)).await;
+    let unheard = alice.manager.open(&bob.device, None, swarm(2));
+    let unheard = timeout(ALL_TIME, unheard).await.unwrap();
     assert_eq!(unheard.unwrap_err(), OpenError::NoReply);
     assert_eq!(before.elapsed().as_secs(), 10);
     tokio::time::resume();

@@ -309,6 +309,34 @@ fn lists_become_one_that_loses_nothing() {
 }
 
 #[test]
+fn full_lists_do_not_hinder_the_next_one() {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let account = chain(DEVICE).account;
+    let list = |first: u32, many: u32| {
+        let revoked: Vec<_> = (first..first + many)
+            .map(|n| Revoked {
+                serial: [&[1], &n.to_be_bytes()[..]].concat(),
+                date: T0,
+            })
+            .collect();
+        RevocationList::sign(&account, key.as_ref(), T0, &[1], &revoked)
+    };
+    assert_eq!(list(0, 3000), Err(RevocationError::TooLarge));
+    // As somebody with the account's key may make them.
+    let mut lists: Vec<_> = (0..8).map(|n| list(n * 2600, 2600).unwrap()).collect();
+    let (one, two) = (sign(1, &[1]), sign(1, &[2]));
+    lists.extend([one.clone(), two.clone()]);
+    let merged = RevocationList::merge(&lists, &account, key.as_ref(), &AwsLc, T0);
+    let merged = merged.unwrap().unwrap();
+    assert!(merged.contains(&one) && merged.contains(&two));
+    let last = device(3);
+    let revoked = RevocationList::revoke(&lists, &last, &account, key.as_ref(), &AwsLc, T0);
+    let revoked = revoked.unwrap();
+    assert!(revoked.lists(&last) && revoked.contains(&one) && revoked.contains(&two));
+    assert!(revoked.der().len() <= MAX_REVOCATION_LIST_LEN);
+}
+
+#[test]
 fn a_list_is_made_and_grows() {
     let key = AwsLc.generate_rsa(2048).unwrap();
     // The list is checked against whoever holds the key of the certificate it is made for.

@@ -8,9 +8,7 @@ use crate::store::state::State;
 use starling_core::api::{ApiError, ErrorCode};
 use starling_core::crypto::PrivateKey;
 use starling_core::id::DeviceId;
-use starling_core::identity::{
-    Archive, Certificate, CertificateChain, Credential, RevocationError, RevocationList,
-};
+use starling_core::identity::{Archive, Certificate, CertificateChain, Credential, RevocationList};
 
 impl Account {
     /// The archive with what the account knows now. `password`: that of the account; of one that has
@@ -20,17 +18,11 @@ impl Account {
         let given = Credential::password(password.unwrap_or_default());
         let (state, file, mut archive) = self.read_archive(&given).await?;
         self.bring_up_to_date(&mut archive).await?;
-        let mut lists = self.revocation_lists(&archive);
-        match self.with_account_key(&archive, |account, key| {
+        let lists = self.revocation_lists(&archive);
+        let list = self.with_account_key(&archive, |account, key| {
             RevocationList::merge(&lists, account, key, &AwsLc, now_unix())
-        })? {
-            Ok(list) => archive.revocation_list = list,
-            Err(why) => {
-                tracing::warn!(%why, "a backup cannot hold all revoked devices");
-                lists.sort_by_key(|l| l.revoked().len());
-                archive.revocation_list = lists.pop();
-            }
-        }
+        })?;
+        archive.revocation_list = list.map_err(internal)?;
         let bytes = self.write_whole(&state, &file, &archive, &given)?;
         self.take_own_list(&archive);
         Ok(bytes)
@@ -64,10 +56,7 @@ impl Account {
             let now = now_unix();
             RevocationList::revoke(&lists, &chain.device, account, key, &AwsLc, now).map(Some)
         })?;
-        archive.revocation_list = list.map_err(|why| match why {
-            RevocationError::TooLarge => ApiError::new(ErrorCode::TooLarge, format!("{why}.")),
-            other => internal(other),
-        })?;
+        archive.revocation_list = list.map_err(internal)?;
         // On the disk before anybody hears of it.
         self.write_whole(&state, &file, &archive, &given)?;
         self.take_own_list(&archive);

@@ -20,6 +20,9 @@ pub const MAX_LISTS: usize = 8;
 /// Our bound against an account that makes devices and takes them back, each by a list of its own.
 pub const MAX_ALL_LISTS: usize = 64;
 
+/// What a list has around its entries, at most: the account's name, a signature of 8192 bits, one entry more.
+const MAX_FRAME_LEN: usize = 4096;
+
 /// Longest data of a DHT value with a list: the list, and the msgpack header before it.
 const MAX_VALUE_LEN: usize = MAX_REVOCATION_LIST_LEN + 5;
 
@@ -72,6 +75,13 @@ pub struct Revoked {
     pub serial: Vec<u8>,
     /// When, in unix seconds.
     pub date: u64,
+}
+
+impl Revoked {
+    fn der(&self) -> Vec<u8> {
+        let serial = der::element(der::INTEGER, &self.serial);
+        der::container(der::SEQUENCE, &[&serial, &der::time(self.date)])
+    }
 }
 
 /// An X.509 CRL, byte for byte as it came.
@@ -245,7 +255,8 @@ impl RevocationList {
         self.is_about(issuer) && crypto.verify(&self.signature_check(issuer))
     }
 
-    /// A list that takes back `certificate` as well as everything that `previous` lists took back.
+    /// A list that takes back `certificate` as well as everything that `previous` lists took back, as far as
+    /// that can be published: the shortest first, so that one that somebody filled keeps no other out.
     ///
     /// The number is one more than the largest of theirs, or random at first.
     ///
@@ -259,20 +270,20 @@ impl RevocationList {
         crypto: &dyn Crypto,
         now_unix: u64,
     ) -> Result<Self, RevocationError> {
+        let new = Revoked {
+            serial: minimal_integer(certificate.serial()).to_vec(),
+            date: now_unix,
+        };
         let (mut revoked, number) = union(previous);
-        let serial = minimal_integer(certificate.serial());
-        if revoked.iter().all(|r| r.serial != serial) {
-            revoked.push(Revoked {
-                serial: serial.to_vec(),
-                date: now_unix,
-            });
+        if revoked.iter().all(|r| r.serial != new.serial) {
+            revoked.push(new);
         }
         let number = number.unwrap_or_else(|| random_positive(crypto).to_vec());
         Self::sign(account, account_key, now_unix, &number, &revoked)
     }
 
-    /// One list that takes back everything that all these do: one of them, if it does, or a new one.
-    /// `None` without lists.
+    /// One list that takes back everything that all these do: one of them, if it does, or a new one, as far
+    /// as that can be published, the shortest first. `None` without lists.
     ///
     /// # Errors
     /// The key cannot sign; [`RevocationError::TooLarge`].
@@ -310,15 +321,7 @@ impl RevocationList {
             der::SEQUENCE,
             &[&der::element(der::OID, certificate::RSA_SHA512), &[5, 0]],
         );
-        let entries: Vec<u8> = revoked
-            .iter()
-            .flat_map(|r| {
-                der::container(
-                    der::SEQUENCE,
-                    &[&der::element(der::INTEGER, &r.serial), &der::time(r.date)],
-                )
-            })
-            .collect();
+        let entries: Vec<u8> = revoked.iter().flat_map(Revoked::der).collect();
         let entries = if entries.is_empty() {
             Vec::new()
         } else {
@@ -441,15 +444,29 @@ impl Revocations {
     }
 }
 
-/// What all these lists take back, and the number of one more: `None` if none has a number.
+/// What all these lists take back, as far as it has room in one, the shortest first. And the number of one
+/// more: `None` if none has a number.
 fn union<'a>(
     lists: impl IntoIterator<Item = &'a RevocationList>,
 ) -> (Vec<Revoked>, Option<Vec<u8>>) {
     let (mut revoked, mut serials) = (Vec::new(), BTreeSet::new());
     let mut number: Option<&[u8]> = None;
+    let mut room = MAX_REVOCATION_LIST_LEN.saturating_sub(MAX_FRAME_LEN);
+    let mut lists: Vec<_> = lists.into_iter().collect();
+    // As they came where they are equally long.
+    lists.sort_by_key(|l| l.revoked.len());
     for list in lists {
-        let new = list.revoked.iter().filter(|r| serials.insert(&r.serial));
-        revoked.extend(new.cloned());
+        let mut all = serials.clone();
+        let new: Vec<_> = list
+            .revoked
+            .iter()
+            .filter(|r| all.insert(&r.serial))
+            .collect();
+        let len: usize = new.iter().map(|r| r.der().len()).sum();
+        if let Some(rest) = room.checked_sub(len) {
+            revoked.extend(new.into_iter().cloned());
+            (serials, room) = (all, rest);
+        }
         if list.number().map(size) > number.map(size) {
             number = list.number();
         }
