@@ -4,22 +4,24 @@
 mod account_support;
 mod peer_support;
 
-use account_support::{Bridge, PATIENCE, befriend, named, node};
+use account_support::{Bridge, PATIENCE, befriend, named, node, refused};
 use peer_support::*;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, PutOptions};
 use starling_bridge::peer::{
-    Channel, DhtSignalling, Limits, LinkState, OpenError, PeerConfig, PeerManager,
+    Channel, DhtSignalling, Limits, LinkState, OpenError, PeerConfig, PeerManager, REVOCATIONS,
+    RevocationStore, Signalling as _,
 };
-use starling_core::api::Event;
+use starling_core::api::{Device, ErrorCode, Event};
 use starling_core::crypto::{Crypto as _, PrivateKey};
 use starling_core::dht::Value;
-use starling_core::id::{AccountId, ConversationId};
+use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::identity::{
-    Archive, ChainError, Credential, Identity, RevocationError, RevocationList, create_account,
-    private_key_from_pem,
+    Archive, CertificateChain, ChainError, Credential, Identity, MAX_LISTS, RevocationError,
+    RevocationList, Revoked, create_account, private_key_from_pem,
 };
 use starling_core::peer::channel_name::ChannelName;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -278,7 +280,7 @@ async fn every_device_publishes_what_its_account_took_back() {
         world.lists.lock().unwrap()[&id],
         std::slice::from_ref(&list)
     );
-    assert_eq!(laptop.manager.own_list(), Some(list.clone()));
+    assert_eq!(laptop.manager.own_lists(), std::slice::from_ref(&list));
     assert!(events.try_recv().is_err(), "the phone was never met");
     // The phone hears that it is itself that was meant.
     let phone = peer(&world, &Person::of(&phone)).await;
@@ -287,6 +289,201 @@ async fn every_device_publishes_what_its_account_took_back() {
     let event = events.recv().await.unwrap();
     assert_eq!((event.device, event.account), (phone.device, Some(id)));
     assert_eq!(event.state, LinkState::Failed { why: REVOKED });
+}
+
+/// Lists of somebody who has the account's key, each of which takes back something else: a stranger's
+/// device.
+fn lists_of_a_thief(owner: &Owner, many: u8, len: usize) -> Vec<RevocationList> {
+    let (key, account) = (owner.key.as_ref(), &owner.archive.certificates[0]);
+    let list = |n: u8| {
+        let serial = |i: usize| [&[1, n][..], &u32::try_from(i).unwrap().to_be_bytes()].concat();
+        let revoked: Vec<_> = (0..len)
+            .map(|i| Revoked {
+                serial: serial(i),
+                date: now(),
+            })
+            .collect();
+        RevocationList::sign(account, key, now(), &[1], &revoked).unwrap()
+    };
+    (0..many).map(list).collect()
+}
+
+/// Whoever stole a device whose archive has no password has the account's key, and may be first.
+#[tokio::test]
+async fn lists_of_a_thief_do_not_keep_the_owners_out() {
+    let world = Arc::new(World::default());
+    let (mut owner, laptop) = Owner::new();
+    let phone = owner.device();
+    let id = laptop.account_id();
+    let mut bob = peer(&world, &bob()).await;
+    let laptop = peer(&world, &Person::of(&laptop)).await;
+    let (_laptop, _) = open(&laptop, &mut bob, 1).await;
+    let theirs = lists_of_a_thief(&owner, 20, 1);
+    let take = |list: &RevocationList| bob.manager.take_list(&id, list.clone());
+    let taken = theirs.iter().map(take).filter(Result::is_ok).count();
+    assert_eq!(taken, MAX_LISTS);
+    // The phone was not met yet: its owner's list comes too late, and lies where it is looked for.
+    let owners = owner.list(None, &phone);
+    assert_eq!(take(&owners), Err(RevocationError::TooMany));
+    let all = [theirs.clone(), vec![owners.clone()]].concat();
+    world.lists.lock().unwrap().insert(id, all);
+    let phone = peer(&world, &Person::of(&phone)).await;
+    not_let_in(&world, &phone, &bob).await;
+    assert_eq!(bob.manager.certificates().get(&phone.device), None);
+    // Of somebody who is there already it counts at once, and puts out one that says nothing of anybody.
+    let (mut owner, laptop) = Owner::new();
+    let tablet = owner.device();
+    let list = owner.list(None, &tablet);
+    let tablet = peer(&world, &Person::of(&tablet)).await;
+    let (mut channel, _there) = open(&tablet, &mut bob, 2).await;
+    let id = laptop.account_id();
+    for theirs in lists_of_a_thief(&owner, 20, 1) {
+        let _ = bob.manager.take_list(&id, theirs);
+    }
+    assert_eq!(bob.manager.take_list(&id, list.clone()), Ok(()));
+    assert!(channel.read_to_end(&mut Vec::new()).await.is_err());
+    for theirs in lists_of_a_thief(&owner, 40, 1) {
+        let _ = bob.manager.take_list(&id, theirs);
+    }
+    assert!(bob.manager.is_revoked(&id, &tablet.device));
+    // On the disk as well.
+    let store = RevocationStore::open(
+        &bob.directory.path().join(REVOCATIONS),
+        bob.account,
+        Arc::new(AwsLc),
+    );
+    let kept = store.unwrap().lists(&id);
+    assert!(kept.len() == MAX_LISTS && kept.contains(&list));
+}
+
+/// Who knows whom it wants to meet asks for certificate and lists at the same time.
+#[tokio::test]
+async fn lists_are_looked_for_beside_the_certificate() {
+    let world = Arc::new(World::default());
+    let (mut owner, laptop) = Owner::new();
+    let phone = owner.device();
+    let list = owner.list(None, &phone);
+    let id = laptop.account_id();
+    world.lists.lock().unwrap().insert(id, vec![list]);
+    let bob = peer(&world, &bob()).await;
+    let phone = peer(&world, &Person::of(&phone)).await;
+    world.withheld.send_replace(true);
+    let open = |account| {
+        let (manager, device) = (bob.manager.clone(), phone.device);
+        tokio::spawn(async move { manager.open(&device, Some(account), swarm(1)).await })
+    };
+    let asked = || world.asked_for_lists.lock().unwrap().clone();
+    // Somebody whose device it is not: nothing is learned of his lists by that.
+    let nobody = AccountId([9; 20]);
+    for round in 1..=2 {
+        let opening = open(nobody);
+        while asked().len() < round {
+            tokio::task::yield_now().await;
+        }
+        world.withheld.send_replace(false);
+        assert_eq!(opening.await.unwrap().unwrap_err(), OpenError::WrongAccount);
+        world.withheld.send_replace(true);
+    }
+    assert_eq!(asked(), [nobody, nobody]);
+    let opening = open(id);
+    while asked().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    world.withheld.send_replace(false);
+    assert_eq!(opening.await.unwrap().unwrap_err(), REVOKED);
+    assert_eq!(asked(), [nobody, nobody, id]);
+}
+
+/// Bytes of the files of a directory.
+fn on_the_disk(dir: &Path) -> usize {
+    let files = dir.read_dir().unwrap();
+    let len = |f: std::io::Result<std::fs::DirEntry>| f.unwrap().metadata().unwrap().len();
+    usize::try_from(files.map(len).sum::<u64>()).unwrap()
+}
+
+/// Whoever makes accounts and lists without end does not fill the disk, and takes neither our own
+/// lists nor those of honest people.
+#[test]
+fn lists_of_all_take_no_more_than_their_room() {
+    const ROOM: usize = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let (mut own, first) = Owner::new();
+    let (mut honest, _) = Owner::new();
+    let (own_id, honest_id) = (
+        first.account_id(),
+        honest.archive.certificates[0].account_id(),
+    );
+    let open = || RevocationStore::open(dir.path(), own_id, Arc::new(AwsLc)).unwrap();
+    let store = open();
+    let take = |of: &Owner, list: &RevocationList| {
+        store.take(&of.archive.certificates[0], list.clone(), &[])
+    };
+    let (of_own, of_honest) = (own.device(), honest.device());
+    let (own_list, honest_list) = (own.list(None, &of_own), honest.list(None, &of_honest));
+    assert_eq!(take(&own, &own_list), Ok(true));
+    assert_eq!(take(&honest, &honest_list), Ok(true));
+    // As long as they may be.
+    let per_list = 2450;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        let (evil, _) = Owner::new();
+        for list in lists_of_a_thief(&evil, 8, per_list) {
+            assert!(list.der().len() > 60_000, "{}", list.der().len());
+            assert_eq!(take(&evil, &list), Ok(true));
+            assert!(on_the_disk(dir.path()) <= ROOM + own_list.der().len());
+        }
+        ids.push(evil.archive.certificates[0].account_id());
+    }
+    let held = |store: &RevocationStore| {
+        let lists = ids.iter().flat_map(|id| store.lists(id));
+        lists.map(|l| l.der().len()).sum::<usize>()
+    };
+    let full = held(&store);
+    assert!(full > ROOM / 2 && full <= ROOM, "{full}");
+    assert_eq!(store.lists(&own_id), std::slice::from_ref(&own_list));
+    assert_eq!(store.lists(&honest_id), std::slice::from_ref(&honest_list));
+    // The same is there when it begins again, and what somebody put there besides is deleted.
+    assert_eq!(held(&open()), full);
+    let (evil, _) = Owner::new();
+    let evil_id = evil.archive.certificates[0].account_id();
+    for (n, list) in lists_of_a_thief(&evil, 30, per_list).iter().enumerate() {
+        std::fs::write(dir.path().join(format!("{evil_id}-{n}.crl")), list.der()).unwrap();
+    }
+    assert!(on_the_disk(dir.path()) > ROOM);
+    let again = open();
+    assert!(on_the_disk(dir.path()) <= ROOM + own_list.der().len());
+    assert_eq!(again.lists(&own_id), [own_list]);
+}
+
+/// Several tasks publish what they know, and one list that contains another takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_own_list_lies_there_once() {
+    let first = node(None);
+    let other = node(Some(&first));
+    assert!(other.connected().await);
+    let (mut owner, laptop) = Owner::new();
+    let (phone, tablet) = (owner.device(), owner.device());
+    let older = owner.list(None, &phone);
+    let newer = owner.list(Some(&older), &tablet);
+    let signalling = DhtSignalling::new(other.clone(), Arc::new(AwsLc), &laptop);
+    let puts = (0..8).map(|_| {
+        let (signalling, list) = (signalling.clone(), newer.clone());
+        tokio::spawn(async move { signalling.publish_list(&list).await })
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap().unwrap();
+    }
+    signalling.publish_list(&older).await.unwrap();
+    let found = timeout(PATIENCE, async {
+        loop {
+            let found = signalling.revocation_lists(laptop.account_id()).await;
+            if found.contains(&newer) {
+                return found;
+            }
+        }
+    });
+    let found = found.await.unwrap();
+    assert_eq!(found, [newer]);
 }
 
 /// Puts a value where an account publishes its lists.
@@ -319,7 +516,10 @@ async fn device(dht: &Dht, identity: &Identity) -> (PeerManager, tempfile::TempD
 }
 
 fn revoked(whose: AccountId, which: &Identity) -> impl Fn(&Event) -> Option<()> {
-    let which = which.device_id();
+    revoked_device(whose, which.device_id())
+}
+
+fn revoked_device(whose: AccountId, which: DeviceId) -> impl Fn(&Event) -> Option<()> {
     move |e| match e {
         Event::DeviceRevoked { id, device, .. } => (*id == whose && *device == which).then_some(()),
         _ => None,
@@ -410,6 +610,167 @@ async fn what_a_daemon_publishes_takes_a_contacts_stolen_device_out() {
     let backup = tablet.account().export(None).await.unwrap();
     let kept = Archive::read(&backup, &Credential::None).unwrap();
     assert_eq!(kept.revocation_list, Some(list));
+}
+
+/// The bridge stopped when the list was on the disk, and nobody had been told yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_of_a_revoked_device_outlast_an_end_in_the_middle() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let mut bob = Bridge::of(&first, "Bob").await;
+    befriend(&alice, &bob).await;
+    let backup = alice.account().export(None).await.unwrap();
+    let owner = Owner::of(Archive::read(&backup, &Credential::None).unwrap());
+    let device = alice.account().device_id();
+    let chain = bob
+        .account()
+        .dir()
+        .join(format!("peers/certificates/{device}.crt"));
+    let chain = CertificateChain::from_pem(&std::fs::read(chain).unwrap()).unwrap();
+    bob.heard("her device", |e| match e {
+        Event::DeviceAdded { device: d, .. } => (*d == device).then_some(()),
+        _ => None,
+    })
+    .await;
+    let told = revoked_device(alice.id(), device);
+    let (key, account) = (owner.key.as_ref(), &owner.archive.certificates[0]);
+    let list = RevocationList::revoke(None, &chain.device, account, key, &AwsLc, now()).unwrap();
+    let (own, lists) = (
+        bob.id(),
+        bob.account().dir().join("peers").join(REVOCATIONS),
+    );
+    bob.stop().await;
+    let store = RevocationStore::open(&lists, own, Arc::new(AwsLc)).unwrap();
+    assert_eq!(store.take(account, list, &[]), Ok(true));
+    drop(store);
+    bob.open().await;
+    bob.heard("what became of her device", &told).await;
+    // Once.
+    bob.stop().await;
+    bob.open().await;
+    let carol = Bridge::of(&first, "Carol").await;
+    befriend(&carol, &bob).await;
+    assert_eq!(bob.events().iter().filter_map(&told).count(), 1);
+}
+
+/// Both of a person's devices are Starling's; the one takes the other back, and a friend hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_takes_another_one_back() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    alice
+        .account()
+        .change_password(None, Some("secret"))
+        .await
+        .unwrap();
+    let backup = alice.account().export(Some("secret")).await.unwrap();
+    let phone = Bridge::start(&first).await;
+    phone
+        .accounts()
+        .import(&backup, Some("secret"), named("Phone"))
+        .await
+        .unwrap();
+    let device = phone.account().device_id();
+    bob.heard("the phone", |e| match e {
+        Event::DeviceAdded { device: d, .. } => (*d == device).then_some(()),
+        _ => None,
+    })
+    .await;
+    // Bob and the phone talk.
+    phone
+        .ready(id, "the conversation at the phone", |_| true)
+        .await;
+    phone
+        .account()
+        .send(id, "by phone".into(), None)
+        .await
+        .unwrap();
+    bob.has_texts(id, &["by phone"]).await;
+
+    let revoke = async |device, password| alice.account().revoke_device(device, password).await;
+    let named = |e: starling_core::api::ApiError| (e.code, e.message);
+    for wrong in [None, Some("wrong")] {
+        let (code, text) = named(refused(revoke(device, wrong).await));
+        assert_eq!(code, ErrorCode::WrongPassword, "{text}");
+    }
+    let own = alice.account().device_id();
+    let (code, text) = named(refused(revoke(own, Some("secret")).await));
+    assert_eq!(code, ErrorCode::Conflict, "{text}");
+    let bobs = bob.account().device_id();
+    let (code, text) = named(refused(revoke(bobs, Some("secret")).await));
+    assert_eq!(code, ErrorCode::NotFound, "{text}");
+    assert!(!alice.account().peers().is_revoked(&alice.id(), &device));
+
+    revoke(device, Some("secret")).await.unwrap();
+    // The archive holds it before anybody heard of it.
+    let file = std::fs::read(alice.account().dir().join("archive.gz")).unwrap();
+    let archive = Archive::read(&file, &Credential::password("secret")).unwrap();
+    let list = archive.revocation_list.clone().unwrap();
+    assert_eq!(list.revoked().len(), 1);
+    for who in [&alice, &bob] {
+        who.heard(
+            "what became of the phone",
+            revoked_device(alice.id(), device),
+        )
+        .await;
+        assert!(who.account().peers().is_revoked(&alice.id(), &device));
+    }
+    phone
+        .heard("that it was taken back", |e| match e {
+            Event::BridgeNotice { code, .. } => (code == "device_revoked").then_some(()),
+            _ => None,
+        })
+        .await;
+    // What it says stays with it, and her other device goes on.
+    let lone = phone.account().send(id, "am I heard?".into(), None).await;
+    assert!(lone.is_ok());
+    alice
+        .account()
+        .send(id, "by laptop".into(), None)
+        .await
+        .unwrap();
+    bob.has_texts(id, &["by phone", "by laptop"]).await;
+
+    let listed = alice.account().own_devices().await.unwrap();
+    let view = |device, current, revoked| Device {
+        device,
+        current,
+        revoked,
+    };
+    assert_eq!(listed, [view(own, true, false), view(device, false, true)]);
+    let listed = phone.account().own_devices().await.unwrap();
+    assert_eq!(listed[0], view(device, true, true));
+
+    // Once more changes nothing.
+    revoke(device, Some("secret")).await.unwrap();
+    let file = std::fs::read(alice.account().dir().join("archive.gz")).unwrap();
+    let archive = Archive::read(&file, &Credential::password("secret")).unwrap();
+    assert_eq!(archive.revocation_list, Some(list.clone()));
+
+    // Of another device that was taken back elsewhere a backup loses nothing.
+    let mut owner = Owner::of(archive);
+    let (watch, tablet) = (owner.device(), owner.device());
+    let apart = owner.list(None, &watch);
+    alice
+        .account()
+        .peers()
+        .take_list(&alice.id(), apart.clone())
+        .unwrap();
+    let more = owner.list(Some(&apart), &tablet);
+    alice
+        .account()
+        .peers()
+        .take_list(&alice.id(), more.clone())
+        .unwrap();
+    let backup = alice.account().export(Some("secret")).await.unwrap();
+    let kept = Archive::read(&backup, &Credential::password("secret")).unwrap();
+    let kept = kept.revocation_list.unwrap();
+    assert!(kept.contains(&list) && kept.contains(&more));
+    assert_eq!(kept.revoked().len(), 3);
+    // And that one takes the place of the others.
+    assert_eq!(alice.account().peers().own_lists(), [kept]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -361,6 +361,56 @@ async fn a_code_works_once_and_a_wrong_signature_never() {
 }
 
 #[tokio::test]
+async fn a_signature_that_is_none_is_refused_and_uses_up_its_challenge() {
+    let b = Bridge::start().await;
+    let grant = b.owner().await.grant;
+    for none in ["", "AAAA", "not base64url!", &"A".repeat(87)] {
+        let challenge = b.get("/pair/challenge").await.json()["challenge"].clone();
+        let body = json!({"grant": grant, "challenge": challenge, "signature": none});
+        let refused = b.post("/pair/session", body.clone()).await;
+        let named = (refused.status, refused.code());
+        assert_eq!(named, (400, "invalid_params".into()), "{none}");
+        assert!(!refused.headers.contains_key("set-cookie"));
+        assert_eq!(b.post("/pair/session", body).await.status, 401);
+    }
+    // That was a program's slip and no guess: nobody is slowed down.
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let opened = b.sign_in(&grant, &key, &b.origin()).await;
+    assert_eq!(opened.status, 200);
+}
+
+#[tokio::test]
+async fn there_is_an_end_of_browsers_and_a_place_again_when_one_is_thrown_out() {
+    let b = Bridge::start().await;
+    let new = || b.app.pairing.new_code(NewGrant::owner(), Instant::now());
+    let pair = async |code: &str, seed: u8| {
+        let key = SigningKey::from_bytes(&[seed; 32]).verifying_key();
+        let public = URL_SAFE_NO_PAD.encode(key.to_bytes());
+        let body = json!({"code": code, "publicKey": public, "name": "Test"});
+        b.post("/pair", body).await
+    };
+    for seed in 0..128 {
+        assert_eq!(pair(&new().code, seed).await.status, 200, "{seed}");
+    }
+    let code = new().code;
+    let refused = pair(&code, 200).await;
+    assert_eq!((refused.status, refused.code()), (429, "too_many".into()));
+    assert!(
+        refused.body.contains("Revoke one first"),
+        "{}",
+        refused.body
+    );
+    let stored = std::fs::read_to_string(b.dir.path().join("grants.json")).unwrap();
+    assert_eq!(stored.matches("publicKey").count(), 128);
+    let mut admin = b.admin().await;
+    let list = admin.call("pairing.list", json!({})).await.unwrap();
+    let gone = json!({"grant": list[0]["id"]});
+    admin.call("pairing.revoke", gone).await.unwrap();
+    // The code was not used up.
+    assert_eq!(pair(&code, 200).await.status, 200);
+}
+
+#[tokio::test]
 async fn bodies_of_pairing_are_small_and_json() {
     let b = Bridge::start().await;
     let large = b.post("/pair", json!({"code": "x".repeat(5000)})).await;

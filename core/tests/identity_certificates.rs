@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use starling_core::crypto::{Crypto, SignatureCheck};
 use starling_core::dht::Value;
 use starling_core::identity::{
-    Certificate, CertificateChain, CertificateError, ChainError, DerError, MAX_LISTS,
-    MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revocations, Revoked,
+    Certificate, CertificateChain, CertificateError, ChainError, DerError, MAX_ALL_LISTS,
+    MAX_LISTS, MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revocations, Revoked,
 };
 
 /// 2026-01-01, when the certificates of the vectors begin.
@@ -179,7 +179,7 @@ fn sign(number: u8, serials: &[u8]) -> RevocationList {
 fn no_list_undoes_another() {
     let (account, peer) = (chain(DEVICE).account, chain(PEER).account);
     let mut known = Revocations::default();
-    let mut take = |list: &RevocationList| known.take(&AwsLc, &account, list.clone());
+    let mut take = |list: &RevocationList| known.take(&AwsLc, &account, list.clone(), []);
     let (older, newer) = (sign(1, &[1]), sign(2, &[1, 2]));
     assert_eq!(take(&older), Ok(true));
     assert_eq!(take(&newer), Ok(true));
@@ -194,25 +194,146 @@ fn no_list_undoes_another() {
     let forged = RevocationList::from_der(&forged).unwrap();
     assert_eq!(take(&forged), Err(RevocationError::BadSignature));
     assert_eq!(known.lists(), [newer.clone(), apart.clone()]);
-    assert_eq!(known.fullest(), Some(&newer));
     assert_eq!(
-        known.take(&AwsLc, &peer, sign(9, &[9])),
+        known.take(&AwsLc, &peer, sign(9, &[9]), []),
         Err(RevocationError::WrongIssuer)
     );
     for serial in 4..4 + u8::try_from(MAX_LISTS - 2).unwrap() {
-        assert_eq!(known.take(&AwsLc, &account, sign(1, &[serial])), Ok(true));
+        let list = sign(1, &[serial]);
+        assert_eq!(known.take(&AwsLc, &account, list, []), Ok(true));
     }
     let many = known.clone();
     assert_eq!(
-        known.take(&AwsLc, &account, sign(1, &[99])),
+        known.take(&AwsLc, &account, sign(1, &[99]), []),
         Err(RevocationError::TooMany)
     );
     assert_eq!(known, many);
-    // One that has them all takes their place.
+    // One that says no more than some of them together takes their place, and one that has them all.
+    assert_eq!(
+        known.take(&AwsLc, &account, sign(7, &[1, 2, 3]), []),
+        Ok(true)
+    );
+    assert_eq!(known.lists().len(), MAX_LISTS - 1);
+    assert_eq!(
+        known.take(&AwsLc, &account, sign(8, &[1, 2]), []),
+        Ok(false)
+    );
+    assert_eq!(
+        known.take(&AwsLc, &account, sign(9, &[1, 2, 3]), []),
+        Ok(false)
+    );
     let all: Vec<_> = (1..100).collect();
-    assert_eq!(known.take(&AwsLc, &account, sign(1, &all)), Ok(true));
+    assert_eq!(known.take(&AwsLc, &account, sign(1, &all), []), Ok(true));
     assert_eq!(known.lists(), [sign(1, &all)]);
     assert_eq!(Revocations::kept([sign(1, &all)]), known);
+}
+
+/// A device of the account of the vectors with another serial number.
+fn device(serial: u8) -> Certificate {
+    let of = chain(DEVICE).device;
+    let at = of.der().windows(8).position(|w| w == [0x33; 8]).unwrap();
+    let mut der = of.der().to_vec();
+    der[at..at + 8].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, serial]);
+    Certificate::from_der(&der).unwrap()
+}
+
+/// Whoever has the account's key makes lists in its name, before its owner does.
+#[test]
+fn a_list_that_takes_back_somebody_who_was_met_is_kept_out_by_no_others() {
+    let account = chain(DEVICE).account;
+    let max = u8::try_from(MAX_LISTS).unwrap();
+    let stolen = device(100);
+    let mut known = Revocations::default();
+    let mut take = |list: &RevocationList, met: &[Certificate]| {
+        let taken = known.take(&AwsLc, &account, list.clone(), met);
+        (taken, known.lists().to_vec())
+    };
+    for serial in 1..=max {
+        assert_eq!(take(&sign(1, &[serial]), &[]).0, Ok(true));
+    }
+    let owners = sign(2, &[100]);
+    assert_eq!(take(&owners, &[]).0, Err(RevocationError::TooMany));
+    // It takes the place of the oldest.
+    let met = [device(127), stolen];
+    let (taken, lists) = take(&owners, &met);
+    assert_eq!((taken, lists.len()), (Ok(true), MAX_LISTS));
+    assert_eq!(lists[0], sign(1, &[2]));
+    assert_eq!(lists.last(), Some(&owners));
+    // Nothing that comes later puts it out: neither others of nobody, nor of devices made for it.
+    for serial in 101..125 {
+        let (taken, lists) = take(&sign(3, &[serial]), &met);
+        assert_eq!(taken, Err(RevocationError::TooMany));
+        assert!(lists.contains(&owners));
+    }
+    let mut met = met.to_vec();
+    for serial in 9..=99 {
+        met.push(device(serial));
+        let (_, lists) = take(&sign(3, &[serial]), &met);
+        assert!(lists.contains(&owners) && lists.len() <= MAX_ALL_LISTS);
+    }
+    let (taken, lists) = take(&sign(3, &[125]), &met);
+    assert_eq!(taken, Err(RevocationError::TooMany));
+    assert_eq!(lists.len(), MAX_ALL_LISTS);
+    // One for all has room always.
+    let all: Vec<_> = (1..=127).collect();
+    assert_eq!(take(&sign(4, &all), &met), (Ok(true), vec![sign(4, &all)]));
+}
+
+#[test]
+fn lists_become_one_that_loses_nothing() {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let account = chain(DEVICE).account;
+    let merge = |lists: &[RevocationList]| {
+        RevocationList::merge(lists, &account, key.as_ref(), &AwsLc, T0 + 5).unwrap()
+    };
+    assert_eq!(merge(&[]), None);
+    // One has all that the others have: it stays as it is.
+    let (one, both) = (sign(1, &[1]), sign(2, &[1, 2]));
+    assert_eq!(merge(&[one.clone(), both.clone()]), Some(both.clone()));
+    // None has.
+    let apart = sign(0x7f, &[3, 2]);
+    let merged = merge(&[one, apart.clone(), both.clone()]).unwrap();
+    assert!(merged.verify(&AwsLc, &account));
+    assert!(merged.contains(&apart) && merged.contains(&both));
+    assert!(!apart.contains(&merged));
+    assert_eq!(merged.revoked().len(), 3);
+    assert_eq!(merged.number(), Some(&[0, 0x80][..]));
+    assert_eq!(merged.this_update(), T0 + 5);
+    // And to revoke adds to all of them.
+    let lists = [&apart, &both];
+    let last = device(4);
+    let revoked =
+        RevocationList::revoke(lists, &last, &account, key.as_ref(), &AwsLc, T0 + 6).unwrap();
+    assert!(revoked.lists(&last) && revoked.contains(&merged));
+    assert_eq!(revoked.revoked().len(), 4);
+}
+
+#[test]
+fn full_lists_do_not_hinder_the_next_one() {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let account = chain(DEVICE).account;
+    let list = |first: u32, many: u32| {
+        let revoked: Vec<_> = (first..first + many)
+            .map(|n| Revoked {
+                serial: [&[1], &n.to_be_bytes()[..]].concat(),
+                date: T0,
+            })
+            .collect();
+        RevocationList::sign(&account, key.as_ref(), T0, &[1], &revoked)
+    };
+    assert_eq!(list(0, 3000), Err(RevocationError::TooLarge));
+    // As somebody with the account's key may make them.
+    let mut lists: Vec<_> = (0..8).map(|n| list(n * 2600, 2600).unwrap()).collect();
+    let (one, two) = (sign(1, &[1]), sign(1, &[2]));
+    lists.extend([one.clone(), two.clone()]);
+    let merged = RevocationList::merge(&lists, &account, key.as_ref(), &AwsLc, T0);
+    let merged = merged.unwrap().unwrap();
+    assert!(merged.contains(&one) && merged.contains(&two));
+    let last = device(3);
+    let revoked = RevocationList::revoke(&lists, &last, &account, key.as_ref(), &AwsLc, T0);
+    let revoked = revoked.unwrap();
+    assert!(revoked.lists(&last) && revoked.contains(&one) && revoked.contains(&two));
+    assert!(revoked.der().len() <= MAX_REVOCATION_LIST_LEN);
 }
 
 #[test]
@@ -342,6 +463,149 @@ fn every_bent_signature_and_name_is_refused() {
         bent.verify(&AwsLc, T0, &[]),
         Err(ChainError::NotCa { at: 1 })
     );
+}
+
+/// 1.2.840.113549.1.1: RSA, and its ways to sign by the byte that follows.
+const PKCS1: [u8; 8] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+
+/// The last byte of each signature algorithm's name: the signed one, and the one beside the signature.
+fn algorithms(der: &[u8], named: u8) -> [usize; 2] {
+    let name = [&PKCS1[..], &[named]].concat();
+    let found: Vec<_> = der
+        .windows(9)
+        .enumerate()
+        .filter(|(_, w)| *w == name)
+        .map(|(at, _)| at + 8)
+        .collect();
+    found.try_into().unwrap()
+}
+
+#[test]
+fn two_names_for_one_signature_are_a_contradiction() {
+    let c = chain(DEVICE);
+    // Of a certificate: sha384WithRSAEncryption, 12.
+    for at in algorithms(c.device.der(), 12) {
+        let mut der = c.device.der().to_vec();
+        der[at] = 11;
+        assert_eq!(
+            Certificate::from_der(&der),
+            Err(CertificateError::AlgorithmMismatch)
+        );
+        let text = format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n{}",
+            base64(&der),
+            c.account.pem()
+        );
+        assert_eq!(
+            CertificateChain::from_pem(text.as_bytes()),
+            Err(CertificateError::AlgorithmMismatch.into())
+        );
+    }
+    // Of a list: sha512WithRSAEncryption, 13.
+    for at in algorithms(CRL, 13) {
+        let mut der = CRL.to_vec();
+        der[at] = 11;
+        assert_eq!(
+            RevocationList::from_der(&der),
+            Err(RevocationError::AlgorithmMismatch)
+        );
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    BASE64_STANDARD.encode(bytes)
+}
+
+#[test]
+fn old_ways_to_sign_are_refused() {
+    let c = chain(DEVICE);
+    // MD2, MD5, SHA-1, PSS and SHA-224.
+    for weak in [2, 4, 5, 10, 14] {
+        let bend = |of: &Certificate| {
+            let mut der = of.der().to_vec();
+            for at in algorithms(of.der(), 12) {
+                der[at] = weak;
+            }
+            Certificate::from_der(&der).unwrap()
+        };
+        let (device, account) = (bend(&c.device), bend(&c.account));
+        assert_eq!(
+            device.signature_check(&c.account),
+            Err(CertificateError::UnsupportedSignature)
+        );
+        for bent in [
+            CertificateChain {
+                device,
+                ..c.clone()
+            },
+            CertificateChain {
+                account,
+                ..c.clone()
+            },
+        ] {
+            let refused = Err(CertificateError::UnsupportedSignature.into());
+            assert_eq!(bent.verify(&AwsLc, T0, &[]), refused);
+        }
+        let mut der = CRL.to_vec();
+        for at in algorithms(CRL, 13) {
+            der[at] = weak;
+        }
+        assert_eq!(
+            RevocationList::from_der(&der),
+            Err(RevocationError::UnsupportedSignature)
+        );
+    }
+    // Who signed the topmost one is of no interest.
+    let mut der = c.ca[0].der().to_vec();
+    for at in algorithms(c.ca[0].der(), 12) {
+        der[at] = 5;
+    }
+    let mut top = c;
+    top.ca = vec![Certificate::from_der(&der).unwrap()];
+    assert_eq!(top.verify(&AwsLc, T0, &[]), Ok(()));
+}
+
+/// A certificate whose modulus has only so many bits: what is above them is padding then.
+fn shortened(of: &Certificate, bits: u32) -> Certificate {
+    let mut der = of.der().to_vec();
+    let key = [&PKCS1[..], &[1, 5, 0]].concat();
+    let key = der.windows(key.len()).position(|w| w == key).unwrap();
+    // INTEGER with a length of two bytes, and the zero before a positive number.
+    let at = key
+        + der[key..]
+            .windows(2)
+            .position(|w| w == [0x02, 0x82])
+            .unwrap();
+    let len = usize::from(u16::from_be_bytes([der[at + 2], der[at + 3]]));
+    let modulus = &mut der[at + 4..at + 4 + len];
+    assert_eq!((modulus[0], modulus[1] >> 7), (0, 1));
+    let bits = usize::try_from(bits).unwrap();
+    let top = len - bits.div_ceil(8);
+    modulus[..top].fill(0);
+    let digit = 1 << ((bits + 7) % 8);
+    modulus[top] = digit | (modulus[top] & (digit - 1));
+    Certificate::from_der(&der).unwrap()
+}
+
+#[test]
+fn short_keys_are_refused_wherever_they_stand() {
+    let c = chain(ANN);
+    let with = |at: usize, bits: u32| {
+        let mut all: Vec<_> = c.iter().cloned().collect();
+        all[at] = shortened(&all[at], bits);
+        assert_eq!(all[at].rsa_bits(), Some(bits));
+        CertificateChain::new(all).unwrap()
+    };
+    for at in 0..3 {
+        for bits in [1, 512, 1024, 2047] {
+            let weak = Err(ChainError::WeakKey { at, bits });
+            assert_eq!(with(at, bits).verify(&AwsLc, DAEMON_NOW, &[]), weak);
+        }
+        for bits in [2048, 4095] {
+            assert_eq!(with(at, bits).check_structure(DAEMON_NOW), Ok(()));
+        }
+    }
 }
 
 #[test]

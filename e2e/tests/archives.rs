@@ -1,6 +1,6 @@
 //! Backups go both ways between a Starling and the Jami daemon of today, with a password and without:
 //! whoever is made from one is the same person, and has their contacts and conversations. And a device
-//! that a daemon takes back is not let in by a Starling.
+//! that a daemon or a Starling takes back is not let in by a Starling.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -174,4 +174,97 @@ fn a_device_that_a_daemon_revokes_is_not_let_in() {
     bob.send(&group, "it was stolen");
     ours.wait_text_or_history(&group, "it was stolen");
     assert_eq!(connected(), before);
+}
+
+/// Bob's laptop, a daemon, was made from a backup of his Starling, and is taken back by that.
+#[test]
+fn a_device_that_a_starling_revokes_is_not_let_in() {
+    needs!(jami::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let mut alice = Peer::starling(&mut lab, "alice", &boot);
+    let mut bob = Peer::starling(&mut lab, "bob", &boot);
+    alice.befriend(&mut bob);
+    let phone = bob.as_starling();
+    let account = phone.account();
+    phone.rpc(
+        "account.changePassword",
+        json!({"account": account, "new": PASSWORD}),
+    );
+    let host = lab.host("laptop");
+    let archive = export(phone, &host, Some(PASSWORD));
+    let mut laptop = Jami::start(&host, &boot);
+    let id = laptop.import_account("laptop", &bootstrap(&boot), &archive, PASSWORD);
+    assert_eq!(id, bob.id);
+    let details = laptop.call("getVolatileAccountDetails", json!([laptop.account()]));
+    let device = details["Account.deviceID"].as_str().expect("a device");
+    let of_laptop = |who: &Starling, kind: &str| {
+        who.wait(kind, |k, e: &Value| {
+            (k == kind && e["id"] == bob.id && e["device"] == device).then_some(())
+        });
+    };
+    for who in [alice.as_starling(), phone] {
+        of_laptop(who, "device.added");
+    }
+
+    let listed = |revoked: bool| {
+        let list = phone.rpc("device.list", json!({"account": account}));
+        let list = list.as_array().expect("a list").clone();
+        let found = list.iter().find(|d| d["device"] == device);
+        assert_eq!(found.expect("the laptop")["revoked"], revoked, "{list:?}");
+    };
+    listed(false);
+    let revoke = |password: Value| {
+        phone.try_rpc(
+            "device.revoke",
+            json!({"account": account, "device": device, "password": password}),
+        )
+    };
+    for wrong in [Value::Null, json!("wrong")] {
+        let why = revoke(wrong).expect_err("the account has a password");
+        assert!(why.contains("wrong_password"), "{why}");
+    }
+    revoke(json!(PASSWORD)).expect("revoked");
+    listed(true);
+    for who in [alice.as_starling(), phone] {
+        of_laptop(who, "device.revoked");
+        wait::until("it in the log", || {
+            let log = who.log();
+            let said = |l: &str| l.contains("is not let in any more") && l.contains(device);
+            log.lines().any(said).then_some(())
+        });
+    }
+    // The list is one that daemons take: the laptop keeps it as its account's.
+    let kept = host.dir.join("data/jami").join(laptop.account());
+    let kept = kept.join("crls").join(&bob.id);
+    wait::until("the list at the daemon", || {
+        let mut files = std::fs::read_dir(&kept).ok()?.filter_map(Result::ok);
+        let list = |f: std::fs::DirEntry| std::fs::read(f.path()).ok();
+        files.find_map(|f| list(f).filter(|der| der.first() == Some(&0x30)))
+    });
+    // It goes on as if nothing had happened, and asks in vain.
+    let connected = |who: &Starling| {
+        let log = who.log();
+        let of_it = |l: &&str| l.contains(device) && l.contains("state: Connected");
+        log.lines().filter(of_it).count()
+    };
+    let before = [alice.as_starling(), phone].map(connected);
+    let theirs = laptop.start_conversation();
+    laptop.add_member(&theirs, &alice.id);
+    // The phone is let in as before.
+    let group = bob.create("From the phone");
+    bob.invite(&group, &alice.id);
+    let ours = alice.as_starling();
+    ours.wait_request_for(&group);
+    ours.accept(&group);
+    bob.wait_role(&group, &alice.id, "member");
+    bob.send(&group, "it was stolen");
+    ours.wait_text_or_history(&group, "it was stolen");
+    let asked = |who: &Starling| {
+        let log = who.log();
+        let of_it = |l: &str| l.contains("took back asks for a connection") && l.contains(device);
+        log.lines().any(of_it)
+    };
+    wait::until("the daemon to ask", || asked(ours).then_some(()));
+    assert_eq!([ours, bob.as_starling()].map(connected), before);
 }

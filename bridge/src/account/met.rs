@@ -1,8 +1,8 @@
 //! The devices of oneself and of others: which were seen before, and which their owners took back.
 
-use super::Account;
+use super::{Account, AccountError};
 use crate::store::state::StateError;
-use starling_core::api::{Event, NoticeLevel};
+use starling_core::api::{Device, Event, NoticeLevel};
 use starling_core::id::{AccountId, DeviceId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -84,33 +84,79 @@ impl Account {
         self.refresh_presence(id);
         self.wake.notify_one();
         let account = self.clone();
-        self.spawn(async move {
-            let news = account
-                .book
-                .ask(move |b| -> Result<bool, StateError> {
-                    let key = id.to_hex();
-                    let met: BTreeSet<DeviceId> =
-                        b.state().get("device", &key)?.unwrap_or_default();
-                    let mut known: BTreeSet<DeviceId> =
-                        b.state().get("revoked", &key)?.unwrap_or_default();
-                    // Of those whom nobody was told of before, nothing is to be said now.
-                    if !met.contains(&device) || !known.insert(device) {
-                        return Ok(false);
-                    }
-                    b.state().put("revoked", &key, &known)?;
-                    Ok(true)
-                })
-                .await;
-            match news {
-                Ok(Ok(true)) => account.emit(Event::DeviceRevoked {
-                    account: account.id.clone(),
-                    id,
-                    device,
-                }),
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(e)) => tracing::warn!(%device, %e, "a revoked device is not remembered"),
+        self.spawn(async move { account.tell_revoked(id, device).await });
+    }
+
+    /// Tells of a device that was taken back, once.
+    async fn tell_revoked(&self, id: AccountId, device: DeviceId) {
+        let news = self
+            .book
+            .ask(move |b| -> Result<bool, StateError> {
+                let key = id.to_hex();
+                let met: BTreeSet<DeviceId> = b.state().get("device", &key)?.unwrap_or_default();
+                let mut known: BTreeSet<DeviceId> =
+                    b.state().get("revoked", &key)?.unwrap_or_default();
+                // Of those whom nobody was told of before, nothing is to be said now.
+                if !met.contains(&device) || !known.insert(device) {
+                    return Ok(false);
+                }
+                b.state().put("revoked", &key, &known)?;
+                Ok(true)
+            })
+            .await;
+        match news {
+            Ok(Ok(true)) => self.emit(Event::DeviceRevoked {
+                account: self.id.clone(),
+                id,
+                device,
+            }),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(e)) => tracing::warn!(%device, %e, "a revoked device is not remembered"),
+        }
+    }
+
+    /// Tells of devices whose revocation became known right before the end of a run, or amid so much that
+    /// the news of it was passed over.
+    pub(super) async fn tell_all_revoked(self: Arc<Self>) {
+        let met = self
+            .book
+            .ask(|b| b.state().list::<BTreeSet<DeviceId>>("device"))
+            .await;
+        let met = match met {
+            Ok(Ok(met)) => met,
+            Ok(Err(e)) => return tracing::warn!(%e, "which devices were met cannot be read"),
+            Err(_) => return,
+        };
+        for (id, devices) in met {
+            let Ok(id) = id.parse::<AccountId>() else {
+                continue;
+            };
+            for device in devices {
+                if self.peers.is_revoked(&id, &device) {
+                    self.tell_revoked(id, device).await;
+                }
             }
-        });
+        }
+    }
+
+    /// The devices of this account that were met, and this one, which is the first.
+    pub async fn own_devices(&self) -> Result<Vec<Device>, AccountError> {
+        let (own, this) = (self.jami_id(), self.device_id());
+        let (met, told) = self
+            .book
+            .ask(move |b| -> Result<_, StateError> {
+                let list = |area| b.state().get::<BTreeSet<DeviceId>>(area, &own.to_hex());
+                let (met, told) = (list("device")?, list("revoked")?);
+                Ok((met.unwrap_or_default(), told.unwrap_or_default()))
+            })
+            .await??;
+        let others = met.into_iter().filter(|device| *device != this);
+        let view = |device: DeviceId| Device {
+            device,
+            current: device == this,
+            revoked: told.contains(&device) || self.peers.is_revoked(&own, &device),
+        };
+        Ok([this].into_iter().chain(others).map(view).collect())
     }
 
     /// Says so if this very device was taken back. The account can still be read here.

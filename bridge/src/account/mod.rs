@@ -1,6 +1,7 @@
 //! Accounts: what one knows ([`book`]), how it keeps in touch ([`links`], [`net`], `swarm`),
 //! whom it knows ([`people`]), which groups it is in ([`groups`]) and what it says ([`talk`]).
 
+mod archive;
 pub mod book;
 mod changes;
 mod channels;
@@ -275,6 +276,11 @@ impl Account {
     /// This device.
     pub fn device_id(&self) -> DeviceId {
         self.identity.device_id()
+    }
+
+    /// Its connections to other devices.
+    pub fn peers(&self) -> &PeerManager {
+        &self.peers
     }
 
     /// Where its files are.

@@ -35,6 +35,7 @@ impl Account {
     /// Starts everything this account does by itself.
     pub(super) fn run(self: &Arc<Self>, incoming: tokio::sync::mpsc::Receiver<Incoming>) {
         self.say_if_revoked();
+        self.spawn(self.clone().tell_all_revoked());
         let account = self.clone();
         self.spawn_lasting(move || account.clone().announce_self());
         let account = self.clone();
@@ -363,7 +364,10 @@ impl Account {
             match events.recv().await {
                 Ok(event) => self.on_link(event),
                 // Too slow: what matters is looked at as a whole.
-                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.wake.notify_one(),
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                    self.wake.notify_one();
+                    self.spawn(self.clone().tell_all_revoked());
+                }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             }
         }

@@ -63,7 +63,7 @@ fn archive_error(e: &ArchiveError) -> ApiError {
 }
 
 /// Why the archive of an account that is here cannot be read.
-fn own_archive_error(e: &ArchiveError) -> ApiError {
+pub(super) fn own_archive_error(e: &ArchiveError) -> ApiError {
     let text = match e {
         ArchiveError::NeedsPassword => "This account is protected by a password. Enter it.",
         ArchiveError::WrongPassword => "This is not the account's password.",
@@ -93,7 +93,7 @@ fn advice(e: &AccountError, dir: &Path) -> String {
     }
 }
 
-fn internal(e: impl std::fmt::Display) -> ApiError {
+pub(super) fn internal(e: impl std::fmt::Display) -> ApiError {
     ApiError::internal(e.to_string())
 }
 
@@ -412,7 +412,7 @@ impl Accounts {
                 Arc::new(AwsLc),
             )
             .map_err(io(new))?;
-            if let Err(why) = revocations.take(&identity.chain.account, list.clone()) {
+            if let Err(why) = revocations.take(&identity.chain.account, list.clone(), &[]) {
                 tracing::warn!(%why, "the revocation list of a backup does not count");
             }
         }
@@ -717,82 +717,5 @@ impl Account {
                 // Who was banned may come once more, to hear of it.
                 snapshot.admits(peer, device) || snapshot.unaware.contains(peer)
             })
-    }
-
-    /// The archive with what the account knows now. `password`: that of the account; of one that has
-    /// none, what the copy that is given away is protected by.
-    pub async fn export(&self, password: Option<&str>) -> Result<Vec<u8>, AccountError> {
-        let _turn = self.archive_turn.lock().await;
-        let given = Credential::password(password.unwrap_or_default());
-        let (state, file, mut archive) = self.read_archive(&given).await?;
-        let (contacts, conversations, requests) = self
-            .book
-            .ask(|b| {
-                (
-                    b.contacts().clone(),
-                    b.records().clone(),
-                    b.requests().map(|r| (r.conversation, r.clone())).collect(),
-                )
-            })
-            .await?;
-        (archive.contacts, archive.conversations, archive.requests) =
-            (contacts, conversations, requests);
-        if let Some(list) = self.peers.own_list() {
-            let named = archive
-                .revocation_list
-                .as_ref()
-                .map_or(0, |l| l.revoked().len());
-            if list.revoked().len() > named {
-                archive.revocation_list = Some(list);
-            }
-        }
-        archive.details.insert(
-            "Account.displayName".into(),
-            self.shared().options.profile.display_name.clone(),
-        );
-        let write = |credential: &Credential| {
-            tokio::task::block_in_place(|| archive.write(credential, &AwsLc)).map_err(internal)
-        };
-        // Here it stays as protected as it was: a slip in a field must not lock the only key.
-        let bytes = write(&given)?;
-        if keep::is_protected(&file) {
-            keep::write_archive(&self.dir, &state, &bytes)?;
-        } else {
-            keep::write_archive(&self.dir, &state, &write(&Credential::None)?)?;
-        }
-        Ok(bytes)
-    }
-
-    /// The archive as it lies on the disk, and what is in it; with the state that tells whether it
-    /// is whole.
-    async fn read_archive(
-        &self,
-        credential: &Credential,
-    ) -> Result<(State, Vec<u8>, Archive), AccountError> {
-        let state = self.book.ask(|b| Self::state_of(b)).await?;
-        let opened = tokio::task::block_in_place(|| {
-            keep::open_archive(&self.dir, &state, self.jami_id(), credential)
-        })?;
-        let (file, archive) = opened.map_err(|e| own_archive_error(&e))?;
-        Ok((state, file, archive))
-    }
-
-    /// Another password for the archive.
-    pub async fn change_password(
-        &self,
-        old: Option<&str>,
-        new: Option<&str>,
-    ) -> Result<(), AccountError> {
-        let _turn = self.archive_turn.lock().await;
-        let old = Credential::password(old.unwrap_or_default());
-        let (state, file, _) = self.read_archive(&old).await?;
-        let new = new.unwrap_or_default();
-        let bytes =
-            tokio::task::block_in_place(|| Archive::change_password(&file, &old, new, &AwsLc))
-                .map_err(|e| own_archive_error(&e))?;
-        keep::write_archive(&self.dir, &state, &bytes)?;
-        self.shared().has_password = !new.is_empty();
-        self.show();
-        Ok(())
     }
 }

@@ -7,12 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use starling_core::api::method::{
     AccountChangePassword, AccountCreate, AccountGet, AccountImport, AccountList, AccountRemove,
-    AccountSetActive, AccountSetProfile, AccountUpdate, ExportAccount,
+    AccountSetActive, AccountSetProfile, AccountUpdate, DeviceList, DeviceRevoke, ExportAccount,
 };
 use starling_core::api::{
     self, AccountChangePasswordParams, AccountCreateParams, AccountExport, AccountExportParams,
     AccountImportParams, AccountParams, AccountSetActiveParams, AccountSetProfileParams,
-    AccountSettings, AccountUpdateParams, ApiError, ErrorCode, LocalAccountId, Nothing,
+    AccountSettings, AccountUpdateParams, ApiError, DeviceRevokeParams, ErrorCode, LocalAccountId,
+    Nothing,
 };
 use std::sync::Arc;
 
@@ -63,6 +64,8 @@ pub(super) fn register(r: &mut Router) {
     r.on(AccountChangePassword, change_password);
     r.on(AccountSetProfile, set_profile);
     r.on(AccountSetActive, set_active);
+    r.on(DeviceList, devices);
+    r.on(DeviceRevoke, revoke_device);
 }
 
 /// The account that a call is about.
@@ -194,6 +197,17 @@ async fn import(ctx: Ctx, p: AccountImportParams) -> Result<api::Account, ApiErr
 async fn change_password(ctx: Ctx, p: AccountChangePasswordParams) -> Result<(), ApiError> {
     Ok(account(&ctx, &p.account)?
         .change_password(p.old.as_deref(), p.new.as_deref())
+        .await?)
+}
+
+async fn devices(ctx: Ctx, p: AccountParams) -> Result<Vec<api::Device>, ApiError> {
+    Ok(account(&ctx, &p.account)?.own_devices().await?)
+}
+
+async fn revoke_device(ctx: Ctx, p: DeviceRevokeParams) -> Result<(), ApiError> {
+    let account = account(&ctx, &p.account)?;
+    Ok(account
+        .revoke_device(p.device, p.password.as_deref())
         .await?)
 }
 

@@ -43,7 +43,7 @@ struct Inner {
     /// What is published, for as long as this lives.
     published: Mutex<Vec<PutHandle>>,
     /// Our account's lists likewise.
-    lists: Mutex<Vec<(RevocationList, PutHandle)>>,
+    lists: tokio::sync::Mutex<Vec<(RevocationList, PutHandle)>>,
 }
 
 impl DhtSignalling {
@@ -57,7 +57,7 @@ impl DhtSignalling {
             announcement: identity.receipt.announcement().clone(),
             short_ids: Mutex::default(),
             published: Mutex::default(),
-            lists: Mutex::default(),
+            lists: tokio::sync::Mutex::default(),
         }))
     }
 }
@@ -300,8 +300,9 @@ impl Signalling for DhtSignalling {
         list: &'a RevocationList,
     ) -> BoxFuture<'a, Result<(), SignallingError>> {
         async move {
-            let lists = || self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
-            if lists().iter().any(|(published, _)| published == list) {
+            // One after the other: what is being put is not put a second time, under another id.
+            let mut lists = self.0.lists.lock().await;
+            if lists.iter().any(|(published, _)| published.contains(list)) {
                 return Ok(());
             }
             let key = keys::announcements(&self.0.chain.account_id());
@@ -310,7 +311,9 @@ impl Signalling for DhtSignalling {
                 .dht
                 .put(key, list.to_value(), PutOptions::permanent());
             let handle = put.await.map_err(|e| SignallingError(e.to_string()))?;
-            lists().push((list.clone(), handle));
+            // What it contains need not be renewed.
+            lists.retain(|(published, _)| !list.contains(published));
+            lists.push((list.clone(), handle));
             Ok(())
         }
         .boxed()

@@ -36,7 +36,9 @@ use tokio_util::sync::CancellationToken;
 const GLARE_WAIT: Duration = Duration::from_secs(3);
 /// A controlling agent's wait for a better connection (pjnath, 400 ms).
 const NOMINATION_DELAY: Duration = Duration::from_millis(400);
-/// How long the revocation lists of somebody who is met for the first time are waited for.
+/// How long the revocation lists of somebody who is met for the first time are waited for, once the certificate
+/// is there. Who asks looks for both at the same time; who is asked learns from the certificate whose they
+/// are, and waits: a device that was taken back is not to learn our addresses from an answer.
 const LISTS_WAIT: Duration = Duration::from_secs(1);
 /// How long the end waits for goodbyes to be written.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
@@ -428,6 +430,20 @@ impl PeerManager {
         Ok(chain)
     }
 
+    /// The verified chain of a device of an account, as [`Self::certificate`].
+    ///
+    /// # Errors
+    /// It is not there, not valid, or [`OpenError::WrongAccount`].
+    pub async fn certificate_of(
+        &self,
+        device: DeviceId,
+        account: AccountId,
+    ) -> Result<CertificateChain, OpenError> {
+        let chain = self.inner.certificate(device, None, Some(account)).await?;
+        self.inner.pin(&chain);
+        Ok(chain)
+    }
+
     /// Chains that were met.
     pub fn certificates(&self) -> &CertificateStore {
         &self.inner.store
@@ -534,14 +550,23 @@ impl Inner {
         let known = self.known(&device, expected);
         if let Ok(Some(chain)) = known {
             // Its owner may have said something since.
-            drop(self.look_up_lists(&chain));
+            self.look_up_lists(&chain);
             return Ok(chain);
         }
+        // Beside the search for the certificate.
+        let early = expected.and_then(|account| Some((account, self.find_lists(account)?)));
         let found = self
             .signalling
             .find_certificate(device, short_id)
             .await
             .filter(|chain| chain.device_id() == device);
+        let (account, early) = early.unzip();
+        if let Some(account) = account
+            && found.as_ref().is_none_or(|c| c.account_id() != account)
+        {
+            // Whose certificate there is none of, that one's lists cannot be judged: again next time.
+            self.revocations.not_looked_up(&account);
+        }
         let chain = match (found, known) {
             (Some(chain), _) => chain,
             // It has no other certificate than the one that was taken back.
@@ -552,7 +577,8 @@ impl Inner {
             return Err(OpenError::WrongAccount);
         }
         chain.verify(self.config.crypto.as_ref(), unix_now(), &[])?;
-        if let Some(lists) = self.look_up_lists(&chain) {
+        if let Some(found) = early.or_else(|| self.find_lists(chain.account_id())) {
+            let lists = self.take_found(&chain, found);
             // No longer: the connection that is made meanwhile is closed if there was something.
             let _ = tokio::time::timeout(LISTS_WAIT, lists).await;
         }

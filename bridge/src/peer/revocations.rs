@@ -109,11 +109,6 @@ impl RevocationStore {
         known.map_or_else(Vec::new, |k| k.lists().to_vec())
     }
 
-    /// The list of an account that takes back the most.
-    pub fn fullest(&self, account: &AccountId) -> Option<RevocationList> {
-        self.memory().known.get(account)?.fullest().cloned()
-    }
-
     /// Whether nothing in a chain is revoked, as far as is known.
     ///
     /// # Errors
@@ -123,7 +118,8 @@ impl RevocationStore {
         chain.check_revoked(self.0.crypto.as_ref(), &lists)
     }
 
-    /// Takes in a list that somebody says is an account's. Says whether it takes back anything new.
+    /// Takes in a list that somebody says is an account's. Says whether it is kept, as
+    /// [`Revocations::take`] does. `met`: chains of the account's devices that were met.
     ///
     /// # Errors
     /// Why it does not count.
@@ -131,12 +127,14 @@ impl RevocationStore {
         &self,
         account: &Certificate,
         list: RevocationList,
+        met: &[CertificateChain],
     ) -> Result<bool, RevocationError> {
         let id = account.account_id();
         let mut memory = self.memory();
         let known = memory.known.entry(id).or_default();
         let before = known.clone();
-        let taken = known.take(self.0.crypto.as_ref(), account, list);
+        let met = met.iter().map(|chain| &chain.device);
+        let taken = known.take(self.0.crypto.as_ref(), account, list, met);
         if matches!(taken, Ok(true)) {
             let gone = memory.make_room(&self.0.own);
             let now = memory.known.get(&id).cloned().unwrap_or_default();
@@ -148,8 +146,14 @@ impl RevocationStore {
             if let Err(error) = written {
                 tracing::warn!(%error, "a revocation list is not written");
             }
-        } else if known.lists().is_empty() {
-            memory.known.remove(&id);
+        } else {
+            if known.lists().is_empty() {
+                memory.known.remove(&id);
+            }
+            if taken == Err(RevocationError::TooMany) {
+                // It counts as soon as a device that it takes back is met: nobody is let in unasked then.
+                memory.looked_up.remove(&id);
+            }
         }
         taken
     }
@@ -166,6 +170,11 @@ impl RevocationStore {
         }
         looked_up.insert(*account, now + AGAIN);
         true
+    }
+
+    /// It came to nothing: they are to be looked up as if they never were.
+    pub(super) fn not_looked_up(&self, account: &AccountId) {
+        self.memory().looked_up.remove(account);
     }
 
     /// Nothing was found, which may be because the DHT was not reached: sooner again.
@@ -220,6 +229,7 @@ impl Memory {
                 return gone;
             };
             tracing::warn!(account = %longest, "too many revocation lists; those of one account are forgotten");
+            self.looked_up.remove(&longest);
             gone.extend(self.known.remove_entry(&longest));
         }
     }

@@ -10,6 +10,7 @@ use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::{
     Certificate, CertificateChain, Identity, RevocationList, private_key_from_pem,
 };
+use starling_core::peer::ice_text::IceText;
 use starling_core::peer::request::PeerRequest;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -68,6 +69,9 @@ impl Person {
     }
 }
 
+/// Changes the addresses of a request, or of an answer.
+pub type Reroute = Box<dyn Fn(&mut IceText, bool) + Send>;
+
 /// All mailboxes, and what is published.
 #[derive(Default)]
 pub struct World {
@@ -76,6 +80,12 @@ pub struct World {
     /// Whether requests are lost.
     pub deaf: std::sync::atomic::AtomicBool,
     pub sent: Mutex<Vec<PeerRequest>>,
+    /// What becomes of the addresses in requests and answers on their way.
+    pub reroute: Mutex<Option<Reroute>>,
+    /// Whether certificates take for ever to be found.
+    pub withheld: tokio::sync::watch::Sender<bool>,
+    /// Whose lists were looked for.
+    pub asked_for_lists: Mutex<Vec<AccountId>>,
     /// What lies where accounts publish what they revoke.
     pub lists: Mutex<BTreeMap<AccountId, Vec<RevocationList>>>,
 }
@@ -94,6 +104,12 @@ impl Signalling for LocalSignalling {
     ) -> BoxFuture<'a, Result<(), SignallingError>> {
         async move {
             self.world.sent.lock().unwrap().push(request.clone());
+            let mut request = request.clone();
+            if let Some(reroute) = &*self.world.reroute.lock().unwrap() {
+                let mut text = IceText::parse(&request.ice_msg).unwrap();
+                reroute(&mut text, request.is_answer);
+                request.ice_msg = text.to_string();
+            }
             if self.world.deaf.load(std::sync::atomic::Ordering::SeqCst) {
                 return Ok(());
             }
@@ -137,8 +153,12 @@ impl Signalling for LocalSignalling {
         device: DeviceId,
         _: Option<DeviceShortId>,
     ) -> BoxFuture<'_, Option<CertificateChain>> {
-        let found = self.world.chains.lock().unwrap().get(&device).cloned();
-        std::future::ready(found).boxed()
+        let mut withheld = self.world.withheld.subscribe();
+        async move {
+            let _ = withheld.wait_for(|withheld| !withheld).await;
+            self.world.chains.lock().unwrap().get(&device).cloned()
+        }
+        .boxed()
     }
 
     fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>> {
@@ -159,6 +179,7 @@ impl Signalling for LocalSignalling {
     }
 
     fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>> {
+        self.world.asked_for_lists.lock().unwrap().push(account);
         let lists = self.world.lists.lock().unwrap().get(&account).cloned();
         std::future::ready(lists.unwrap_or_default()).boxed()
     }

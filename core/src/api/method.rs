@@ -106,6 +106,9 @@ methods! {
     AccountSetProfile "account.setProfile" Owner (AccountSetProfileParams) -> Account, "Changes what others see of the person.";
     AccountSetActive "account.setActive" Owner (AccountSetActiveParams) -> Account, "Switches an account on or off.";
 
+    DeviceList "device.list" Owner (AccountParams) -> Vec<Device>, "The devices of an account, as far as they were met: this one first.";
+    DeviceRevoke "device.revoke" Owner (DeviceRevokeParams) -> (), "Takes back another device of an account, for ever: nobody lets it in any more.";
+
     ContactAdd "contact.add" Owner (ContactAddParams) -> Contact, "Adds a person and sends them a request.";
     ContactList "contact.list" Read (ContactListParams) -> Vec<Contact>, "The people an account knows, blocked ones included.";
     ContactGet "contact.get" Read (ContactParams) -> Contact, "One person.";

@@ -196,6 +196,16 @@ params! {
         #[serde(default, deserialize_with = "list", skip_serializing_if = "Option::is_none")]
         bootstrap: Option<Vec<String>>,
     }
+    /// A device that is taken back.
+    DeviceRevokeParams {
+        /// The bridge's id of the account.
+        account: LocalAccountId,
+        /// Another device of it.
+        device: DeviceId,
+        /// The archive's password, where it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        password: Option<String>,
+    }
     /// Another password for the archive; empty or absent means none.
     AccountChangePasswordParams {
         /// The bridge's id of it.

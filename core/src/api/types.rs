@@ -539,6 +539,21 @@ pub struct LinkState {
     pub since: Millis,
 }
 
+/// One device of an account of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Which.
+    pub device: DeviceId,
+    /// It is the one that answers.
+    #[serde(default)]
+    pub current: bool,
+    /// It was taken back: nobody lets it in any more.
+    #[serde(default)]
+    pub revoked: bool,
+}
+
 /// What a caller may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -27,5 +27,6 @@ pub use keys::{private_key_from_pem, private_key_to_pem};
 pub use make::{AccountKeys, Identity, IdentityError, KEY_BITS, create_account};
 pub use receipt::{Receipt, ReceiptError};
 pub use revocation::{
-    MAX_LISTS, MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList, Revocations, Revoked,
+    MAX_ALL_LISTS, MAX_LISTS, MAX_REVOCATION_LIST_LEN, RevocationError, RevocationList,
+    Revocations, Revoked,
 };

@@ -11,10 +11,17 @@ use std::collections::BTreeSet;
 /// Largest list that is read, in bytes of DER: it has to fit into a DHT value of 64 KiB.
 pub const MAX_REVOCATION_LIST_LEN: usize = 64 * 1024;
 
-/// Most lists that are kept of one account. They come from its devices, each of which adds to the list
-/// of the backup that it was made from: so there is one, and a second only where two of them revoke
-/// without having heard of each other.
+/// Most lists that are kept of one account besides those that take back a device that was met. They come
+/// from its devices, each of which adds to the list of the backup that it was made from: so there is
+/// one, and a second only where two of them revoke without having heard of each other.
 pub const MAX_LISTS: usize = 8;
+
+/// Most lists that are kept of one account in all: as many as devices of one account are looked at.
+/// Our bound against an account that makes devices and takes them back, each by a list of its own.
+pub const MAX_ALL_LISTS: usize = 64;
+
+/// What a list has around its entries, at most: the account's name, a signature of 8192 bits, one entry more.
+const MAX_FRAME_LEN: usize = 4096;
 
 /// Longest data of a DHT value with a list: the list, and the msgpack header before it.
 const MAX_VALUE_LEN: usize = MAX_REVOCATION_LIST_LEN + 5;
@@ -52,8 +59,12 @@ pub enum RevocationError {
     /// The account's key did not sign it.
     #[error("the revocation list's signature is wrong")]
     BadSignature,
-    /// The account has made many lists of which none contains another.
-    #[error("the account has more than {MAX_LISTS} different revocation lists")]
+    /// It cannot be made: the key cannot sign.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The account has made many lists of which none contains another, and this one takes back no device
+    /// that was met.
+    #[error("the account has too many different revocation lists")]
     TooMany,
 }
 
@@ -64,6 +75,13 @@ pub struct Revoked {
     pub serial: Vec<u8>,
     /// When, in unix seconds.
     pub date: u64,
+}
+
+impl Revoked {
+    fn der(&self) -> Vec<u8> {
+        let serial = der::element(der::INTEGER, &self.serial);
+        der::container(der::SEQUENCE, &[&serial, &der::time(self.date)])
+    }
 }
 
 /// An X.509 CRL, byte for byte as it came.
@@ -212,6 +230,12 @@ impl RevocationList {
         self.revoked.iter().any(|r| r.serial == serial)
     }
 
+    /// Whether it takes back everything that another takes back.
+    pub fn contains(&self, other: &Self) -> bool {
+        let serials: BTreeSet<_> = self.serials().collect();
+        other.serials().all(|s| serials.contains(s))
+    }
+
     fn serials(&self) -> impl Iterator<Item = &[u8]> {
         self.revoked.iter().map(|r| r.serial.as_slice())
     }
@@ -231,58 +255,73 @@ impl RevocationList {
         self.is_about(issuer) && crypto.verify(&self.signature_check(issuer))
     }
 
-    /// A list that takes back `certificate` as well as everything that `previous` took back.
+    /// A list that takes back `certificate` as well as everything that `previous` lists took back, as far as
+    /// that can be published: the shortest first, so that one that somebody filled keeps no other out.
     ///
-    /// The number is one more than that of `previous`, or random at first.
+    /// The number is one more than the largest of theirs, or random at first.
     ///
     /// # Errors
-    /// The key cannot sign.
-    pub fn revoke(
-        previous: Option<&Self>,
+    /// The key cannot sign; [`RevocationError::TooLarge`].
+    pub fn revoke<'a>(
+        previous: impl IntoIterator<Item = &'a Self>,
         certificate: &Certificate,
         account: &Certificate,
         account_key: &dyn PrivateKey,
         crypto: &dyn Crypto,
         now_unix: u64,
-    ) -> Result<Self, CryptoError> {
-        let mut revoked = previous.map_or_else(Vec::new, |p| p.revoked.clone());
-        if !previous.is_some_and(|p| p.lists(certificate)) {
-            revoked.push(Revoked {
-                serial: minimal_integer(certificate.serial()).to_vec(),
-                date: now_unix,
-            });
-        }
-        let number = match previous.and_then(|p| p.number.as_deref()) {
-            Some(number) => incremented(number),
-            None => random_positive(crypto).to_vec(),
+    ) -> Result<Self, RevocationError> {
+        let new = Revoked {
+            serial: minimal_integer(certificate.serial()).to_vec(),
+            date: now_unix,
         };
+        let (mut revoked, number) = union(previous);
+        if revoked.iter().all(|r| r.serial != new.serial) {
+            revoked.push(new);
+        }
+        let number = number.unwrap_or_else(|| random_positive(crypto).to_vec());
         Self::sign(account, account_key, now_unix, &number, &revoked)
+    }
+
+    /// One list that takes back everything that all these do: one of them, if it does, or a new one, as far
+    /// as that can be published, the shortest first. `None` without lists.
+    ///
+    /// # Errors
+    /// The key cannot sign; [`RevocationError::TooLarge`].
+    pub fn merge(
+        lists: &[Self],
+        account: &Certificate,
+        account_key: &dyn PrivateKey,
+        crypto: &dyn Crypto,
+        now_unix: u64,
+    ) -> Result<Option<Self>, RevocationError> {
+        let whole = |list: &&Self| lists.iter().all(|other| list.contains(other));
+        if lists.is_empty() {
+            return Ok(None);
+        }
+        if let Some(list) = lists.iter().find(whole) {
+            return Ok(Some(list.clone()));
+        }
+        let (revoked, number) = union(lists);
+        let number = number.unwrap_or_else(|| random_positive(crypto).to_vec());
+        Self::sign(account, account_key, now_unix, &number, &revoked).map(Some)
     }
 
     /// A list with exactly this content.
     ///
     /// # Errors
-    /// The key cannot sign.
+    /// The key cannot sign; [`RevocationError::TooLarge`].
     pub fn sign(
         account: &Certificate,
         account_key: &dyn PrivateKey,
         this_update: u64,
         number: &[u8],
         revoked: &[Revoked],
-    ) -> Result<Self, CryptoError> {
+    ) -> Result<Self, RevocationError> {
         let algorithm = der::container(
             der::SEQUENCE,
             &[&der::element(der::OID, certificate::RSA_SHA512), &[5, 0]],
         );
-        let entries: Vec<u8> = revoked
-            .iter()
-            .flat_map(|r| {
-                der::container(
-                    der::SEQUENCE,
-                    &[&der::element(der::INTEGER, &r.serial), &der::time(r.date)],
-                )
-            })
-            .collect();
+        let entries: Vec<u8> = revoked.iter().flat_map(Revoked::der).collect();
         let entries = if entries.is_empty() {
             Vec::new()
         } else {
@@ -315,7 +354,7 @@ impl RevocationList {
             der::SEQUENCE,
             &[&tbs, &algorithm, &der::element(der::BIT_STRING, &signature)],
         );
-        Self::from_der(&der).map_err(|_| CryptoError::Failed)
+        Self::from_der(&der)
     }
 }
 
@@ -329,7 +368,7 @@ impl Revocations {
     /// Lists that were taken once, and kept. None is trusted for that: whoever verifies a chain with
     /// them checks their signatures.
     pub fn kept(lists: impl IntoIterator<Item = RevocationList>) -> Self {
-        Self(lists.into_iter().take(MAX_LISTS).collect())
+        Self(lists.into_iter().take(MAX_ALL_LISTS).collect())
     }
 
     /// The lists.
@@ -337,42 +376,112 @@ impl Revocations {
         &self.0
     }
 
-    /// Takes a list in, whoever brought it. Those that it contains go. Says whether it takes back anything
-    /// that no other did; if not, it is not kept.
+    /// Takes a list in, whoever brought it. Those that it contains go. Says whether it is kept: if it takes back
+    /// anything that no other did, or takes the place of several.
+    ///
+    /// `met`: certificates of the account's devices that were met. A list that takes back one of them
+    /// that no other does is taken in and stays, however many others somebody with the account's key
+    /// made to keep it out.
     ///
     /// # Errors
     /// It is not `account`'s own, or one too many; nothing has changed then.
-    pub fn take(
+    pub fn take<'a>(
         &mut self,
         crypto: &dyn Crypto,
         account: &Certificate,
         list: RevocationList,
+        met: impl IntoIterator<Item = &'a Certificate>,
     ) -> Result<bool, RevocationError> {
         if !list.is_about(account) {
             return Err(RevocationError::WrongIssuer);
         }
         let serials: BTreeSet<_> = self.0.iter().flat_map(RevocationList::serials).collect();
-        if list.serials().all(|s| serials.contains(s)) {
+        let mut kept = self.0.clone();
+        kept.retain(|known| !list.contains(known));
+        let replaced = self.0.len().saturating_sub(kept.len());
+        if list.serials().all(|s| serials.contains(s)) && replaced < 2 {
             return Ok(false);
         }
         if !crypto.verify(&list.signature_check(account)) {
             return Err(RevocationError::BadSignature);
         }
-        let serials: BTreeSet<_> = list.serials().collect();
-        let more = |known: &&RevocationList| !known.serials().all(|s| serials.contains(s));
-        let mut kept: Vec<_> = self.0.iter().filter(more).cloned().collect();
         if kept.len() >= MAX_LISTS {
-            return Err(RevocationError::TooMany);
+            let met = met.into_iter().map(|c| minimal_integer(c.serial()));
+            Self::make_room(&mut kept, &list, met.collect())?;
         }
         kept.push(list);
         self.0 = kept;
         Ok(true)
     }
 
-    /// The one list that takes back the most: for a backup, which holds one.
-    pub fn fullest(&self) -> Option<&RevocationList> {
-        self.0.iter().max_by_key(|l| l.revoked.len())
+    /// Takes away the oldest list that takes back none of the devices that were met, and not by another list
+    /// already. Where all do, there is room for more.
+    fn make_room(
+        kept: &mut Vec<RevocationList>,
+        new: &RevocationList,
+        met: BTreeSet<&[u8]>,
+    ) -> Result<(), RevocationError> {
+        let mut taken_back: BTreeSet<&[u8]> = BTreeSet::new();
+        // Each is needed for at least one device: so these are no more than there are devices.
+        let mut needed = |list: &RevocationList| {
+            let found: Vec<_> = met
+                .iter()
+                .filter(|s| list.serials().any(|l| l == **s))
+                .collect();
+            let before = taken_back.len();
+            taken_back.extend(found);
+            taken_back.len() > before
+        };
+        let free = kept.iter().map(&mut needed).collect::<Vec<_>>();
+        let free = free.iter().position(|needed| !needed);
+        if !needed(new) || (free.is_none() && kept.len() >= MAX_ALL_LISTS) {
+            return Err(RevocationError::TooMany);
+        }
+        if let Some(free) = free {
+            kept.remove(free);
+        }
+        Ok(())
     }
+}
+
+/// What all these lists take back, as far as it has room in one, the shortest first. And the number of one
+/// more: `None` if none has a number.
+fn union<'a>(
+    lists: impl IntoIterator<Item = &'a RevocationList>,
+) -> (Vec<Revoked>, Option<Vec<u8>>) {
+    let (mut revoked, mut serials) = (Vec::new(), BTreeSet::new());
+    let mut number: Option<&[u8]> = None;
+    let mut room = MAX_REVOCATION_LIST_LEN.saturating_sub(MAX_FRAME_LEN);
+    let mut lists: Vec<_> = lists.into_iter().collect();
+    // As they came where they are equally long.
+    lists.sort_by_key(|l| l.revoked.len());
+    for list in lists {
+        let mut all = serials.clone();
+        let new: Vec<_> = list
+            .revoked
+            .iter()
+            .filter(|r| all.insert(&r.serial))
+            .collect();
+        let len: usize = new.iter().map(|r| r.der().len()).sum();
+        if let Some(rest) = room.checked_sub(len) {
+            revoked.extend(new.into_iter().cloned());
+            (serials, room) = (all, rest);
+        }
+        if list.number().map(size) > number.map(size) {
+            number = list.number();
+        }
+    }
+    (revoked, number.map(incremented))
+}
+
+/// How a big-endian integer without padding compares with others.
+fn size(number: &[u8]) -> (bool, usize, &[u8]) {
+    let positive = number.first().is_some_and(|b| *b < 0x80);
+    let digits = match number {
+        [0, digits @ ..] => digits,
+        digits => digits,
+    };
+    (positive, digits.len(), digits)
 }
 
 /// Eight random bytes that are a positive DER integer of eight bytes, never padded: 62 bits
@@ -406,7 +515,7 @@ fn incremented(number: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::incremented;
+    use super::{incremented, size};
 
     #[test]
     fn numbers_grow_without_turning_negative() {
@@ -416,5 +525,11 @@ mod tests {
         assert_eq!(incremented(&[0x7f, 0xff]), [0, 0x80, 0]);
         assert_eq!(incremented(&[0xff]), [1]);
         assert_eq!(incremented(&[]), [1]);
+    }
+
+    #[test]
+    fn numbers_are_compared_by_what_they_count() {
+        let order: [&[u8]; 6] = [&[0xff], &[1], &[0x7f], &[0, 0x80], &[0, 0xff], &[1, 0]];
+        assert!(order.is_sorted_by_key(|n| size(n)));
     }
 }

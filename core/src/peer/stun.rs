@@ -452,6 +452,172 @@ mod tests {
         );
     }
 
+    /// A request with one attribute more, its padding included, and the right length.
+    fn with(attribute: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = Message::binding(Class::Request, [7; 12]).encode(None);
+        // Without the fingerprint.
+        bytes.truncate(HEADER_LEN);
+        put(&mut bytes, attribute, value);
+        set_length(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_by_name() {
+        let good = Message::binding(Class::Request, [7; 12]).encode(Some(b"secret"));
+        assert!(Message::decode(&good).is_ok());
+        let bent = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            bytes
+        };
+        let cut = |mut bytes: Vec<u8>, len: usize| {
+            bytes.truncate(len);
+            set_length(&mut bytes);
+            bytes
+        };
+        let bad = StunError::Attribute;
+        let fingerprint_first = bent(&|b| {
+            put(b, SOFTWARE, b"late");
+            set_length(b);
+            // Its sum is that of the message that it ended, with the length of the new one.
+            let at = good.len() - 8;
+            let sum = crc32(&with_length(b, at, 8).unwrap()) ^ FINGERPRINT_XOR;
+            b[at + 4..at + 8].copy_from_slice(&sum.to_be_bytes());
+        });
+        let table: Vec<(&str, Vec<u8>, StunError)> = vec![
+            ("nothing", vec![], StunError::Short),
+            ("less than a header", good[..19].to_vec(), StunError::Short),
+            (
+                "half an attribute's head",
+                cut(with(PRIORITY, &[0; 4]), 22),
+                StunError::Short,
+            ),
+            (
+                "half a value",
+                cut(with(PRIORITY, &[0; 4]), 26),
+                StunError::Short,
+            ),
+            (
+                "no padding",
+                cut(with(USERNAME, b"a"), 25),
+                StunError::Short,
+            ),
+            (
+                "a length of all there is",
+                bent(&|b| b[22..24].fill(0xff)),
+                StunError::Short,
+            ),
+            (
+                "a record of TLS",
+                bent(&|b| b[0] = 0x16 | 0x80),
+                StunError::NotStun,
+            ),
+            (
+                "the first bits",
+                bent(&|b| b[0] |= 0x40),
+                StunError::NotStun,
+            ),
+            ("another cookie", bent(&|b| b[7] ^= 1), StunError::NotStun),
+            (
+                "a byte more than it says",
+                bent(&|b| b.push(0)),
+                StunError::NotStun,
+            ),
+            (
+                "a byte less than it says",
+                bent(&|b| b.truncate(b.len() - 1)),
+                StunError::NotStun,
+            ),
+            ("1501 bytes", vec![0; MAX_LEN + 1], StunError::TooLong),
+            (
+                "a name that is no text",
+                with(USERNAME, &[0xff]),
+                bad(USERNAME),
+            ),
+            (
+                "a priority of 3 bytes",
+                with(PRIORITY, &[0; 3]),
+                bad(PRIORITY),
+            ),
+            (
+                "a priority of 5 bytes",
+                with(PRIORITY, &[0; 5]),
+                bad(PRIORITY),
+            ),
+            (
+                "a role of 7 bytes",
+                with(ICE_CONTROLLED, &[0; 7]),
+                bad(ICE_CONTROLLED),
+            ),
+            (
+                "a role of 9 bytes",
+                with(ICE_CONTROLLING, &[0; 9]),
+                bad(ICE_CONTROLLING),
+            ),
+            (
+                "an address of no family",
+                with(XOR_MAPPED_ADDRESS, &[0, 3, 0, 0, 1, 2, 3, 4]),
+                bad(XOR_MAPPED_ADDRESS),
+            ),
+            (
+                "an IPv6 address of 4 bytes",
+                with(XOR_MAPPED_ADDRESS, &[0, 2, 0, 0, 1, 2, 3, 4]),
+                bad(XOR_MAPPED_ADDRESS),
+            ),
+            (
+                "an address without one",
+                with(XOR_MAPPED_ADDRESS, &[0, 1, 0]),
+                bad(XOR_MAPPED_ADDRESS),
+            ),
+            (
+                "an error without a number",
+                with(ERROR_CODE, &[0, 0, 4]),
+                bad(ERROR_CODE),
+            ),
+            (
+                "an integrity of 19 bytes",
+                with(MESSAGE_INTEGRITY, &[0; 19]),
+                bad(MESSAGE_INTEGRITY),
+            ),
+            (
+                "a fingerprint of 3 bytes",
+                with(FINGERPRINT, &[0; 3]),
+                bad(FINGERPRINT),
+            ),
+            (
+                "a fingerprint that is not the last",
+                fingerprint_first,
+                bad(FINGERPRINT),
+            ),
+            (
+                "a wrong sum",
+                with(FINGERPRINT, &[0; 4]),
+                StunError::Fingerprint,
+            ),
+            (
+                "another transaction",
+                bent(&|b| b[9] ^= 1),
+                StunError::Fingerprint,
+            ),
+        ];
+        for (what, bytes, error) in table {
+            assert_eq!(Message::decode(&bytes), Err(error), "{what}");
+        }
+        // The longest is read, what need not be understood is skipped, and what must be is counted.
+        assert!(Message::decode(&with(SOFTWARE, &[b'x'; 1476])).is_ok());
+        assert_eq!(
+            Message::decode(&with(0x7fff, b"?")).unwrap().unknown,
+            [0x7fff]
+        );
+        let mut many = with(0x7f00, b"");
+        for attribute in 0x7f01..0x7f80 {
+            put(&mut many, attribute, b"");
+        }
+        set_length(&mut many);
+        assert_eq!(Message::decode(&many).unwrap().unknown.len(), MAX_UNKNOWN);
+    }
+
     fn message() -> impl Strategy<Value = Message> {
         (
             any::<[u8; 12]>(),

@@ -85,7 +85,7 @@ impl Inner {
         }
         let chain = match self.known(&device, None) {
             Ok(Some(chain)) => {
-                drop(self.look_up_lists(&chain));
+                self.look_up_lists(&chain);
                 chain
             }
             Ok(None) | Err(_) => {

@@ -8,6 +8,9 @@ use starling_core::identity::{CertificateChain, RevocationError, RevocationList}
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
+/// Lists that are looked for, unverified.
+pub(super) type FoundLists = JoinHandle<Vec<RevocationList>>;
+
 impl PeerManager {
     /// Takes in a list that was found where an account publishes its own. Devices that it takes back
     /// are not let in from now on, and their connections end. Lists of accounts of which no device was
@@ -37,10 +40,10 @@ impl PeerManager {
         chain.is_some_and(|c| c.account_id() == *account && inner.revocations.check(&c).is_err())
     }
 
-    /// What our own account has taken back, as far as it fits into a backup.
-    pub fn own_list(&self) -> Option<RevocationList> {
+    /// What our own account has taken back.
+    pub fn own_lists(&self) -> Vec<RevocationList> {
         let own = self.inner.config.chain.account_id();
-        self.inner.revocations.fullest(&own)
+        self.inner.revocations.lists(&own)
     }
 }
 
@@ -54,31 +57,46 @@ impl Inner {
         }
     }
 
-    /// Begins to look for the lists of an account, if that was not done lately. It goes on when nobody
-    /// waits for it.
-    pub(super) fn look_up_lists(
-        self: &Arc<Self>,
-        chain: &CertificateChain,
-    ) -> Option<JoinHandle<()>> {
-        let account = chain.account_id();
+    /// Begins to look for the lists of an account, if that was not done lately.
+    pub(super) fn find_lists(self: &Arc<Self>, account: AccountId) -> Option<FoundLists> {
         if !self.revocations.look_up(&account) {
             return None;
         }
-        let (inner, chain) = (self.clone(), chain.clone());
+        let inner = self.clone();
         Some(tokio::spawn(async move {
             let lists = tokio::select! {
-                () = inner.ended.cancelled() => return,
+                () = inner.ended.cancelled() => return Vec::new(),
                 lists = inner.signalling.revocation_lists(account) => lists,
             };
             if lists.is_empty() {
                 inner.revocations.found_none(&account);
             }
-            for list in lists {
+            lists
+        }))
+    }
+
+    /// Takes in what was found of the account that a chain leads to. It goes on when nobody waits for it.
+    pub(super) fn take_found(
+        self: &Arc<Self>,
+        chain: &CertificateChain,
+        found: FoundLists,
+    ) -> JoinHandle<()> {
+        let (inner, chain) = (self.clone(), chain.clone());
+        tokio::spawn(async move {
+            for list in found.await.unwrap_or_default() {
                 if let Err(why) = inner.take_list(&chain, list) {
+                    let account = chain.account_id();
                     tracing::debug!(%account, %why, "a revocation list that does not count");
                 }
             }
-        }))
+        })
+    }
+
+    /// Looks for the lists of an account, if that was not done lately, and takes them in.
+    pub(super) fn look_up_lists(self: &Arc<Self>, chain: &CertificateChain) {
+        if let Some(found) = self.find_lists(chain.account_id()) {
+            drop(self.take_found(chain, found));
+        }
     }
 
     fn take_list(
@@ -93,7 +111,10 @@ impl Inner {
             devices.push(self.config.chain.clone());
         }
         let before = self.revocations.lists(&account);
-        if !self.revocations.take(&chain.account, list)? {
+        let mut met = devices.clone();
+        // Perhaps it is being met just now.
+        met.push(chain.clone());
+        if !self.revocations.take(&chain.account, list, &met)? {
             return Ok(());
         }
         // Those that were taken back before are gone.
