@@ -116,6 +116,56 @@ async fn a_node_finds_back_by_what_it_knew() {
 }
 
 #[tokio::test]
+async fn what_is_stored_for_others_outlasts_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeps = |bootstrap: &[u16]| DhtConfig {
+        state_path: Some(dir.path().join("dht.state")),
+        ..local(bootstrap)
+    };
+    let bob = start(keeps(&[]));
+    let key = InfoHash::of(b"week");
+    // Alice asks somebody to be her friend, and goes.
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let request = Value::new(types::TRUST_REQUEST, b"friends?".to_vec());
+    soon("put", alice.put(key, request, PutOptions::default()))
+        .await
+        .unwrap();
+    // What lives for a minute, of which most is over, is not there any more when Bob comes back.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let short = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
+    let options = PutOptions {
+        permanent: false,
+        created: Some(i64::try_from(now.as_secs()).unwrap() - 57),
+    };
+    let mut ear = bob.listen(key);
+    soon("put", alice.put(key, short, options)).await.unwrap();
+    let bytes = async |node: &Dht| node.usage().await.bytes;
+    while !soon("the end", ear.next()).await.unwrap().expired {}
+    soon("stopping", alice.shutdown()).await;
+    let before = bytes(&bob).await;
+    assert!(before > 0);
+    soon("stopping", bob.shutdown()).await;
+
+    // He is alone at first: what he knows is in the file.
+    let bob = start(keeps(&[]));
+    assert_eq!(bytes(&bob).await, before);
+    let carol = start(local(&[bob.ports().0]));
+    assert!(soon("joining", carol.connected()).await);
+    let found = soon("get", carol.get(key)).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].data(), b"friends?");
+    assert_eq!(found[0].type_id(), types::TRUST_REQUEST);
+    soon("stopping", bob.shutdown()).await;
+
+    // And once more, of a run in which nobody put anything.
+    let bob = start(keeps(&[]));
+    assert_eq!(bytes(&bob).await, before);
+}
+
+#[tokio::test]
 async fn both_families_carry_values() {
     let loopback = DhtConfig {
         bind_v6: Some(Ipv6Addr::LOCALHOST),

@@ -44,8 +44,7 @@ pub struct DhtConfig {
     pub bootstrap: Vec<BootstrapAddr>,
     /// The network; 0 is the public one, which Jami uses.
     pub network_id: u32,
-    /// Where the node's id and its acquaintances outlast a restart. What it stores for others does
-    /// not: their authors renew it.
+    /// Where the node's id, its acquaintances and what it stores for others outlast a restart.
     pub state_path: Option<PathBuf>,
     /// The node's id; `None`: that of the state file, else a random one.
     pub node_id: Option<InfoHash>,

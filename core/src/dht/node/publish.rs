@@ -47,6 +47,7 @@ impl Node {
         // An own value that another author edits (with a valid signature) stays ours in the books.
         let source = if own { None } else { source };
         let Some(gone) = self.storage.insert(key, value.clone(), expires, source) else {
+            self.refused.values.count_full();
             return;
         };
         if same {

@@ -23,6 +23,13 @@ pub(super) struct Stored {
     size: usize,
 }
 
+impl Stored {
+    /// What it counts against the limits.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+}
+
 /// A value that left the store.
 pub(super) type Gone = (InfoHash, Arc<Value>);
 
@@ -66,6 +73,15 @@ impl Storage {
     /// Number of values and bytes of others' content.
     pub(super) fn usage(&self) -> (usize, usize) {
         (self.expiry.len(), self.remote_bytes)
+    }
+
+    /// The values of others with their keys; what leaves last comes first.
+    pub(super) fn latest(&self) -> impl Iterator<Item = (InfoHash, &Stored)> {
+        self.expiry
+            .iter()
+            .rev()
+            .filter_map(|(_, key, id)| Some((*key, self.get(key, *id)?)))
+            .filter(|(_, stored)| stored.source.is_some())
     }
 
     pub(super) fn knows(&self, key: &InfoHash) -> bool {
