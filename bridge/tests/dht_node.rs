@@ -165,6 +165,50 @@ async fn what_is_stored_for_others_outlasts_a_restart() {
     assert_eq!(bytes(&bob).await, before);
 }
 
+/// A restart makes nobody be there who is gone.
+#[tokio::test]
+async fn who_left_while_a_node_was_down_is_not_found_in_what_it_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeps = || DhtConfig {
+        state_path: Some(dir.path().join("dht.state")),
+        ..local(&[])
+    };
+    let bob = start(keeps());
+    let key = InfoHash::of(b"here I am");
+    let announced = || hello("here").with_id(1);
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let mut handle = alice
+        .put(key, announced(), PutOptions::permanent())
+        .await
+        .unwrap();
+    soon("put", handle.stored()).await.unwrap();
+    assert_eq!(soon("get", bob.get(key)).await.len(), 1);
+    soon("stopping", bob.shutdown()).await;
+    soon("stopping", alice.shutdown()).await;
+
+    let bob = start(keeps());
+    assert_eq!(bob.usage().await.values, 1);
+    let mut ear = bob.listen(key);
+    assert_eq!(soon("get", bob.get(key)).await, []);
+    // Others are told what they would have been told without the restart.
+    let carol = start(local(&[bob.ports().0]));
+    assert!(soon("joining", carol.connected()).await);
+    assert_eq!(soon("get", carol.get(key)).await.len(), 1);
+    assert_eq!(soon("get", bob.get(key)).await, []);
+    // Back is who says so.
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let _handle = alice
+        .put(key, announced(), PutOptions::permanent())
+        .await
+        .unwrap();
+    let event = soon("news", ear.next()).await.unwrap();
+    assert!(!event.expired);
+    assert_eq!(event.values[0].data(), b"here");
+    assert_eq!(soon("get", bob.get(key)).await.len(), 1);
+}
+
 #[tokio::test]
 async fn both_families_carry_values() {
     let loopback = DhtConfig {

@@ -1,5 +1,11 @@
 //! Values of others over a restart: whoever puts a contact request, which lives for a week, need not be there to
 //! put it again.
+//!
+//! What lives for minutes (announcements of devices, connection requests) says that its author is there, and a friend who
+//! left while nobody ran would seem to be there until it expires. So such a value is given to others again, who then know
+//! as much as if there had been no restart, but our own lookups find it only once somebody says in this run that it is so: its
+//! author puts or renews it, or another node answers with it. What lives longer they find at once. The reference saves all
+//! values with their days as we do, and gives its own lookups all of them (OpenDHT `Dht::importValues`, `Dht::getLocal`).
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -46,7 +52,8 @@ impl Node {
 
     /// Takes what [`Node::export_values`] gave to an earlier run, under the rules for what others put: the limits,
     /// the rules of types, signatures. A value lives until the day that it says, and no longer than if it came now;
-    /// one without a day is left out. Returns how many are kept.
+    /// one without a day is left out. Our own lookups do not find what is of the moment
+    /// ([`ValueType::is_of_the_moment`]) before somebody says it again. Returns how many are kept.
     pub fn import_values(&mut self, now: Duration, values: Vec<StoredValue>) -> usize {
         let Some(today) = self.unix_time(now) else {
             return 0;
@@ -54,12 +61,12 @@ impl Node {
         let before = self.storage.usage().0;
         for stored in values {
             let value = stored.value;
-            let lifetime = ValueType::of(value.type_id()).lifetime;
+            let kind = ValueType::of(value.type_id());
             let left = stored
                 .expires
                 .and_then(|e| u64::try_from(e.saturating_sub(today)).ok())
                 .map_or(Duration::ZERO, Duration::from_secs)
-                .min(lifetime);
+                .min(kind.lifetime);
             if left.is_zero()
                 || value.id == 0
                 || self.storage.get(&stored.key, value.id).is_some()
@@ -70,7 +77,12 @@ impl Node {
             let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
             let source = Source::of(stored.source.unwrap_or(nobody));
             let expires = now.saturating_add(left);
-            self.store(now, stored.key, Arc::new(value), expires, Some(source));
+            let value = Arc::new(value);
+            if kind.is_of_the_moment() {
+                self.remember(now, stored.key, value, expires, source);
+            } else {
+                self.store(now, stored.key, value, expires, Some(source));
+            }
         }
         self.settle(now);
         self.storage.usage().0.saturating_sub(before)
@@ -93,6 +105,7 @@ fn address(source: Source) -> SocketAddr {
 mod tests {
     use super::super::testkit::*;
     use super::super::*;
+    use crate::dht::query::Query;
     use crate::dht::state::{NodeState, StoredValue};
     use crate::dht::types;
     use crate::dht::value::Content;
@@ -163,6 +176,133 @@ mod tests {
         let mut late = node(Some(TODAY + 750), |_| {});
         assert_eq!(late.import_values(secs(0), values), 1);
         assert_eq!(ids(&late), [1]);
+    }
+
+    /// A node that was restarted: it has a contact request and a device's announcement from before.
+    fn restarted() -> (Node, Value) {
+        let mut old = node(Some(TODAY), |_| {});
+        let announced = signed_value(2, 8, 1, b"here I am");
+        let request = signed_value_of(types::TRUST_REQUEST, 1, 7, 1, b"friends?");
+        for value in [request, announced.clone()] {
+            let source = Some(limits::Source::V4([192, 0, 2, 1]));
+            old.store(secs(0), KEY, Arc::new(value), secs(600), source);
+        }
+        let mut new = node(Some(TODAY), |_| {});
+        assert_eq!(
+            new.import_values(secs(0), old.export_values(secs(0), ALL)),
+            2
+        );
+        (new, announced)
+    }
+
+    /// The ids that a get finds here.
+    fn found(node: &mut Node) -> Vec<u64> {
+        let op = node.get(secs(1), KEY, Query::all());
+        heard(node, op)
+    }
+
+    /// The ids that an operation was told of since the last time.
+    fn heard(node: &mut Node, wanted: OpId) -> Vec<u64> {
+        let mut out = Vec::new();
+        while let Some(event) = node.poll_event() {
+            match event {
+                NodeEvent::Values { op, values }
+                | NodeEvent::Listen {
+                    op,
+                    values,
+                    expired: false,
+                } if op == wanted => {
+                    out.extend(values.iter().map(|v| v.id));
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn who_was_there_before_a_restart_is_not_thought_to_be_there_now() {
+        let (mut node, _) = restarted();
+        let ear = node.listen(secs(1), KEY, Query::all());
+        assert_eq!(heard(&mut node, ear), [1]);
+        assert_eq!(found(&mut node), [1]);
+        // And if nobody says anything that is all: neither is it said to be gone.
+        node.handle_timeout(secs(601));
+        assert_eq!(node.usage().values, 0);
+        let mut gone = Vec::new();
+        while let Some(event) = node.poll_event() {
+            if let NodeEvent::Listen {
+                values,
+                expired: true,
+                ..
+            } = event
+            {
+                gone.extend(values.iter().map(|v| v.id));
+            }
+        }
+        assert_eq!(gone, [1]);
+    }
+
+    #[test]
+    fn others_are_given_what_they_were_given_before_a_restart() {
+        let mut world = World::new(1);
+        for _ in 0..2 {
+            world.add(|_| {});
+        }
+        let values = restarted().0.export_values(secs(0), ALL);
+        let now = world.now;
+        assert_eq!(world.peers[0].node.import_values(now, values), 2);
+        world.join(1, 0);
+        world.run(secs(5));
+        let (get, ear) = (world.get(1, KEY), world.listen(1, KEY));
+        assert!(world.wait(1, get).0);
+        world.run(secs(5));
+        for op in [get, ear] {
+            let ids: Vec<u64> = world.values(1, op).iter().map(|v| v.id).collect();
+            assert_eq!(ids, [1, 2]);
+        }
+        // An answer of another node counts, even if that has it from a restart as well.
+        let values = restarted().0.export_values(secs(0), ALL);
+        let now = world.now;
+        assert_eq!(world.peers[1].node.import_values(now, values), 2);
+        let get = world.get(0, KEY);
+        assert!(world.wait(0, get).0);
+        let ids: Vec<u64> = world.values(0, get).iter().map(|v| v.id).collect();
+        assert_eq!(ids, [1, 2]);
+    }
+
+    #[test]
+    fn what_somebody_says_again_is_found_again() {
+        let from = || Some(limits::Source::V4([192, 0, 2, 9]));
+        type Say = fn(&mut Node, Value, Option<limits::Source>);
+        let ways: [(&str, Say); 4] = [
+            ("put", |n, v, from| {
+                n.store(secs(1), KEY, Arc::new(v), secs(700), from);
+            }),
+            ("edited", |n, mut v, from| {
+                if let Content::Clear(clear) = &mut v.content {
+                    clear.data = b"still here".to_vec();
+                }
+                n.store(secs(1), KEY, Arc::new(v), secs(700), from);
+            }),
+            ("renewed", |n, v, _| {
+                n.refresh(secs(1), KEY, v.id, secs(700))
+            }),
+            ("put by us", |n, v, _| {
+                n.put(secs(1), KEY, v, false, None);
+            }),
+        ];
+        for (way, say) in ways {
+            let (mut node, announced) = restarted();
+            let ear = node.listen(secs(1), KEY, Query::all());
+            assert_eq!(heard(&mut node, ear), [1], "{way}");
+            say(&mut node, announced.clone(), from());
+            assert_eq!(heard(&mut node, ear), [2], "{way}");
+            assert_eq!(found(&mut node), [1, 2], "{way}");
+            // It is news once.
+            node.refresh(secs(2), KEY, announced.id, secs(800));
+            assert_eq!(heard(&mut node, ear), [0u64; 0], "{way}");
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// Asks for the values of a key. Events: `Values` (or `Fields`, if the query selects some) as they
-    /// come, then `GetDone`. Own values are reported first.
+    /// come, then `GetDone`. What is stored here is reported first.
     pub fn get(&mut self, now: Duration, key: InfoHash, query: Query) -> OpId {
         let op = self.new_op();
         if !self.has_room(&key) {
@@ -145,7 +145,7 @@ impl Node {
         }
         let own: Vec<_> = self
             .storage
-            .values(&key)
+            .found(&key)
             .map(|s| s.value.clone())
             .filter(|v| query.matches(v))
             .collect();
@@ -291,7 +291,7 @@ impl Node {
         let id = known.unwrap_or(op.0);
         if known.is_none() {
             let mut new = Subscription::new(key, query);
-            for stored in self.storage.values(&key) {
+            for stored in self.storage.found(&key) {
                 new.add(now, Holder::Own, &stored.value);
             }
             self.subscriptions.insert(id, new);

@@ -438,7 +438,6 @@ impl Node {
         };
         let lifetime = ValueType::of(stored.value.type_id()).lifetime;
         let expires = stored.expires.max(now.saturating_add(lifetime));
-        self.storage.refresh(&key, vid, expires);
-        self.tell_refreshed(now, key, vid);
+        self.refresh(now, key, vid, expires);
     }
 }
