@@ -100,6 +100,7 @@ impl Driver {
         let mut engine = NodeConfig::new(id);
         engine.network_id = config.network_id;
         engine.is_client = config.client;
+        engine.reannounce = config.reannounce;
         engine.ipv4 = sockets.v4.is_some();
         engine.ipv6 = sockets.v6.is_some();
         let mut node = Node::new(Duration::ZERO, engine, seed, crypto.clone());

@@ -93,6 +93,9 @@ pub struct NodeConfig {
     /// Time between two listens at a node. 20 s keep the way through a NAT open; a node at a stable
     /// public address may take 290 s (OpenDHT `public_stable`).
     pub listen_refresh: Duration,
+    /// A permanent value is put again at least this often, however long it lives: a node may have lost it in a restart
+    /// that nobody noticed.
+    pub reannounce: Duration,
     /// Bounds.
     pub limits: NodeLimits,
 }
@@ -145,6 +148,8 @@ impl NodeConfig {
             ipv6: true,
             // OpenDHT `LISTEN_EXPIRE_TIME` (30 s) less `REANNOUNCE_MARGIN` (10 s).
             listen_refresh: Duration::from_secs(20),
+            // Ours; the reference waits up to a week.
+            reannounce: Duration::from_secs(60 * 60),
             limits: NodeLimits::default(),
         }
     }
