@@ -2,16 +2,17 @@
 
 use serde_json::{Value, json};
 use starling_e2e::peer::{complaints, silent, sound};
-use starling_e2e::{Jami, Lab, Starling, jami, needs, starling, wait};
+use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, starling, wait};
 use std::panic::AssertUnwindSafe;
 
 /// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
 struct Story {
     alice: Starling,
+    alice_host: Host,
     alice_id: String,
     bob: Jami,
     bob_id: String,
-    boot: starling_e2e::Host,
+    boot: Host,
     others: Vec<Starling>,
     // Last: everything above runs in it.
     lab: Lab,
@@ -28,6 +29,7 @@ fn meet() -> Story {
     let alice_id = alice.create_account("Alice");
     Story {
         alice,
+        alice_host,
         alice_id,
         bob,
         bob_id,
@@ -378,6 +380,40 @@ fn each_catches_up_on_what_was_written_while_it_was_away() {
             .wait_text(&conversation, &format!("while Bob was away {i}"));
     }
     assert_eq!(story.alice.texts(&conversation).len(), 11);
+    story.check(&conversation);
+}
+
+#[test]
+fn a_starling_whose_network_was_gone_is_found_at_its_next_address() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    story.alice.send(&conversation, "before");
+    story.bob.wait_text(&conversation, "before");
+    let dht = |story: &Story| {
+        let found = story.alice.rpc("bridge.diagnostics", json!({}));
+        let state = found["dht"]["ipv4"]["state"].as_str();
+        state.expect("the node says how it is").to_owned()
+    };
+    assert_eq!(dht(&story), "connected");
+    story.alice_host.unplug();
+    wait::until("the node to notice", || {
+        (dht(&story) == "disconnected").then_some(())
+    });
+    story.bob.send(&conversation, "while Alice was cut off");
+    story.alice.send(&conversation, "written without a network");
+    // No connection of before leads there.
+    story.alice_host.plug_elsewhere([10, 77, 0, 200].into());
+    wait::until("the node to be back", || {
+        (dht(&story) == "connected").then_some(())
+    });
+    story
+        .bob
+        .wait_text(&conversation, "written without a network");
+    story
+        .alice
+        .wait_text_or_history(&conversation, "while Alice was cut off");
+    story.chat(&conversation, "afterwards");
     story.check(&conversation);
 }
 
