@@ -11,11 +11,15 @@ Every line of stdin is a request {"n": number, "do": what, ...}, every line of s
     put_encrypted key data to                  `to`: the long id, 64 digits
     get        key                             all values
     listen     key
+    type       type seconds                    how long values of a type live here, from now on
+    stored     key                             how many values this node itself stores
     quit
 
 Answers of puts and gets say how long they took, in microseconds.
 """
+import datetime
 import json
+import re
 import sys
 import threading
 import time
@@ -73,7 +77,7 @@ def main():
         n, what = r["n"], r["do"]
         if what == "quit":
             break
-        key = dht.InfoHash(r["key"].encode())
+        key = dht.InfoHash(r.get("key", "").encode())
         start = time.perf_counter()
 
         def took(start=start):
@@ -111,6 +115,13 @@ def main():
 
             tokens.append(node.listen(key, heard))
             say(n=n, ok=True)
+        elif what == "type":
+            life = datetime.timedelta(seconds=r["seconds"])
+            node.registerType(dht.ValueType(r["type"], "of a test", life))
+            say(n=n, ok=True)
+        elif what == "stored":
+            found = re.search(rf"Storage {key} .*?(\d+) values", node.getStorageLog())
+            say(n=n, values=int(found[1]) if found else 0)
         else:
             say(n=n, error="unknown request")
     node.shutdown()

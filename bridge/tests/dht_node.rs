@@ -1,14 +1,19 @@
 //! Our node on real sockets: restarts, both families, the local network, and what goes wrong.
 #![allow(clippy::unwrap_used)]
 
+mod multicast_support;
 mod skip_support;
 
 use skip_support::skip;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{
-    BootstrapAddr, Connectivity, Dht, DhtConfig, DhtNodeOptions, PutError, PutOptions, run_dhtnode,
+    BootstrapAddr, Connectivity, Dht, DhtConfig, DhtNodeOptions, PutError, PutOptions, SecureDht,
+    Unopened, run_dhtnode,
 };
-use starling_core::dht::{Value, types};
+use starling_core::crypto::{Crypto as _, PrivateKey};
+use starling_core::dht::node::Refusals;
+use starling_core::dht::value::Content;
+use starling_core::dht::{Value, envelope, types};
 use starling_core::id::{DeviceShortId, InfoHash};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -113,6 +118,100 @@ async fn a_node_finds_back_by_what_it_knew() {
     assert_ne!(alice.id(), id);
     alice.bootstrap(vec![at(bob.ports().0)]);
     assert!(soon("joining by bootstrap", alice.connected()).await);
+}
+
+#[tokio::test]
+async fn what_is_stored_for_others_outlasts_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeps = |bootstrap: &[u16]| DhtConfig {
+        state_path: Some(dir.path().join("dht.state")),
+        ..local(bootstrap)
+    };
+    let bob = start(keeps(&[]));
+    let key = InfoHash::of(b"week");
+    // Alice asks somebody to be her friend, and goes.
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let request = Value::new(types::TRUST_REQUEST, b"friends?".to_vec());
+    soon("put", alice.put(key, request, PutOptions::default()))
+        .await
+        .unwrap();
+    // What lives for a minute, of which most is over, is not there any more when Bob comes back.
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let short = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
+    let options = PutOptions {
+        permanent: false,
+        created: Some(i64::try_from(now.as_secs()).unwrap() - 57),
+    };
+    let mut ear = bob.listen(key);
+    soon("put", alice.put(key, short, options)).await.unwrap();
+    let bytes = async |node: &Dht| node.usage().await.bytes;
+    while !soon("the end", ear.next()).await.unwrap().expired {}
+    soon("stopping", alice.shutdown()).await;
+    let before = bytes(&bob).await;
+    assert!(before > 0);
+    soon("stopping", bob.shutdown()).await;
+
+    // He is alone at first: what he knows is in the file.
+    let bob = start(keeps(&[]));
+    assert_eq!(bytes(&bob).await, before);
+    let carol = start(local(&[bob.ports().0]));
+    assert!(soon("joining", carol.connected()).await);
+    let found = soon("get", carol.get(key)).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].data(), b"friends?");
+    assert_eq!(found[0].type_id(), types::TRUST_REQUEST);
+    soon("stopping", bob.shutdown()).await;
+
+    // And once more, of a run in which nobody put anything.
+    let bob = start(keeps(&[]));
+    assert_eq!(bytes(&bob).await, before);
+}
+
+/// A restart makes nobody be there who is gone.
+#[tokio::test]
+async fn who_left_while_a_node_was_down_is_not_found_in_what_it_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeps = || DhtConfig {
+        state_path: Some(dir.path().join("dht.state")),
+        ..local(&[])
+    };
+    let bob = start(keeps());
+    let key = InfoHash::of(b"here I am");
+    let announced = || hello("here").with_id(1);
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let mut handle = alice
+        .put(key, announced(), PutOptions::permanent())
+        .await
+        .unwrap();
+    soon("put", handle.stored()).await.unwrap();
+    assert_eq!(soon("get", bob.get(key)).await.len(), 1);
+    soon("stopping", bob.shutdown()).await;
+    soon("stopping", alice.shutdown()).await;
+
+    let bob = start(keeps());
+    assert_eq!(bob.usage().await.values, 1);
+    let mut ear = bob.listen(key);
+    assert_eq!(soon("get", bob.get(key)).await, []);
+    // Others are told what they would have been told without the restart.
+    let carol = start(local(&[bob.ports().0]));
+    assert!(soon("joining", carol.connected()).await);
+    assert_eq!(soon("get", carol.get(key)).await.len(), 1);
+    assert_eq!(soon("get", bob.get(key)).await, []);
+    // Back is who says so.
+    let alice = start(local(&[bob.ports().0]));
+    assert!(soon("joining", alice.connected()).await);
+    let _handle = alice
+        .put(key, announced(), PutOptions::permanent())
+        .await
+        .unwrap();
+    let event = soon("news", ear.next()).await.unwrap();
+    assert!(!event.expired);
+    assert_eq!(event.values[0].data(), b"here");
+    assert_eq!(soon("get", bob.get(key)).await.len(), 1);
 }
 
 #[tokio::test]
@@ -223,26 +322,120 @@ async fn listens_hear_what_goes() {
     assert_eq!(event.values[0].data(), b"short");
 }
 
-#[tokio::test]
-async fn nodes_of_a_local_network_find_each_other() {
-    // A network of this test alone: others may run beside it.
-    let network_id = 1 + u32::from(std::process::id() as u16);
-    let config = DhtConfig {
-        bind_v4: Some(Ipv4Addr::UNSPECIFIED),
-        network_id,
+/// Two nodes of a network of this test alone, as others may run beside it, find each other.
+async fn find_each_other(family: u32, edit: impl Fn(&mut DhtConfig)) {
+    let mut config = DhtConfig {
+        network_id: family + u32::from(std::process::id() as u16),
         lan_discovery: true,
         ..local(&[])
     };
+    edit(&mut config);
     let bob = start(config.clone());
-    let alice = start(config);
-    if timeout(Duration::from_secs(20), alice.connected())
-        .await
-        .is_err()
-    {
+    let alice = start(config.clone());
+    // Somebody of another network is there as well.
+    config.network_id += 1_000_000;
+    let mallory = start(config);
+    assert!(soon("discovery", alice.connected()).await);
+    assert!(soon("discovery", bob.connected()).await);
+    for (node, other) in [(&alice, &bob), (&bob, &alice)] {
+        let nodes = node.nodes().await;
+        assert!(nodes.iter().all(|n| n.id == other.id()), "{nodes:?}");
+    }
+    assert!(mallory.nodes().await.is_empty());
+}
+
+#[tokio::test]
+async fn nodes_of_a_local_network_find_each_other() {
+    if !multicast_support::works(false) {
         return skip("no multicast on this machine");
     }
-    assert!(soon("discovery", bob.connected()).await);
-    assert_eq!(alice.nodes().await[0].id, bob.id());
+    find_each_other(100_000, |c| c.bind_v4 = Some(Ipv4Addr::UNSPECIFIED)).await;
+}
+
+#[tokio::test]
+async fn nodes_of_a_local_network_find_each_other_by_ipv6_alone() {
+    if !multicast_support::works(true) {
+        return skip("no multicast of IPv6 on this machine");
+    }
+    find_each_other(200_000, |c| {
+        c.bind_v4 = None;
+        c.bind_v6 = Some(Ipv6Addr::UNSPECIFIED);
+    })
+    .await;
+}
+
+/// What is encrypted for a device and is wrong inside no storing node sees: the device does, and counts it by why.
+#[tokio::test]
+async fn what_cannot_be_opened_is_left_out_and_counted() {
+    let bob = start(local(&[]));
+    let mallory = start(local(&[bob.ports().0]));
+    assert!(soon("joining", mallory.connected()).await);
+    let new_key = || -> Arc<dyn PrivateKey> { Arc::from(AwsLc.generate_rsa(2048).unwrap()) };
+    let (hers, his, alices) = (new_key(), new_key(), new_key());
+    let bob = SecureDht::new(bob, Arc::new(AwsLc), his.clone());
+    let key = InfoHash::of(b"bob's inbox");
+    let mut ear = bob.listen(key);
+
+    let signed = |recipient: &dyn PrivateKey, text: &str| {
+        let recipient = InfoHash::of(recipient.public_key());
+        envelope::sign(&*hers, &hello(text), 0, Some(recipient)).unwrap()
+    };
+    let for_bob = |plain: &[u8]| envelope::encrypt_bytes(&AwsLc, his.public_key(), plain).unwrap();
+    let put = async |id, cipher| {
+        let value = Value {
+            content: Content::Encrypted(cipher),
+            ..hello("").with_id(id)
+        };
+        soon("put", mallory.put(key, value, PutOptions::default()))
+            .await
+            .unwrap();
+    };
+    let clear = |value: &Value| value.clear().unwrap().clone();
+    let mut expected = Unopened::default();
+
+    // She says that it is of Alice.
+    let mut forged = clear(&signed(&*his, "of Alice"));
+    forged.signed.as_mut().unwrap().owner = alices.public_key().into();
+    put(1, for_bob(&forged.to_encrypt())).await;
+    expected.signature += 1;
+    // Or changes what was signed.
+    let mut changed = clear(&signed(&*his, "yes"));
+    changed.data = b"no".to_vec();
+    put(2, for_bob(&changed.to_encrypt())).await;
+    expected.signature += 1;
+    put(3, for_bob(b"\x81")).await;
+    expected.no_value += 1;
+    put(4, for_bob(&[0xc1; 1000])).await;
+    expected.no_value += 1;
+    // What she wrote to Alice, as if it had been to Bob.
+    put(
+        5,
+        for_bob(&clear(&signed(&*alices, "for you")).to_encrypt()),
+    )
+    .await;
+    expected.recipient += 1;
+    // Neither what is for Alice nor noise is for Bob.
+    let spki = alices.public_key();
+    put(6, envelope::encrypt_bytes(&AwsLc, spki, b"secret").unwrap()).await;
+    put(7, vec![7; 256]).await;
+    put(8, Vec::new()).await;
+    let good = clear(&signed(&*his, "good"));
+    put(9, for_bob(&good.to_encrypt())).await;
+
+    // He hears of one value, and finds one: all others were there before it.
+    let event = soon("news", ear.next()).await.unwrap();
+    let texts = |values: &[Value]| -> Vec<_> { values.iter().map(|v| v.data().to_vec()).collect() };
+    assert_eq!(texts(&event.values), [b"good"]);
+    assert_eq!(bob.unopened(), expected);
+    assert_eq!(soon("all", bob.dht().get(key)).await.len(), 9);
+    assert_eq!(texts(&soon("get", bob.get(key)).await), [b"good"]);
+    let twice = Unopened {
+        signature: expected.signature * 2,
+        no_value: expected.no_value * 2,
+        recipient: expected.recipient * 2,
+    };
+    assert_eq!(bob.unopened(), twice);
+    assert_eq!(bob.dht().usage().await.refused, Refusals::default());
 }
 
 #[tokio::test]

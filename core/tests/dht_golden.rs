@@ -2,13 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value as Json;
-use starling_core::dht::discovery::{DhtService, Discovery};
+use starling_core::dht::discovery::{self, DhtService, Discovery, DiscoveryError};
 use starling_core::dht::envelope::{self, keys};
 use starling_core::dht::fragments::Assembler;
 use starling_core::dht::nodes;
 use starling_core::dht::packet::{Packet, PacketError, Request, Want};
 use starling_core::dht::query::{Field, FieldValue, Query, Where};
-use starling_core::dht::state::NodeState;
+use starling_core::dht::state::{self, NodeState, StateError};
 use starling_core::dht::types::{self, ValueType};
 use starling_core::dht::value::{Content, MAX_PACKED_SIZE, Value};
 use starling_core::id::{AccountId, DeviceId, DeviceShortId, InfoHash};
@@ -451,6 +451,162 @@ fn discovery() {
 }
 
 #[test]
+fn bad_discoveries_have_names() {
+    use msgpack::Value as Mp;
+    let read = |m: &Mp| Discovery::decode(&msgpack::encode(m));
+    // What is neither a question nor a list of services.
+    for m in [
+        "p".into(),
+        "".into(),
+        Mp::Binary(b"q".to_vec()),
+        Mp::Nil,
+        0.into(),
+        Mp::Array(vec!["q".into()]),
+    ] {
+        assert_eq!(read(&m), Err(DiscoveryError::Format), "{m:?}");
+    }
+    for bytes in [&b""[..], b"\xc1", b"\xa2q", b"\x81\xa3dht"] {
+        let error = Discovery::decode(bytes).unwrap_err();
+        assert!(matches!(error, DiscoveryError::Msgpack(_)), "{error}");
+    }
+    let too_long = msgpack::MsgpackError::TooLong(discovery::MAX_DATAGRAM);
+    let padded = |size| {
+        let mut bytes = Discovery::Query.encode();
+        bytes.resize(size, 0);
+        Discovery::decode(&bytes)
+    };
+    assert_eq!(padded(discovery::MAX_DATAGRAM), Ok(Discovery::Query));
+    assert_eq!(
+        padded(discovery::MAX_DATAGRAM + 1),
+        Err(DiscoveryError::Msgpack(too_long))
+    );
+
+    // Services that are none are passed over, and so are others.
+    let id = || Mp::Binary(vec![1; 20]);
+    let good = DhtService {
+        id: InfoHash([1; 20]),
+        port: 1,
+        network: 0,
+    };
+    let none = Discovery::Publish(None);
+    for (service, expected) in [
+        (Mp::Array(vec![id(), 1.into(), 0.into()]), Some(good)),
+        (
+            Mp::Array(vec![id(), 1.into(), 0.into(), 9.into()]),
+            Some(good),
+        ),
+        (Mp::Array(vec![id(), 0.into(), 0.into()]), None),
+        (Mp::Array(vec![id(), 65_536.into(), 0.into()]), None),
+        (Mp::Array(vec![id(), 1.into(), (1u64 << 32).into()]), None),
+        (Mp::Array(vec![id(), 1.into()]), None),
+        (
+            Mp::Array(vec![Mp::Binary(vec![1; 19]), 1.into(), 0.into()]),
+            None,
+        ),
+        (
+            Mp::Array(vec![Mp::Binary(vec![0; 20]), 1.into(), 0.into()]),
+            None,
+        ),
+        (
+            Mp::Array(vec!["a".repeat(20).as_str().into(), 1.into(), 0.into()]),
+            None,
+        ),
+        (Mp::Nil, None),
+    ] {
+        let m = msgpack::map([("dht", service.clone())]);
+        assert_eq!(read(&m), Ok(Discovery::Publish(expected)), "{service:?}");
+    }
+    assert_eq!(read(&msgpack::map([("jami", id())])), Ok(none));
+}
+
+#[test]
+fn bad_state_files_have_names() {
+    use msgpack::Value as Mp;
+    let read = |m: &Mp| NodeState::decode(&msgpack::encode(m));
+    for m in [
+        msgpack::map([]),
+        msgpack::map([("id", Mp::Binary(vec![1; 20]))]),
+        msgpack::map([("v", 2.into())]),
+        msgpack::map([("v", 0.into())]),
+        msgpack::map([("v", "1".into())]),
+        msgpack::map([("v", Mp::Nil)]),
+        Mp::Array(vec![1.into()]),
+        1.into(),
+        "v".into(),
+    ] {
+        assert_eq!(read(&m), Err(StateError::Format), "{m:?}");
+    }
+    for bytes in [&b""[..], b"\xc1", b"\x81\xa1v", b"broken"] {
+        let error = NodeState::decode(bytes).unwrap_err();
+        assert!(matches!(error, StateError::Msgpack(_)), "{error}");
+    }
+
+    // Of a state every entry that makes sense counts.
+    let recorded = vectors!("state");
+    let mut all = list(&recorded)
+        .iter()
+        .filter(|v| text(&v["lib"]).contains("newest"))
+        .map(|v| NodeState::decode(&unhex(&v["hex"])).unwrap());
+    let whole = all.next().unwrap();
+    let state = msgpack::decode(&whole.encode(), state::MAX_STATE).unwrap();
+    let with = |key: &str, item: Mp| {
+        let mut m = state.clone();
+        if let Mp::Map(entries) = &mut m {
+            for (k, v) in entries {
+                match v {
+                    Mp::Array(items) if k.as_str() == Some(key) => items.insert(0, item.clone()),
+                    other if k.as_str() == Some(key) => *other = item.clone(),
+                    _ => {}
+                }
+            }
+        }
+        read(&m).unwrap()
+    };
+    let node = |id: Vec<u8>, addr: Vec<u8>| {
+        msgpack::map([("id", Mp::Binary(id)), ("addr", Mp::Binary(addr))])
+    };
+    let addr = |text: &str| state::sockaddr(&text.parse().unwrap());
+    for bad in [
+        Mp::Nil,
+        msgpack::map([]),
+        node(vec![1; 19], addr("192.0.2.1:1")),
+        node(vec![0; 20], addr("192.0.2.1:1")),
+        node(vec![1; 20], addr("192.0.2.1:0")),
+        node(vec![1; 20], addr("0.0.0.0:1")),
+        node(vec![1; 20], addr("[ff02::1]:1")),
+        node(vec![1; 20], vec![7, 0, 0, 1]),
+        node(vec![1; 20], Vec::new()),
+    ] {
+        assert_eq!(with("nodes", bad.clone()), whole, "{bad:?}");
+    }
+    assert_eq!(
+        with("nodes", node(vec![1; 20], addr("192.0.2.1:1")))
+            .nodes
+            .len(),
+        whole.nodes.len() + 1
+    );
+    let key = || Mp::Binary(vec![1; 20]);
+    let entries = |e: Vec<Mp>| Mp::Binary(msgpack::encode(&Mp::Array(e)));
+    for bad in [
+        Mp::Nil,
+        Mp::Array(vec![key()]),
+        Mp::Array(vec![Mp::Binary(vec![1; 21]), entries(Vec::new())]),
+        Mp::Array(vec![key(), Mp::Binary(b"\xc1".to_vec())]),
+        Mp::Array(vec![key(), entries(vec![Mp::Nil])]),
+        Mp::Array(vec![key(), entries(vec![Mp::Array(vec![0.into()])])]),
+        Mp::Array(vec![
+            key(),
+            entries(vec![Mp::Array(vec![0.into(), "no value".into()])]),
+        ]),
+    ] {
+        assert_eq!(with("values", bad.clone()), whole, "{bad:?}");
+    }
+    for id in [vec![1; 19], vec![0; 20], Vec::new()] {
+        assert_eq!(with("id", Mp::Binary(id)).id, None);
+    }
+}
+
+#[test]
 fn state_files() {
     for v in list(&vectors!("state")) {
         let bytes = unhex(&v["hex"]);
@@ -470,7 +626,6 @@ fn state_files() {
         assert_eq!(state.values[0].expires.is_some(), new);
         assert_eq!(state.values[0].created.is_some(), new);
     }
-    assert!(NodeState::decode(b"\x80").is_err());
 }
 
 #[test]

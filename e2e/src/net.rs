@@ -275,6 +275,14 @@ impl Host {
         ip(&["-n", &self.ns, "link", "set", "eth0", "down"]);
     }
 
+    /// Puts the cable in elsewhere: from then on the machine has this address, and its old one no more.
+    pub fn plug_elsewhere(&self, addr: Ipv4Addr) {
+        ip(&["-n", &self.ns, "addr", "flush", "dev", "eth0"]);
+        let addr = format!("{addr}/24");
+        ip(&["-n", &self.ns, "addr", "add", &addr, "dev", "eth0"]);
+        self.plug();
+    }
+
     /// Puts the cable back.
     pub fn plug(&self) {
         ip(&["-n", &self.ns, "link", "set", "eth0", "up"]);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use starling_e2e::peer::{complaints, silent, sound};
-use starling_e2e::{Jami, Lab, Starling, jami, needs, starling, wait};
+use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, starling, wait};
 use std::panic::AssertUnwindSafe;
 
 /// A boot node, a Starling (Alice) and a daemon (Bob), both with an account.
@@ -11,7 +11,7 @@ struct Story {
     alice_id: String,
     bob: Jami,
     bob_id: String,
-    boot: starling_e2e::Host,
+    boot: Host,
     others: Vec<Starling>,
     // Last: everything above runs in it.
     lab: Lab,
@@ -379,6 +379,42 @@ fn each_catches_up_on_what_was_written_while_it_was_away() {
     }
     assert_eq!(story.alice.texts(&conversation).len(), 11);
     story.check(&conversation);
+}
+
+#[test]
+fn a_starling_whose_network_was_gone_is_found_at_its_next_address() {
+    needs!(jami::missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let hosts = ["alice", "carol"].map(|name| lab.host(name));
+    let bootstrap = format!("{}:4222", boot.addr);
+    let [mut alice, mut carol] = hosts.each_ref().map(|h| Starling::start(h, &bootstrap));
+    alice.create_account("Alice");
+    carol.create_account("Carol");
+    let two = alice.befriend(&carol);
+    alice.send(&two, "before");
+    carol.wait_text_or_history(&two, "before");
+    let dht = || {
+        let found = alice.rpc("bridge.diagnostics", json!({}));
+        let state = found["dht"]["ipv4"]["state"].as_str();
+        state.expect("the node says how it is").to_owned()
+    };
+    assert_eq!(dht(), "connected");
+    hosts[0].unplug();
+    wait::until("the node to notice", || {
+        (dht() == "disconnected").then_some(())
+    });
+    carol.send(&two, "while Alice was cut off");
+    alice.send(&two, "written without a network");
+    // No connection of before leads there.
+    hosts[0].plug_elsewhere([10, 77, 0, 200].into());
+    wait::until("the node to be back", || {
+        (dht() == "connected").then_some(())
+    });
+    carol.wait_text_or_history(&two, "written without a network");
+    alice.wait_text_or_history(&two, "while Alice was cut off");
+    carol.send(&two, "afterwards");
+    alice.wait_text_or_history(&two, "afterwards");
 }
 
 #[test]

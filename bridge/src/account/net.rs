@@ -54,10 +54,15 @@ impl Account {
 
     pub(super) async fn announce_self(self: Arc<Self>) {
         let mut status = self.context.dht.status();
-        let mut published = false;
+        let (mut published, mut was_connected) = (false, false);
         loop {
             let connected =
                 status.borrow_and_update().connectivity() == crate::dht::Connectivity::Connected;
+            // The network was gone, or is another one: connections of before may lead nowhere.
+            if connected && !was_connected && published {
+                self.peers.network_changed();
+            }
+            was_connected = connected;
             if connected && !published {
                 self.set_state(AccountState::Connecting);
                 match self.peers.publish().await {

@@ -44,8 +44,17 @@ async fn diagnostics(ctx: Ctx, _: Nothing) -> Result<Diagnostics, ApiError> {
         sockets: ctx.app.socket_count(),
         events_kept: u32::try_from(ctx.app.events.kept()).unwrap_or(u32::MAX),
         dht: dht_state(&ctx).await,
+        dht_refused: dht_refused(&ctx).await,
         checks,
     })
+}
+
+async fn dht_refused(ctx: &Ctx) -> BTreeMap<String, u64> {
+    let Some(dht) = ctx.app.dht() else {
+        return BTreeMap::new();
+    };
+    let refused = dht.usage().await.refused;
+    refused.kinds().map(|(k, n)| (k.into(), n)).collect()
 }
 
 /// The node by family.

@@ -83,6 +83,20 @@ async fn bridge(data_dir: &Path, listen: SocketAddr) -> Vec<Check> {
                 };
                 check(&format!("DHT {family}"), status, detail)
             }));
+            if !found.dht.is_empty() {
+                let kinds = found.dht_refused.iter();
+                let kinds: Vec<_> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
+                // Anybody can send nonsense: it says nothing of this machine.
+                all.push(check(
+                    "DHT refused",
+                    CheckStatus::Ok,
+                    if kinds.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        kinds.join(", ")
+                    },
+                ));
+            }
             all
         }
         Err(e) => vec![advise(

@@ -143,7 +143,7 @@ enum Command {
         /// The network's number; 0 is the public one
         #[arg(short, long, default_value_t = 0)]
         network: u32,
-        /// Keep id and acquaintances here
+        /// Keep id, acquaintances and what is stored for others here
         #[arg(long, value_name = "FILE")]
         state: Option<PathBuf>,
         /// Find and be found in the local network

@@ -28,6 +28,9 @@ const BOOTSTRAP_MOST: Duration = Duration::from_secs(300);
 const SAVE_FIRST: Duration = Duration::from_secs(30);
 /// How often acquaintances are saved. Ours.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
+/// Most bytes of others' values that are saved, an allowance for each included: some thousand values, which are read
+/// back and checked in less than a second. Those that live longest go before. Ours.
+const SAVE_VALUES: usize = 4 << 20;
 /// How often the machine's addresses and clocks are looked at. Ours.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A wall clock that runs away from the monotonic one by more than this has been set, or the
@@ -57,6 +60,8 @@ pub(super) struct Driver {
     bootstrap_wait: Duration,
     state_path: Option<PathBuf>,
     saved: Option<Vec<u8>>,
+    /// The good nodes when there were some: whoever is alone just now shall not forget whom it knew.
+    acquaintances: Vec<NodeInfo>,
     start: Instant,
     /// Wall clock at `start`, to notice when it jumps.
     wall: SystemTime,
@@ -95,6 +100,7 @@ impl Driver {
         let mut engine = NodeConfig::new(id);
         engine.network_id = config.network_id;
         engine.is_client = config.client;
+        engine.reannounce = config.reannounce;
         engine.ipv4 = sockets.v4.is_some();
         engine.ipv6 = sockets.v6.is_some();
         let mut node = Node::new(Duration::ZERO, engine, seed, crypto.clone());
@@ -102,6 +108,10 @@ impl Driver {
         node.set_unix_time(Duration::ZERO, unix_seconds(wall));
         for known in &old.nodes {
             node.insert_node(Duration::ZERO, known.id, known.addr);
+        }
+        let kept = node.import_values(Duration::ZERO, old.values);
+        if kept > 0 {
+            tracing::debug!("the DHT node goes on storing {kept} values for others");
         }
         let joining_until = config.lan_discovery.then_some(LAN_ANSWERS);
         if joining_until.is_some() || !config.bootstrap.is_empty() {
@@ -125,6 +135,7 @@ impl Driver {
             bootstrap_wait: BOOTSTRAP_FIRST,
             state_path: config.state_path,
             saved,
+            acquaintances: old.nodes,
             start: Instant::now(),
             wall,
             addresses: own_addresses(),
@@ -456,16 +467,16 @@ impl Driver {
         let Some(path) = self.state_path.clone() else {
             return;
         };
+        let now = self.now();
+        let nodes = self.node.export_nodes(now);
+        if !nodes.is_empty() {
+            self.acquaintances = nodes;
+        }
         let state = NodeState {
             id: Some(self.node.id()),
-            nodes: self.node.export_nodes(self.now()),
-            // What is stored for others its authors renew.
-            values: Vec::new(),
+            nodes: self.acquaintances.clone(),
+            values: self.node.export_values(now, SAVE_VALUES),
         };
-        // A node that is alone just now shall not forget whom it knew.
-        if state.nodes.is_empty() && self.saved.is_some() {
-            return;
-        }
         let bytes = state.encode();
         if self.saved.as_ref() == Some(&bytes) {
             return;

@@ -11,7 +11,7 @@ mod sockets;
 
 pub use bootstrap::{BadBootstrap, BootstrapAddr, DEFAULT_BOOTSTRAP, DEFAULT_PORT};
 pub use run::{DhtNodeOptions, run_dhtnode};
-pub use secure::{SecureDht, SecureListen, SendError};
+pub use secure::{SecureDht, SecureListen, SendError, Unopened};
 pub use starling_core::dht::node::{Connectivity, FamilyStatus, NodeStatus};
 
 use starling_core::crypto::Crypto;
@@ -22,6 +22,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Events of one listen that may wait for their reader. A reader that is slower loses the newest:
@@ -44,8 +45,7 @@ pub struct DhtConfig {
     pub bootstrap: Vec<BootstrapAddr>,
     /// The network; 0 is the public one, which Jami uses.
     pub network_id: u32,
-    /// Where the node's id and its acquaintances outlast a restart. What it stores for others does
-    /// not: their authors renew it.
+    /// Where the node's id, its acquaintances and what it stores for others outlast a restart.
     pub state_path: Option<PathBuf>,
     /// The node's id; `None`: that of the state file, else a random one.
     pub node_id: Option<InfoHash>,
@@ -53,6 +53,10 @@ pub struct DhtConfig {
     pub client: bool,
     /// Find nodes of the local network, and be found by them.
     pub lan_discovery: bool,
+    /// What is put to stay is put again at least this often ([`NodeConfig::reannounce`]).
+    ///
+    /// [`NodeConfig::reannounce`]: starling_core::dht::node::NodeConfig::reannounce
+    pub reannounce: Duration,
 }
 
 impl Default for DhtConfig {
@@ -67,6 +71,7 @@ impl Default for DhtConfig {
             node_id: None,
             client: false,
             lan_discovery: false,
+            reannounce: Duration::from_secs(60 * 60),
         }
     }
 }

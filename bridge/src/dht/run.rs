@@ -18,7 +18,7 @@ pub struct DhtNodeOptions {
     pub bootstrap: Vec<BootstrapAddr>,
     /// The network; 0 is the public one.
     pub network_id: u32,
-    /// Where id and acquaintances outlast a restart.
+    /// Where id, acquaintances and what is stored for others outlast a restart.
     pub state_path: Option<PathBuf>,
     /// The identity (a device's short id) the node's id is derived from; else a random or persisted id.
     pub identity: Option<DeviceShortId>,
@@ -54,6 +54,12 @@ pub async fn run_dhtnode(
         dht.id()
     );
     stop.await;
+    let usage = dht.usage().await;
+    tracing::info!(
+        "the DHT node stops with {} values stored; refused since it began: {}",
+        usage.values,
+        usage.refused
+    );
     dht.shutdown().await;
     Ok(())
 }

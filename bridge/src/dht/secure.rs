@@ -15,7 +15,27 @@ pub struct SecureDht {
     dht: Dht,
     crypto: Arc<dyn Crypto>,
     key: Arc<dyn PrivateKey>,
-    unopened: Arc<AtomicU64>,
+    unopened: Arc<Counts>,
+}
+
+/// How many values could not be opened though they were encrypted for this device, by why. None are from honest peers
+/// that we understand. What is for somebody else is not counted: it lies at the same keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unopened {
+    /// [`EnvelopeError::Signature`]: not signed by who is said to have, or not signed at all.
+    pub signature: u64,
+    /// [`EnvelopeError::Value`]: no value.
+    pub no_value: u64,
+    /// [`EnvelopeError::Recipient`]: signed for another recipient, or for none, and encrypted for this one: passed on
+    /// by somebody who got it.
+    pub recipient: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    signature: AtomicU64,
+    no_value: AtomicU64,
+    recipient: AtomicU64,
 }
 
 /// Why a value could not be sent.
@@ -40,10 +60,14 @@ impl SecureDht {
         }
     }
 
-    /// How many values came with a wrong signature, or were encrypted for this device and are none, since this began
-    /// and by all its clones. None do from honest peers that we understand.
-    pub fn unopened(&self) -> u64 {
-        self.unopened.load(Ordering::Relaxed)
+    /// What came and could not be opened, since this began and by all its clones: what is got or heard twice counts twice.
+    pub fn unopened(&self) -> Unopened {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Unopened {
+            signature: of(&self.unopened.signature),
+            no_value: of(&self.unopened.no_value),
+            recipient: of(&self.unopened.recipient),
+        }
     }
 
     /// The node.
@@ -71,8 +95,14 @@ impl SecureDht {
     /// A value as this device may see it (see [`envelope::open`]).
     pub fn open(&self, value: &Value) -> Option<Value> {
         let opened = envelope::open(&*self.crypto, Some(&*self.key), value);
-        if let Err(EnvelopeError::Signature | EnvelopeError::Value(_)) = opened {
-            self.unopened.fetch_add(1, Ordering::Relaxed);
+        let count = match &opened {
+            Err(EnvelopeError::Signature) => Some(&self.unopened.signature),
+            Err(EnvelopeError::Value(_)) => Some(&self.unopened.no_value),
+            Err(EnvelopeError::Recipient) => Some(&self.unopened.recipient),
+            _ => None,
+        };
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
         }
         opened.ok()
     }

@@ -698,6 +698,10 @@ pub struct Diagnostics {
     /// The DHT node by account and family (`ipv4`, `ipv6`).
     #[serde(default)]
     pub dht: BTreeMap<String, DhtState>,
+    /// What the DHT node did not take of what others sent, and others not of what it sent, since it began: how many of
+    /// each kind, in English words. Kinds of which there was none are left out.
+    #[serde(default)]
+    pub dht_refused: BTreeMap<String, u64>,
     /// What was looked at.
     pub checks: Vec<Check>,
 }

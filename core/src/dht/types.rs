@@ -55,6 +55,7 @@ const fn minutes(n: u64) -> Duration {
     Duration::from_secs(n.saturating_mul(60))
 }
 
+const DAY: Duration = minutes(24 * 60);
 const WEEK: Duration = minutes(7 * 24 * 60);
 
 impl ValueType {
@@ -77,6 +78,12 @@ impl ValueType {
             rule,
             secured,
         }
+    }
+
+    /// Whether a value tells that its author is there now: it lives for minutes, and is renewed for as long as the
+    /// author is there. What lives for a day or longer is put so that it outlasts its author's absence.
+    pub const fn is_of_the_moment(&self) -> bool {
+        self.lifetime.as_secs() < DAY.as_secs()
     }
 }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::dht::packet::{ErrorReply, Part, Piece, Reply, code};
 use crate::dht::query::Query;
 use crate::dht::types;
+use crate::dht::value::{Content, MAX_VALUE_SIZE};
 use proptest::prelude::*;
 
 const KEY: InfoHash = InfoHash([0x5a; 20]);
@@ -245,32 +246,75 @@ fn one_writer_fills_neither_the_store_nor_the_key() {
 }
 
 #[test]
-fn what_is_not_taken_is_counted() {
+fn what_is_not_taken_is_counted_by_kind() {
     let mut t = Target::new();
+    t.node.set_unix_time(t.now, 1_800_000_000);
     let (mallory, now) = (addr(6, 1), t.now);
-    let counted = |t: &Target| t.node.usage().refused;
     let mut expected = Refusals::default();
     let token = t.token(6, mallory);
     t.befriend(6, mallory);
-    assert_eq!(counted(&t), expected);
+    let counted = |t: &Target, expected: &Refusals| assert_eq!(t.node.usage().refused, *expected);
+    counted(&t, &expected);
+    assert_eq!(expected.to_string(), "nothing");
 
     t.node.handle_datagram(now, mallory, b"no packet");
     expected.datagrams += 1;
-    assert_eq!(counted(&t), expected);
+    counted(&t, &expected);
 
     let good = Value::new(0, b"x".to_vec()).with_id(1);
-    t.ask(6, mallory, put(good, Vec::new()));
-    expected.requests += 1;
-    assert_eq!(counted(&t), expected);
+    t.ask(6, mallory, put(good.clone(), Vec::new()));
+    expected.requests.bad_token += 1;
+    counted(&t, &expected);
+    t.ask(6, mallory, put(good.clone().with_id(0), token.clone()));
+    expected.requests.no_key += 1;
+    counted(&t, &expected);
+    let refresh = Request::Refresh {
+        key: Some(KEY),
+        vid: 1,
+        token: token.clone(),
+    };
+    t.ask(6, mallory, refresh);
+    expected.requests.not_found += 1;
+    counted(&t, &expected);
 
-    // A message that names no service.
-    let nameless = Value::new(types::DHT_MESSAGE, vec![0x91, 0xa0]).with_id(2);
-    t.ask(6, mallory, put(nameless, token.clone()));
-    expected.values += 1;
-    assert_eq!(counted(&t), expected);
+    let message = |data: &[u8]| Value::new(types::DHT_MESSAGE, data.to_vec()).with_id(2);
+    t.ask(6, mallory, put(message(&[0x91, 0xa0]), token.clone()));
+    expected.values.content += 1;
+    counted(&t, &expected);
+    let certificate = include_bytes!("../../../tests/data/dht/identities/bob.crt");
+    let certificate = Value::new(types::CERTIFICATE, certificate.to_vec()).with_id(3);
+    t.ask(6, mallory, put(certificate, token.clone()));
+    expected.values.wrong_key += 1;
+    counted(&t, &expected);
+    let mut forged = signed_value(4, 1, 1, b"mine");
+    if let Content::Clear(clear) = &mut forged.content {
+        clear.data = b"yours".to_vec();
+    }
+    t.ask(6, mallory, put(forged, token.clone()));
+    expected.values.signature += 1;
+    counted(&t, &expected);
+    let mut old = put(good.clone(), token.clone());
+    if let Request::Put { created, .. } = &mut old {
+        *created = Some(1_800_000_000 - 600);
+    }
+    t.ask(6, mallory, old);
+    expected.values.too_old += 1;
+    counted(&t, &expected);
 
-    // A value that comes in pieces, which are none together.
-    let large = Value::new(0, vec![0; 5_000]).with_id(3);
+    t.ask(6, mallory, put(good.clone(), token.clone()));
+    counted(&t, &expected);
+    let other = Value::new(0, b"y".to_vec()).with_id(1);
+    t.ask(6, mallory, put(other, token.clone()));
+    expected.values.edit += 1;
+    counted(&t, &expected);
+
+    // Values that come in pieces: too large, and none together.
+    let mut large = Value::new(0, Vec::new()).with_id(5);
+    large.content = Content::Encrypted(vec![0; MAX_VALUE_SIZE + 1]);
+    t.ask(6, mallory, put(large, token.clone()));
+    expected.values.too_large += 1;
+    counted(&t, &expected);
+    let large = Value::new(0, vec![0; 5_000]).with_id(6);
     let head = Head::new(InfoHash([6; 20]), 77, 0);
     for datagram in Packet::Request(head, put(large, token)).encode() {
         let mut packet = Packet::decode(&datagram).unwrap();
@@ -282,16 +326,58 @@ fn what_is_not_taken_is_counted() {
         }
     }
     expected.pieces += 1;
-    assert_eq!(counted(&t), expected);
+    counted(&t, &expected);
 
     t.node.get(now, KEY, Query::all());
     let (sent, _) = t.drain(mallory);
     let asked = sent.iter().find(|p| matches!(p, Packet::Request(..)));
-    let head = Head::new(InfoHash([6; 20]), asked.unwrap().tid(), 0);
-    let error = ErrorReply::new(code::NO_KEY, "no");
-    t.tell(mallory, &Packet::Error(head, error));
-    expected.errors += 1;
-    assert_eq!(counted(&t), expected);
+    let tid = asked.unwrap().tid();
+    for (code, n) in [(code::NO_KEY, 1), (code::NOT_FOUND, 2), (500, 3)] {
+        let head = Head::new(InfoHash([6; 20]), tid, 0);
+        for _ in 0..n {
+            t.tell(
+                mallory,
+                &Packet::Error(head.clone(), ErrorReply::new(code, "no")),
+            );
+        }
+    }
+    // One that nobody waits for.
+    let head = Head::new(InfoHash([6; 20]), tid.wrapping_add(1), 0);
+    t.tell(
+        mallory,
+        &Packet::Error(head, ErrorReply::new(code::NO_KEY, "no")),
+    );
+    expected.errors.no_key = 1;
+    expected.errors.not_found = 2;
+    expected.errors.other = 3;
+    counted(&t, &expected);
+    let words = expected.to_string();
+    assert!(
+        words.starts_with("1 datagrams that are no packet, 1 values in pieces"),
+        "{words}"
+    );
+    assert!(words.ends_with("3 answers with another error"), "{words}");
+    assert_eq!(expected.kinds().map(|(_, n)| n).sum::<u64>(), 17);
+}
+
+#[test]
+fn what_does_not_fit_under_a_key_is_counted() {
+    let mut t = Target::new();
+    t.node.storage = Storage::new(StorageLimits {
+        bytes: 1 << 20,
+        values_per_key: 2,
+    });
+    let mallory = addr(6, 1);
+    let token = t.token(6, mallory);
+    for id in 1..=3 {
+        let small = Value::new(0, vec![1]).with_id(id);
+        t.ask(6, mallory, put(small, token.clone()));
+    }
+    let expected = ValueCounts {
+        key_full: 1,
+        ..ValueCounts::default()
+    };
+    assert_eq!(t.node.usage().refused.values, expected);
 }
 
 #[test]

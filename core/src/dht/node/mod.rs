@@ -6,15 +6,19 @@
 //!
 //! - `table`: known nodes and buckets; `search`: the closest nodes of a key; `requests`: repeats.
 //! - `ops`: get, put, listen; `subscriptions`: what is known by listening.
-//! - `receive`, `replies`: what comes in; `storage`, `listeners`, `publish`: serving others.
+//! - `receive`, `replies`: what comes in; `refusals`: what of it is not taken;
+//!   `storage`, `listeners`, `publish`: serving others.
+//! - `keeping`: values of others over a restart.
 //! - `maintenance`: joining, staying joined, forgetting; `limits`, `tokens`: keeping others honest.
 
+mod keeping;
 mod limits;
 mod listeners;
 mod maintenance;
 mod ops;
 mod publish;
 mod receive;
+mod refusals;
 mod replies;
 mod requests;
 mod search;
@@ -47,6 +51,7 @@ use subscriptions::Subscription;
 use table::Table;
 use tokens::Tokens;
 
+pub use refusals::{ErrorCounts, Refusals, ValueCounts};
 pub use table::NodeCounts;
 
 /// An address family. Each has its own nodes and searches.
@@ -88,6 +93,9 @@ pub struct NodeConfig {
     /// Time between two listens at a node. 20 s keep the way through a NAT open; a node at a stable
     /// public address may take 290 s (OpenDHT `public_stable`).
     pub listen_refresh: Duration,
+    /// A permanent value is put again at least this often, however long it lives: a node may have lost it in a restart
+    /// that nobody noticed.
+    pub reannounce: Duration,
     /// Bounds.
     pub limits: NodeLimits,
 }
@@ -140,6 +148,8 @@ impl NodeConfig {
             ipv6: true,
             // OpenDHT `LISTEN_EXPIRE_TIME` (30 s) less `REANNOUNCE_MARGIN` (10 s).
             listen_refresh: Duration::from_secs(20),
+            // Ours; the reference waits up to a week.
+            reannounce: Duration::from_secs(60 * 60),
             limits: NodeLimits::default(),
         }
     }
@@ -288,22 +298,6 @@ pub struct NodeUsage {
     pub partial: usize,
     /// What was not taken since the node began.
     pub refused: Refusals,
-}
-
-/// What a node did not take of what others sent, and others not of what it sent, since it began. All of it is zero among
-/// honest nodes that understand each other; a hostile one can let it rise, and nothing follows from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Refusals {
-    /// Datagrams that are no packet ([`crate::dht::packet::PacketError`]).
-    pub datagrams: u64,
-    /// Values in pieces which are none once they are put together.
-    pub pieces: u64,
-    /// Requests that were answered with an error: no key, or a token that is none of ours, or not any more.
-    pub requests: u64,
-    /// Values that somebody put and that break a rule of their type ([`crate::dht::types::Refused`]).
-    pub values: u64,
-    /// Errors with which others answered requests of ours.
-    pub errors: u64,
 }
 
 /// The nodes and searches of one family.

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::search::{PutAt, Search, reannounce_after};
+use super::search::{PutAt, Search};
 use super::subscriptions::{Holder, Subscription};
 use super::{Family, Node, NodeEvent, OpId};
 use crate::dht::query::Query;
@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// Asks for the values of a key. Events: `Values` (or `Fields`, if the query selects some) as they
-    /// come, then `GetDone`. Own values are reported first.
+    /// come, then `GetDone`. What is stored here is reported first.
     pub fn get(&mut self, now: Duration, key: InfoHash, query: Query) -> OpId {
         let op = self.new_op();
         if !self.has_room(&key) {
@@ -145,7 +145,7 @@ impl Node {
         }
         let own: Vec<_> = self
             .storage
-            .values(&key)
+            .found(&key)
             .map(|s| s.value.clone())
             .filter(|v| query.matches(v))
             .collect();
@@ -242,7 +242,7 @@ impl Node {
             now.saturating_add(lifetime.saturating_sub(age))
         };
         self.store(now, key, value.clone(), expires, None);
-        let renew_at = now.saturating_add(reannounce_after(value.type_id()));
+        let renew_at = now.saturating_add(self.reannounce_after(value.type_id()));
         if permanent {
             self.renewals.insert((renew_at, op));
         }
@@ -291,7 +291,7 @@ impl Node {
         let id = known.unwrap_or(op.0);
         if known.is_none() {
             let mut new = Subscription::new(key, query);
-            for stored in self.storage.values(&key) {
+            for stored in self.storage.found(&key) {
                 new.add(now, Holder::Own, &stored.value);
             }
             self.subscriptions.insert(id, new);
@@ -439,12 +439,15 @@ impl Node {
                 break;
             }
             self.renewals.remove(&(at, op));
-            let Some(Op::Put(put)) = self.ops.get_mut(&op) else {
+            let Some(Op::Put(put)) = self.ops.get(&op) else {
                 continue;
             };
-            put.renew_at = now.saturating_add(reannounce_after(put.value.type_id()));
-            let (key, id) = (put.key, put.value.id);
-            self.renewals.insert((put.renew_at, op));
+            let (key, id, kind) = (put.key, put.value.id, put.value.type_id());
+            let next = now.saturating_add(self.reannounce_after(kind));
+            if let Some(Op::Put(put)) = self.ops.get_mut(&op) {
+                put.renew_at = next;
+            }
+            self.renewals.insert((next, op));
             self.tell_refreshed(now, key, id);
         }
     }

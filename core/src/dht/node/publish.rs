@@ -36,25 +36,58 @@ impl Node {
         let old = self.storage.get(&key, value.id);
         let same = old.is_some_and(|s| s.value.same_as(&value));
         let own = old.is_some_and(|s| s.source.is_none());
+        let news = !same || old.is_some_and(|s| s.remembered);
         let expires = old
             .filter(|_| same)
             .map_or(expires, |s| s.expires.max(expires));
         if same && (source.is_some() || own) {
-            self.storage.refresh(&key, value.id, expires);
-            self.tell_refreshed(now, key, value.id);
+            self.refresh(now, key, value.id, expires);
             return;
         }
         // An own value that another author edits (with a valid signature) stays ours in the books.
         let source = if own { None } else { source };
         let Some(gone) = self.storage.insert(key, value.clone(), expires, source) else {
+            self.refused.values.count_full();
             return;
         };
+        if news {
+            self.tell_own(now, key, &value);
+        }
         if same {
             self.tell_refreshed(now, key, value.id);
         } else {
             self.tell_stored(now, key, &value);
         }
         self.tell_gone(now, gone);
+    }
+
+    /// Keeps a value of an earlier run for others. Our own lookups find it once somebody says that it is still so.
+    pub(super) fn remember(
+        &mut self,
+        now: Duration,
+        key: InfoHash,
+        value: Arc<Value>,
+        expires: Duration,
+        source: Source,
+    ) {
+        let inserted = self
+            .storage
+            .insert(key, value.clone(), expires, Some(source));
+        let Some(gone) = inserted else { return };
+        self.storage.doubt(&key, value.id);
+        self.tell_stored(now, key, &value);
+        self.tell_gone(now, gone);
+    }
+
+    /// Somebody says that a value which is here is still so, until then.
+    pub(super) fn refresh(&mut self, now: Duration, key: InfoHash, id: ValueId, expires: Duration) {
+        let remembered = self.storage.get(&key, id).filter(|s| s.remembered);
+        let news = remembered.map(|s| s.value.clone());
+        self.storage.refresh(&key, id, expires);
+        if let Some(value) = news {
+            self.tell_own(now, key, &value);
+        }
+        self.tell_refreshed(now, key, id);
     }
 
     /// Our subscriptions at a key.
@@ -66,10 +99,13 @@ impl Node {
             .collect()
     }
 
-    fn tell_stored(&mut self, now: Duration, key: InfoHash, value: &Arc<Value>) {
+    fn tell_own(&mut self, now: Duration, key: InfoHash, value: &Arc<Value>) {
         for id in self.subscriptions_at(&key) {
             self.subscription_add(now, id, Holder::Own, core::slice::from_ref(value));
         }
+    }
+
+    fn tell_stored(&mut self, now: Duration, key: InfoHash, value: &Arc<Value>) {
         for (id, listener) in self.listeners.at(now, &key) {
             if listener.query.matches(value) {
                 self.push(now, key, id, &listener, News::Values(vec![value.clone()]));

@@ -39,7 +39,7 @@ impl Node {
             return;
         }
         let Ok(packet) = Packet::decode(datagram) else {
-            self.refused.datagrams = self.refused.datagrams.saturating_add(1);
+            self.refused.count_datagram();
             return;
         };
         if packet.network() != self.config.network_id {
@@ -160,7 +160,7 @@ impl Node {
     }
 
     fn refuse(&mut self, from: SocketAddr, tid: u32, code: u16, text: &str) {
-        self.refused.requests = self.refused.requests.saturating_add(1);
+        self.refused.requests.count(code);
         let packet = Packet::Error(self.head(tid), ErrorReply::new(code, text));
         self.send(from, &packet);
     }
@@ -412,6 +412,7 @@ impl Node {
             _ => Duration::ZERO,
         };
         if age >= lifetime {
+            self.refused.values.count_old();
             return;
         }
         let expires = now.saturating_add(lifetime.saturating_sub(age));
@@ -423,8 +424,8 @@ impl Node {
         let value = match allowed {
             Ok(None) => value,
             Ok(Some(rewritten)) => Arc::new(rewritten),
-            Err(_) => {
-                self.refused.values = self.refused.values.saturating_add(1);
+            Err(why) => {
+                self.refused.values.count(why);
                 return;
             }
         };
@@ -437,7 +438,6 @@ impl Node {
         };
         let lifetime = ValueType::of(stored.value.type_id()).lifetime;
         let expires = stored.expires.max(now.saturating_add(lifetime));
-        self.storage.refresh(&key, vid, expires);
-        self.tell_refreshed(now, key, vid);
+        self.refresh(now, key, vid, expires);
     }
 }

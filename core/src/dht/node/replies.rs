@@ -206,7 +206,7 @@ impl Node {
         let Some(pending) = self.requests.get(head.tid) else {
             return;
         };
-        self.refused.errors = self.refused.errors.saturating_add(1);
+        self.refused.errors.count(error.code);
         let authorised = matches!(
             pending.purpose,
             Purpose::Put { .. } | Purpose::Listen { .. }

@@ -377,7 +377,7 @@ impl Node {
                 continue;
             };
             let (value, permanent, created) = (put.value.clone(), put.permanent, put.created);
-            let again = reannounce_after(value.type_id());
+            let again = self.reannounce_after(value.type_id());
             for at in ready {
                 let Some(node) = s.nodes.get_mut(*at) else {
                     continue;
@@ -475,7 +475,7 @@ impl Node {
                 if let (PutAt::Stored(at), Some(Op::Put(p))) = (put, self.ops.get(op))
                     && p.permanent
                 {
-                    let again = reannounce_after(p.value.type_id());
+                    let again = self.reannounce_after(p.value.type_id());
                     wake = wake.min(at.saturating_add(again));
                 }
             }
@@ -502,16 +502,14 @@ impl Node {
 /// A search does not wake itself more often than this. Our bound against spinning.
 const MIN_WAKE: Duration = Duration::from_secs(1);
 
-/// A permanent value is put again at least this often, however long it lives: a node may have lost it
-/// in a restart that nobody noticed. Ours; the reference waits up to a week.
-const MAX_REANNOUNCE: Duration = Duration::from_secs(60 * 60);
-
-/// How long after it was stored a permanent value is put again.
-pub(super) fn reannounce_after(type_id: u16) -> Duration {
-    ValueType::of(type_id)
-        .lifetime
-        .saturating_sub(REANNOUNCE_MARGIN)
-        .min(MAX_REANNOUNCE)
+impl Node {
+    /// How long after it was stored a permanent value is put again.
+    pub(super) fn reannounce_after(&self, type_id: u16) -> Duration {
+        ValueType::of(type_id)
+            .lifetime
+            .saturating_sub(REANNOUNCE_MARGIN)
+            .min(self.config.reannounce)
+    }
 }
 
 #[cfg(test)]

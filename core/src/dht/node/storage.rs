@@ -20,7 +20,16 @@ pub(super) struct Stored {
     pub(super) expires: Duration,
     /// Who first stored or last edited it; `None` is this node.
     pub(super) source: Option<Source>,
+    /// From an earlier run, and nobody has said since that it is still so.
+    pub(super) remembered: bool,
     size: usize,
+}
+
+impl Stored {
+    /// What it counts against the limits.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
 }
 
 /// A value that left the store.
@@ -68,6 +77,15 @@ impl Storage {
         (self.expiry.len(), self.remote_bytes)
     }
 
+    /// The values of others with their keys; what leaves last comes first.
+    pub(super) fn latest(&self) -> impl Iterator<Item = (InfoHash, &Stored)> {
+        self.expiry
+            .iter()
+            .rev()
+            .filter_map(|(_, key, id)| Some((*key, self.get(key, *id)?)))
+            .filter(|(_, stored)| stored.source.is_some())
+    }
+
     pub(super) fn knows(&self, key: &InfoHash) -> bool {
         self.keys.contains_key(key)
     }
@@ -78,6 +96,18 @@ impl Storage {
 
     pub(super) fn values(&self, key: &InfoHash) -> impl Iterator<Item = &Stored> {
         self.keys.get(key).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The values that our own lookups find here.
+    pub(super) fn found(&self, key: &InfoHash) -> impl Iterator<Item = &Stored> {
+        self.values(key).filter(|s| !s.remembered)
+    }
+
+    /// Nobody has said yet in this run that a value is still so.
+    pub(super) fn doubt(&mut self, key: &InfoHash, id: ValueId) {
+        if let Some(stored) = self.keys.get_mut(key).and_then(|v| v.get_mut(&id)) {
+            stored.remembered = true;
+        }
     }
 
     /// Stores or replaces. Returns what had to leave for it, which may be the value itself;
@@ -111,19 +141,21 @@ impl Storage {
             value,
             expires,
             source,
+            remembered: false,
             size,
         };
         self.keys.entry(key).or_default().insert(id, stored);
         Some(self.evict())
     }
 
-    /// Moves the expiry. False when there is no such value.
+    /// Moves the expiry of a value that somebody has just said is still so. False when there is no such value.
     pub(super) fn refresh(&mut self, key: &InfoHash, id: ValueId, expires: Duration) -> bool {
         let Some(stored) = self.keys.get_mut(key).and_then(|v| v.get_mut(&id)) else {
             return false;
         };
         let old = (stored.expires, *key, id);
         stored.expires = expires;
+        stored.remembered = false;
         self.expiry.remove(&old);
         self.expiry.insert((expires, *key, id));
         if let Some(usage) = stored.source.and_then(|s| self.sources.get_mut(&s)) {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::crypto::{CryptoError, PrivateKey, SignatureCheck};
 use crate::dht::query::Query;
+use crate::dht::types;
 use crate::dht::value::{Content, Signed};
 use sha2::Digest as _;
 
@@ -42,9 +43,14 @@ pub(super) fn fake_key(n: u8) -> Vec<u8> {
     key
 }
 
-/// A value signed by the fake key `n`.
+/// User data signed by the fake key `n`.
 pub(super) fn signed_value(id: u64, n: u8, seq: u16, data: &[u8]) -> Value {
-    let mut value = Value::new(0, data.to_vec()).with_id(id);
+    signed_value_of(types::USER_DATA, id, n, seq, data)
+}
+
+/// The same of a type.
+pub(super) fn signed_value_of(kind: u16, id: u64, n: u8, seq: u16, data: &[u8]) -> Value {
+    let mut value = Value::new(kind, data.to_vec()).with_id(id);
     if let Content::Clear(clear) = &mut value.content {
         let owner = fake_key(n);
         clear.signed = Some(Signed {
