@@ -80,7 +80,7 @@ impl Spread {
             return LOOK_MERGED;
         }
         let rank = self.head.map_or(Duration::ZERO, |head| self.rank(&head.0));
-        let more = self.rounds.checked_sub(ROUNDS).unwrap_or_default();
+        let more = self.rounds.saturating_sub(ROUNDS);
         let more = if more > 0 {
             pause(more)
         } else {
