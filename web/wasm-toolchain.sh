@@ -40,7 +40,13 @@ by_debian() {
         command -v "$name" >/dev/null || { say "Debian's way needs $name"; return 1; }
     done
     std=$(needs libstd-rust-web-dev libstd-rust-web-)
-    [ -n "$std" ] || { say "apt knows no rustc-web (apt-get update may help)"; return 1; }
+    # A fresh machine has no lists of packages yet.
+    if [ -z "$std" ] && [ "$(id -u)" = 0 ]; then
+        say "asking apt for its lists"
+        apt-get -qq update >"$work/log" 2>&1 || say "apt could not: $(tail -n1 "$work/log")"
+        std=$(needs libstd-rust-web-dev libstd-rust-web-)
+    fi
+    [ -n "$std" ] || { say "apt knows no rustc-web (as root: apt-get update may help)"; return 1; }
     llvm=$(needs "$std" libllvm)
     rm -rf "$home".new.*
     new=$home.new.$$

@@ -64,7 +64,7 @@ impl Measure {
             let Some((after, children)) = step(bytes, self.at)? else {
                 return Ok(None);
             };
-            *last -= 1;
+            *last = last.saturating_sub(1);
             self.at = after;
             if children > 0 {
                 if self.levels.len() > usize::from(MAX_DEPTH) {
@@ -98,16 +98,16 @@ fn step(bytes: &[u8], at: usize) -> Result<Option<(usize, u64)>, MsgpackError> {
     }
     let (skip, children): (u64, u64) = match marker {
         0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => (0, 0),
-        0x80..=0x8f => (0, 2 * u64::from(marker & 0x0f)),
+        0x80..=0x8f => (0, u64::from(marker & 0x0f).saturating_mul(2)),
         0x90..=0x9f => (0, u64::from(marker & 0x0f)),
         0xa0..=0xbf => (u64::from(marker & 0x1f), 0),
         0xc1 => return Err(MsgpackError::Malformed),
-        0xc4 | 0xd9 => (1 + be!(1), 0),
-        0xc5 | 0xda => (2 + be!(2), 0),
-        0xc6 | 0xdb => (4 + be!(4), 0),
-        0xc7 => (2 + be!(1), 0),
-        0xc8 => (3 + be!(2), 0),
-        0xc9 => (5 + be!(4), 0),
+        0xc4 | 0xd9 => (be!(1).saturating_add(1), 0),
+        0xc5 | 0xda => (be!(2).saturating_add(2), 0),
+        0xc6 | 0xdb => (be!(4).saturating_add(4), 0),
+        0xc7 => (be!(1).saturating_add(2), 0),
+        0xc8 => (be!(2).saturating_add(3), 0),
+        0xc9 => (be!(4).saturating_add(5), 0),
         0xcc | 0xd0 => (1, 0),
         0xcd | 0xd1 => (2, 0),
         0xca | 0xce | 0xd2 => (4, 0),
@@ -119,8 +119,8 @@ fn step(bytes: &[u8], at: usize) -> Result<Option<(usize, u64)>, MsgpackError> {
         0xd8 => (17, 0),
         0xdc => (2, be!(2)),
         0xdd => (4, be!(4)),
-        0xde => (2, 2 * be!(2)),
-        0xdf => (4, 2 * be!(4)),
+        0xde => (2, be!(2).saturating_mul(2)),
+        0xdf => (4, be!(4).saturating_mul(2)),
     };
     let skip = usize::try_from(skip).map_err(|_| MsgpackError::Malformed)?;
     let after = at.checked_add(skip).ok_or(MsgpackError::Malformed)?;

@@ -37,7 +37,7 @@ impl Rng {
                 self.used = 0;
             }
             *byte = self.block.get(self.used).copied().unwrap_or_default();
-            self.used += 1;
+            self.used = self.used.saturating_add(1);
         }
     }
 

@@ -30,7 +30,11 @@ pub fn decode_known_devices(file: &[u8]) -> Result<BTreeMap<DeviceId, KnownDevic
                 let seconds = pair.get(1).and_then(Value::as_u64).unwrap_or(0);
                 Some(KnownDevice {
                     name: pair.first()?.as_str()?.to_owned(),
-                    sync_ms: if seconds < WRAPPED { seconds * 1000 } else { 0 },
+                    sync_ms: if seconds < WRAPPED {
+                        seconds.saturating_mul(1000)
+                    } else {
+                        0
+                    },
                 })
             }
             Value::Map(_) => Some(KnownDevice {

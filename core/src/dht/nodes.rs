@@ -60,7 +60,7 @@ fn unpack<const N: usize>(
     bytes: &[u8],
     ip: impl Fn([u8; N]) -> IpAddr,
 ) -> Result<Vec<NodeInfo>, BadNodeList> {
-    let chunks = bytes.chunks_exact(InfoHash::LEN + N + 2);
+    let chunks = bytes.chunks_exact(const { InfoHash::LEN + N + 2 });
     if !chunks.remainder().is_empty() {
         return Err(BadNodeList(bytes.len()));
     }

@@ -52,7 +52,7 @@ pub struct ValueType {
 }
 
 const fn minutes(n: u64) -> Duration {
-    Duration::from_secs(n * 60)
+    Duration::from_secs(n.saturating_mul(60))
 }
 
 const WEEK: Duration = minutes(7 * 24 * 60);

@@ -350,7 +350,7 @@ impl Drt {
             && !self.small()
             && let Some(node) = self.table.nodes.get_mut(&device)
         {
-            let until = self.now.clock + PROBE;
+            let until = self.now.clock.saturating_add(PROBE);
             node.state = NodeState::Connected {
                 probe_until: Some(until),
             };
@@ -368,7 +368,7 @@ impl Drt {
         if *asked >= MAX_ASKED {
             return;
         }
-        *asked += 1;
+        *asked = asked.saturating_add(1);
         self.send(to, Message::find(near));
     }
 
@@ -396,14 +396,14 @@ impl Drt {
                 0
             };
             let pause = again.saturating_mul(1 << node.failures.min(10));
-            node.not_before = self.now.clock + pause.min(AGAIN_LONGEST);
+            node.not_before = self.now.clock.saturating_add(pause.min(AGAIN_LONGEST));
         }
         self.explore_soon();
     }
 
     fn explore_soon(&mut self) {
         self.explore_pause = EXPLORE;
-        self.explore_at = self.now.clock + EXPLORE;
+        self.explore_at = self.now.clock.saturating_add(EXPLORE);
     }
 
     fn failed(&mut self, device: &DeviceId, not_before: Duration) {
@@ -546,7 +546,7 @@ impl Drt {
         let Some(asked) = self.asked.get_mut(&from).filter(|n| **n > 0) else {
             return;
         };
-        *asked -= 1;
+        *asked = asked.saturating_sub(1);
         for id in found.nodes.into_iter().take(TAKEN) {
             if !self.banned.contains(&id)
                 && !self.refused.contains(&id)
@@ -647,7 +647,7 @@ impl Drt {
             let wanted = part == self.table.own_part()
                 || self.small()
                 || self.table.neighbours_in(part) < BUCKET;
-            let again = self.now.clock + PROBE;
+            let again = self.now.clock.saturating_add(PROBE);
             if let Some(node) = self.table.nodes.get_mut(&id) {
                 if wanted {
                     node.state = NodeState::Connected { probe_until: None };
@@ -697,7 +697,7 @@ impl Drt {
         if !self.online || self.now.clock < self.explore_at {
             return;
         }
-        self.explore_at = self.now.clock + self.explore_pause;
+        self.explore_at = self.now.clock.saturating_add(self.explore_pause);
         self.explore_pause = self.explore_pause.saturating_mul(2).min(EXPLORE_LONGEST);
         let own = self.table.own_part();
         let parts = self.table.census(self.now);
@@ -729,7 +729,7 @@ impl Drt {
         };
         // "twice K", with attempts for want of an answer from the network.
         let active = self.table.nodes.values().filter(|n| n.connecting()).count();
-        let enough = active >= 2 * self.watched.len();
+        let enough = active >= self.watched.len().saturating_mul(2);
         self.watch.update(
             self.now.clock,
             &self.members,

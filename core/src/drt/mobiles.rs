@@ -192,7 +192,7 @@ impl Mobiles {
             self.asked.remove(&from);
             return;
         }
-        asked.until = now.clock + CERTIFICATE_TIME;
+        asked.until = now.clock.saturating_add(CERTIFICATE_TIME);
         let ids = asked.ids.iter().copied().collect();
         out.push_back(Output::Send {
             to: from,

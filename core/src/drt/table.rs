@@ -175,8 +175,10 @@ impl Table {
                         part.next = Some(next);
                     }
                 }
-                NodeState::Connecting { probe: false } => part.connecting += 1,
-                _ if node.counts() => part.neighbours += 1,
+                NodeState::Connecting { probe: false } => {
+                    part.connecting = part.connecting.saturating_add(1);
+                }
+                _ if node.counts() => part.neighbours = part.neighbours.saturating_add(1),
                 _ => {}
             }
         }
@@ -317,7 +319,7 @@ impl Table {
         // The first `part` bits are our own; the next one is not, unless it is the own part.
         for (at, (byte, own)) in id.iter_mut().zip(self.own.0.iter()).enumerate() {
             for bit in 0..8usize {
-                let place = at * 8 + bit;
+                let place = at.saturating_mul(8).saturating_add(bit);
                 let mask = 0x80u8 >> bit;
                 if place < part {
                     *byte = (*byte & !mask) | (own & mask);

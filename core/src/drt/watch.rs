@@ -105,13 +105,13 @@ impl Watch {
         }
         if aim != self.aim {
             self.aim = aim;
-            self.rotate_at = now + self.period();
+            self.rotate_at = now.saturating_add(self.period());
             // They are known by now.
             for w in self.watched.values_mut() {
                 w.probed = true;
             }
         } else if now >= self.rotate_at {
-            self.rotate_at = now + self.period();
+            self.rotate_at = now.saturating_add(self.period());
             match aim {
                 Aim::Everybody => {}
                 Aim::Neighbours if enough => {}
@@ -142,7 +142,7 @@ impl Watch {
                     break;
                 };
                 self.watched.remove(id);
-                count -= 1;
+                count = count.saturating_sub(1);
             }
         }
         if count >= target {
@@ -156,7 +156,7 @@ impl Watch {
         while count < target && !others.is_empty() {
             let id = others.swap_remove(rng.below(others.len()));
             self.watched.insert(id, Watched::default());
-            count += 1;
+            count = count.saturating_add(1);
         }
     }
 
@@ -205,11 +205,11 @@ impl Watch {
         if !self.may_reach(now) {
             return;
         }
-        self.reach_after = now + REACH_TIME;
+        self.reach_after = now.saturating_add(REACH_TIME);
         for _ in 0..REACH.min(apart.len()) {
             let id = apart.swap_remove(rng.below(apart.len()));
             let w = self.watched.entry(id).or_default();
-            w.reach_until = Some(now + REACH_TIME);
+            w.reach_until = Some(now.saturating_add(REACH_TIME));
             w.probed = false;
         }
     }

@@ -447,9 +447,9 @@ impl Archive {
             members.insert("conversationsRequests", records);
         }
         // Room enough that keys are not left behind by growing.
-        let mut out = Zeroizing::new(Vec::with_capacity(
-            64 * 1024 + 512 * (self.contacts.len() + self.conversations.len()),
-        ));
+        let records = self.contacts.len().saturating_add(self.conversations.len());
+        let room = records.saturating_mul(512).saturating_add(64 * 1024);
+        let mut out = Zeroizing::new(Vec::with_capacity(room));
         // Texts under text keys: this cannot fail.
         let _ = serde_json::to_writer(&mut *out, &members);
         out

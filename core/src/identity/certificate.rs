@@ -349,7 +349,7 @@ fn key_bits(spki: Element<'_>) -> Result<Option<u32>, DerError> {
         [first, rest @ ..] => u32::try_from(rest.len())
             .unwrap_or(0)
             .saturating_mul(8)
-            .saturating_add(8 - first.leading_zeros()),
+            .saturating_add(u8::BITS.saturating_sub(first.leading_zeros())),
     };
     Ok(Some(bits))
 }

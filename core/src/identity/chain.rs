@@ -159,7 +159,9 @@ impl CertificateChain {
                 return Err(ChainError::WrongIssuer { at });
             }
             if !issuer.is_ca() {
-                return Err(ChainError::NotCa { at: at + 1 });
+                return Err(ChainError::NotCa {
+                    at: at.saturating_add(1),
+                });
             }
         }
         for (at, certificate) in self.iter().enumerate() {

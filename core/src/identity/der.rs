@@ -158,6 +158,10 @@ pub(crate) fn minimal_integer(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "numbers of four digits at most, in days and seconds"
+)]
 fn read_time(tag: u8, text: &[u8]) -> Option<u64> {
     let text = text.strip_suffix(b"Z")?;
     if !text.iter().all(u8::is_ascii_digit) {
@@ -207,6 +211,7 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// Days from 1970-01-01 to a date of the Gregorian calendar: years begin in March, so
 /// that the leap day is the last one.
+#[allow(clippy::arithmetic_side_effects, reason = "of a year below 10,000")]
 fn days_before(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -217,6 +222,10 @@ fn days_before(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Year, month, day of a number of days after 1970-01-01.
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "2^64 seconds are less than 2^48 days"
+)]
 fn date_after(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -42,9 +42,10 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 pub(crate) fn write(label: &str, der: &[u8]) -> Zeroizing<String> {
     let digits = Zeroizing::new(BASE64_STANDARD.encode(der));
     // Room for everything at once: growing would leave copies of a key behind.
-    let mut out = Zeroizing::new(String::with_capacity(
-        digits.len() + digits.len() / LINE + 2 * label.len() + 40,
-    ));
+    let breaks = digits.len() / LINE;
+    let frame = label.len().saturating_mul(2).saturating_add(40);
+    let room = digits.len().saturating_add(breaks).saturating_add(frame);
+    let mut out = Zeroizing::new(String::with_capacity(room));
     out.push_str("-----BEGIN ");
     out.push_str(label);
     out.push_str("-----\n");

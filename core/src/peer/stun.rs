@@ -299,7 +299,11 @@ impl Message {
                 let [_, _, class, number, ..] = *value else {
                     return Err(bad);
                 };
-                self.error = Some(u16::from(class & 7) * 100 + u16::from(number));
+                self.error = Some(
+                    u16::from(class & 7)
+                        .saturating_mul(100)
+                        .saturating_add(u16::from(number)),
+                );
             }
             SOFTWARE => self.software = Some(String::from_utf8_lossy(value).into_owned()),
             UNKNOWN_ATTRIBUTES => {}

@@ -87,7 +87,8 @@ fn walk<'a>(head: ObjectId, node: impl Fn(&ObjectId) -> Option<&'a Node>) -> Vec
             if node(parent).is_none() {
                 continue;
             }
-            *children.entry(*parent).or_default() += 1;
+            let count = children.entry(*parent).or_default();
+            *count = count.saturating_add(1);
             if seen.insert(*parent) {
                 todo.push(*parent);
             }

@@ -63,8 +63,8 @@ impl Quota {
         {
             return false;
         }
-        self.seen += 1;
-        self.sources.insert(source, count + 1);
+        self.seen = self.seen.saturating_add(1);
+        self.sources.insert(source, count.saturating_add(1));
         true
     }
 }

@@ -93,12 +93,13 @@ impl Listeners {
         }
         self.keys.entry(key).or_default().insert(id, entry);
         self.hold(source);
-        self.total += 1;
+        self.total = self.total.saturating_add(1);
         Listening::New
     }
 
     fn hold(&mut self, source: Source) {
-        *self.sources.entry(source).or_default() += 1;
+        let held = self.sources.entry(source).or_default();
+        *held = held.saturating_add(1);
     }
 
     fn release(&mut self, source: Source) {

@@ -508,7 +508,11 @@ impl Node {
             bytes,
             listeners: self.listeners.count(),
             requests: self.requests.len(),
-            searches: self.v4.searches.len() + self.v6.searches.len(),
+            searches: self
+                .v4
+                .searches
+                .len()
+                .saturating_add(self.v6.searches.len()),
             partial: self.assembler.len(),
             refused: Refusals {
                 pieces: self.assembler.unreadable(),

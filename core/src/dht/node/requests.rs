@@ -159,7 +159,7 @@ impl Requests {
         if pending.attempt >= ATTEMPTS {
             return self.pending.remove(&tid).map(Overdue::Failed);
         }
-        pending.attempt += 1;
+        pending.attempt = pending.attempt.saturating_add(1);
         let jitter = rng.between(Duration::ZERO, JITTER);
         pending.wait = pending.wait.saturating_mul(2).saturating_add(jitter);
         // From now: after a suspended machine wakes, a request gets its full time.

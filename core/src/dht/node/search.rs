@@ -160,7 +160,7 @@ impl Search {
             .nodes
             .iter()
             .position(|n| {
-                live += usize::from(!n.slow);
+                live = live.saturating_add(usize::from(!n.slow));
                 live > SEARCH_NODES
             })
             .unwrap_or(self.nodes.len());
@@ -450,8 +450,10 @@ impl Node {
             };
             if self.ask(now, family, node.id, request, purpose) {
                 node.pending = true;
-                under_way += 1;
-                s.strangers += usize::from(node.replied.is_none());
+                under_way = under_way.saturating_add(1);
+                s.strangers = s
+                    .strangers
+                    .saturating_add(usize::from(node.replied.is_none()));
             }
         }
     }

@@ -351,9 +351,9 @@ impl Table {
         let kept = self.buckets.iter().flat_map(|b| b.nodes.iter());
         for node in kept.filter_map(|id| self.nodes.get(id)) {
             if node.is_good(now) {
-                counts.good += 1;
+                counts.good = counts.good.saturating_add(1);
             } else if !node.expired {
-                counts.dubious += 1;
+                counts.dubious = counts.dubious.saturating_add(1);
             }
         }
         counts
