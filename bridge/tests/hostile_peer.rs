@@ -584,7 +584,7 @@ async fn the_largest_lies_cost_no_more() {
 
     let mut room = stage.room().await;
     let (base, known) = (room.head, room.objects.clone());
-    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 800));
+    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 1000));
     let attack = Attack {
         what: "a tangled history",
         end: End::Rule("TooTangled"),

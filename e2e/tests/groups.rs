@@ -192,10 +192,15 @@ fn two_halves_go_on_and_agree_when_they_meet() {
     // In the other half is an admin as well: Alice's second machine.
     let mut laptop = story.alice.second_device(&mut story.lab, "laptop");
     laptop.wait_ready(&group);
+    // Somebody who will be away for all of it.
+    let mut frank = Peer::jami(&mut story.lab, "frank", &story.boot);
+    story.alice.befriend(&mut frank);
+    story.alice.gather(&group, &mut [&mut frank]);
     let mut everyone: Vec<&mut Peer> = story.all().into_iter().collect();
-    everyone.push(&mut laptop);
+    everyone.extend([&mut laptop, &mut frank]);
     say(&mut everyone, &group, "together");
     wait_same(&everyone, &group);
+    frank.down();
 
     let Story {
         alice,
@@ -203,11 +208,10 @@ fn two_halves_go_on_and_agree_when_they_meet() {
         carol,
         dave,
         erin,
-        boot,
+        boot: _,
         lab,
     } = &mut story;
     lab.split(&[&carol.host, &dave.host, &erin.host, &laptop.host]);
-    let _ = &boot;
     // One half: the admin bans Dave, changes the title and invites somebody.
     alice.ban(&group, &dave.id);
     bob.wait_role(&group, &dave.id, "banned");
@@ -226,7 +230,11 @@ fn two_halves_go_on_and_agree_when_they_meet() {
     erin.wait_title(&group, "The other half");
 
     lab.join();
-    let mut all = [alice, bob, carol, erin, &mut laptop];
+    let mut all = vec![alice, bob, carol, erin, &mut laptop];
+    wait_same(&all, &group);
+    // Who was away all the time hears of all of it at once: the halves, and how they met.
+    frank.up();
+    all.push(&mut frank);
     wait_same(&all, &group);
     say(&mut all, &group, "together again");
     agree(&mut all, &group);
@@ -239,7 +247,7 @@ fn two_halves_go_on_and_agree_when_they_meet() {
     let count = texts.len();
     texts.sort();
     texts.dedup();
-    assert_eq!((texts.len(), count), (6 + 2 + 3 + 5, 6 + 2 + 3 + 5));
+    assert_eq!((texts.len(), count), (7 + 2 + 3 + 6, 7 + 2 + 3 + 6));
 }
 
 #[test]

@@ -244,9 +244,13 @@ impl Account {
             return;
         }
         let merged = conversation.ask(move |r| r.may_have_merged(device, commit));
-        if merged.await.unwrap_or(false) && id != self.jami_id() {
+        if let Ok(Some(newest)) = merged.await
+            && id != self.jami_id()
+        {
             // Nobody else would hear of it, and the group go on with as many heads as daemons.
-            conversation.engines.spread(|s, now| s.look(device, now));
+            conversation
+                .engines
+                .spread(|s, now| s.look(device, newest, now));
         }
     }
 

@@ -313,7 +313,7 @@ impl Account {
             spread.linked(*device, Standing::Member, clock());
         }
         for device in news.from {
-            spread.look(device, clock());
+            spread.look(device, false, clock());
         }
         drop(spread);
         copy.linked = sources;
@@ -339,7 +339,7 @@ impl Account {
         let engine = spread.clone();
         let gets_on = move |bytes| {
             let mut spread = engine.lock().unwrap_or_else(PoisonError::into_inner);
-            spread.gets_on(&device, bytes);
+            spread.gets_on(&device, bytes, clock());
         };
         copy.running.insert(device);
         copy.fetching.push(Box::pin(async move {

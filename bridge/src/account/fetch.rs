@@ -79,7 +79,7 @@ impl Account {
                 .await
                 .map_err(|e| self.ours(&e))?;
             let engines = conversation.engines.clone();
-            let gets_on = move |bytes| engines.spread(|s, _| s.gets_on(&device, bytes));
+            let gets_on = move |bytes| engines.spread(|s, now| s.gets_on(&device, bytes, now));
             let store = conversation.store.clone();
             let receiving = store.quarantine(self.context.bounds.pack);
             let sink = Arriving::new(store, receiving, refused.clone(), gets_on, haves);

@@ -521,6 +521,9 @@ impl Account {
                 changes,
                 snapshot_changed,
             } => {
+                if snapshot_changed || !changes.shown.is_empty() || !changes.updated.is_empty() {
+                    c.engines.spread(|s, _| s.said());
+                }
                 self.show_changes(c, changes, snapshot_changed).await;
                 true
             }

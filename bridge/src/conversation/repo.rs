@@ -648,25 +648,22 @@ impl Repo {
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
     }
 
-    /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says whether it
+    /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says something if it
     /// may have more by now: where several wrote at once, a daemon merges what it fetches with what
-    /// it had, and tells nobody of that merge before it writes something.
-    pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> bool {
+    /// it had, and tells nobody of that merge before it writes something. What it says is whether the commit is
+    /// our head.
+    pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> Option<bool> {
         let before = self.heads.get(&device).copied();
         let relation = before.map(|before| write::relation(&*self.store, before, commit));
-        match relation {
+        let may = match relation {
             // It says nothing new.
-            Some(Ok(Relation::UpToDate)) => false,
-            Some(Ok(Relation::FastForward)) | None => {
-                self.heads.insert(device, commit);
-                self.merged_lately()
-            }
+            Some(Ok(Relation::UpToDate)) => return None,
+            Some(Ok(Relation::FastForward)) | None => self.merged_lately(),
             // What cannot be compared is looked at.
-            Some(Ok(Relation::Diverged | Relation::Alike) | Err(_)) => {
-                self.heads.insert(device, commit);
-                true
-            }
-        }
+            Some(Ok(Relation::Diverged | Relation::Alike) | Err(_)) => true,
+        };
+        self.heads.insert(device, commit);
+        may.then_some(commit == self.head)
     }
 
     /// Whether several wrote at once a short while ago.

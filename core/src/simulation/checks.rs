@@ -12,9 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// direction at most, and merges are heads too.
 pub(crate) const NOTICES: usize = 3;
 
-/// Merges that a commit may cost which was written while its writer lacked one that was there: by
-/// several at once, or in parted networks.
+/// Merges of Starlings that a commit may cost which somebody wrote while lacking one that was there: by
+/// several at once, or in parted networks. Merges by daemons are no such commits: Starlings follow them.
 pub(crate) const MERGES: usize = 3;
+
+/// Merges of each daemon that something written may cost: a daemon makes them in any case, and Starlings must
+/// not have it make more and more.
+pub(crate) const DAEMON_MERGES: usize = 4;
 
 /// Fetches in a row that bring nothing: until the pauses have grown to their limit, and some that
 /// came second because somebody else was faster.
@@ -25,6 +29,12 @@ pub(crate) const OBJECTS: usize = 8;
 
 /// Objects that may be left of the last fetch that broke, while somebody else brought the same.
 pub(crate) const PART: usize = 64;
+
+/// Devices that a routing table may know, in any state: 16 in each part of the ids that are neither connected nor
+/// being connected to, one part for each binary digit of the group and the own one; and 256 neighbours.
+fn routes(devices: usize) -> usize {
+    devices.min(16 * (devices.ilog2() as usize + 1) + 256)
+}
 
 /// A check that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +86,10 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
         })
         .filter(|n| matches!(world.devs[*n].life, Life::In | Life::Invited))
         .collect();
+    // Whoever has a Starling needs nobody to write once more.
+    for text in world.night.iter().take(3) {
+        fault(Check::SameHistory, text.clone());
+    }
     for n in &members {
         let replica = &world.devs[*n].replica;
         if replica.order.order() != first.order.order() {
@@ -167,17 +181,15 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
         let text = format!("{} for {at_once} commits at once", counts.merges);
         fault(Check::Merges, text);
     }
+    if counts.daemons_merged > world.merges_of_daemons() {
+        let text = format!("{} by daemons for {commits} commits", counts.daemons_merged);
+        fault(Check::Merges, text);
+    }
     let hours = usize::try_from(world.now.as_secs() / 600).unwrap_or(usize::MAX);
-    // Where there are daemons it is looked, too, whether somebody has merged in silence.
-    let looks = if world.config.daemons > 0 {
-        2 * LOOKS as usize
-    } else {
-        0
-    };
     for ((by, of), (_, most)) in &counts.in_vain {
         let pair = (*by.min(of), *by.max(of));
         let connects = counts.connects.get(&pair).copied().unwrap_or(0);
-        if *most > ATTEMPTS + looks + hours + 2 * connects {
+        if *most > ATTEMPTS + hours + 2 * connects {
             fault(
                 Check::Attempts,
                 format!(
@@ -188,10 +200,26 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
             );
         }
     }
+    // Where there are daemons it is looked, too, whether somebody has merged in silence.
+    for ((by, of), (_, most)) in &counts.looked {
+        let newest = counts.newest.get(&(*by, *of)).copied().unwrap_or(0);
+        if *most > (LOOKS as usize + 1) * (newest + 1) + hours {
+            let (by, of) = (name(*by), name(*of));
+            let text =
+                format!("{by} looked {most} times at {of}, which had the newest {newest} times");
+            fault(Check::Attempts, text);
+        }
+    }
     if counts.remembered > 4 * devices + MAX_REMEMBERED {
         fault(
             Check::Memory,
             format!("{} entries in an engine", counts.remembered),
+        );
+    }
+    if counts.known > routes(devices) {
+        fault(
+            Check::Memory,
+            format!("{} devices in a routing table", counts.known),
         );
     }
     // In the end all is whole: what is kept of fetches that broke is of histories that nobody has whole.

@@ -356,19 +356,21 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes in a head whose objects are on the disk. Gives the merge if one was made.
+    /// Takes in a head whose objects are on the disk. Gives the merge if one was made, and whether more
+    /// than merges came.
     pub(crate) fn enter(
         &mut self,
         pool: &mut Pool,
         power: Power<'_>,
         now_unix: u64,
         theirs: ObjectId,
-    ) -> Result<Option<ObjectId>, Trouble> {
+    ) -> Result<(Option<ObjectId>, bool), Trouble> {
+        let nothing = Ok((None, false));
         let Some(conversation) = self.conversation else {
-            return Ok(None);
+            return nothing;
         };
         if self.holds(&theirs) {
-            return Ok(None);
+            return nothing;
         }
         let now = self.time(pool, now_unix);
         let merged = match self.head {
@@ -379,7 +381,7 @@ impl Replica {
                 match repository.merge(&self.device.writer(), theirs, now) {
                     // We left: our last word stands.
                     Err(WriteError::NotAMember) if self.role(&self.device.account).is_none() => {
-                        return Ok(None);
+                        return nothing;
                     }
                     // Thrown out: follow, without a word of ours.
                     Err(WriteError::NotAMember) => Merged::FastForward(theirs),
@@ -410,8 +412,7 @@ impl Replica {
                 Some(head)
             }
         };
-        let mut fresh = Vec::new();
-        let mut plain = true;
+        let (mut plain, mut said) = (true, false);
         let mut todo = vec![theirs];
         todo.extend(made);
         while let Some(id) = todo.pop() {
@@ -419,6 +420,7 @@ impl Replica {
                 continue;
             }
             let commit = self.commit(pool, &id);
+            said |= commit.parents.len() < 2;
             plain &= commit.parents.len() == 1
                 && matches!(Message::parse(&commit.message), Ok(m) if m.kind() == "text/plain");
             todo.extend(commit.parents.iter().copied());
@@ -427,7 +429,6 @@ impl Replica {
                 time: commit.time,
             };
             self.known.insert(id, node);
-            fresh.push(id);
         }
         if let Some(head) = head {
             self.reorder(head);
@@ -435,7 +436,7 @@ impl Replica {
                 self.refresh(pool);
             }
         }
-        Ok(made)
+        Ok((made, said))
     }
 
     /// A member is an admin from now on: a commit that only those take who take it as given.

@@ -260,7 +260,8 @@ fn what_failed_once_holds() {
     // 44: everybody merged every head there was, one after the other.
     // 1736: who left and crashed followed the others, and the leave was gone.
     // 2409: who lied was asked more often, since it was looked at in between whether it had merged.
-    let failed: Vec<_> = [265, 268, 107, 276, 242, 44, 1736, 2409]
+    // 2406: ten daemons merged each other's merges for as long as it was looked whether they had.
+    let failed: Vec<_> = [265, 268, 107, 276, 242, 44, 1736, 2409, 2406]
         .into_iter()
         .flat_map(|seed| run(Config::of(seed, None)).1)
         .collect();
@@ -359,6 +360,41 @@ fn it_is_noticed_when_everybody_merges() {
     notices(Check::Merges, |c| {
         c.mutation = Mutation::AllMerge;
         c.broken = Broken::MergesMerges;
+    });
+}
+
+/// Where most use daemons.
+fn among_daemons(c: &mut Config) {
+    (c.accounts, c.founders, c.devices, c.admins) = (7, 6, 2, 1);
+    (c.daemons, c.hostile, c.traitor) = (700, 0, false);
+    c.gap = Duration::from_millis(300);
+}
+
+#[test]
+fn daemons_come_to_rest() {
+    let totals = seeds_with(0, 20, None, &among_daemons);
+    let merged = totals.daemons_merged.load(Ordering::Relaxed);
+    assert!(merged > 500, "{merged}");
+}
+
+#[test]
+fn it_is_noticed_when_daemons_are_kept_from_coming_to_rest() {
+    notices(Check::Merges, |c| {
+        among_daemons(c);
+        (c.accounts, c.founders, c.devices, c.actions) = (9, 9, 1, 20);
+        (c.daemons, c.links) = (800, Links::Mesh);
+        (c.crashes, c.loss, c.partitions) = (0, 0, 0);
+        (c.latency, c.settle) = ((100, 300), Duration::from_secs(120));
+        c.mutation = Mutation::AlwaysLooks;
+    });
+}
+
+#[test]
+fn it_is_noticed_when_everybody_merges_among_daemons() {
+    notices(Check::Merges, |c| {
+        c.mutation = Mutation::AllMerge;
+        c.broken = Broken::MergesMerges;
+        c.daemons = c.daemons.max(300);
     });
 }
 
@@ -625,6 +661,7 @@ fn simulate() {
     let in_vain = counts.in_vain.values().map(|(_, most)| *most).max();
     // By pairs of devices: pages of it.
     (counts.in_vain, counts.connects) = Default::default();
+    (counts.looked, counts.newest) = Default::default();
     println!("{counts:?}");
     println!("asked in vain in a row, at most: {}", in_vain.unwrap_or(0));
     println!(

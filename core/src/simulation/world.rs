@@ -4,6 +4,7 @@ mod daemon;
 mod links;
 mod transfer;
 
+use super::checks::DAEMON_MERGES;
 use super::config::{Broken, Config};
 use super::hostile::Hostile;
 use super::people::{self, DAY};
@@ -157,6 +158,12 @@ pub(crate) struct Counts {
     pub(crate) breaks: usize,
     /// Of honest devices about a device: attempts in a row that brought nothing, and the most.
     pub(crate) in_vain: BTreeMap<(usize, usize), (usize, usize)>,
+    /// The same of those that were to see whether it has merged.
+    pub(crate) looked: BTreeMap<(usize, usize), (usize, usize)>,
+    /// How often a device showed one that it has what was its newest.
+    pub(crate) newest: BTreeMap<(usize, usize), usize>,
+    /// The most devices that a routing table knew.
+    pub(crate) known: usize,
     /// How often two devices connected.
     pub(crate) connects: BTreeMap<(usize, usize), usize>,
     pub(crate) connected: usize,
@@ -201,6 +208,8 @@ pub(crate) struct World {
     pub(crate) hostile_commits: usize,
     /// What must not happen and did.
     pub(crate) wrong: Vec<String>,
+    /// What Starlings did not agree on when all was at rest, before somebody wrote once more.
+    pub(crate) night: Vec<String>,
     /// How many fetches were begun.
     fetch: u64,
     calm: bool,
@@ -289,6 +298,7 @@ impl World {
             counts: Counts::default(),
             hostile_commits: 0,
             wrong: Vec::new(),
+            night: Vec::new(),
             fetch: 0,
             calm: true,
         };
@@ -441,10 +451,32 @@ impl World {
         self.heal();
         self.rest(self.config.settle);
         if self.devs.iter().any(|d| d.daemon.is_some()) {
+            self.night = self.stuck();
             // A daemon whose fetch or merge failed goes on with the next message.
             self.wish(0, super::acts::Wish::Text("good night".into()));
             self.rest(self.config.settle);
         }
+    }
+
+    /// Starlings that have another history than the first.
+    fn stuck(&self) -> Vec<String> {
+        let first = &self.devs[0].replica;
+        let members = self
+            .devs
+            .iter()
+            .filter(|d| d.ours() && d.life == Life::In && first.admits(d.replica.device));
+        let stuck = members.filter(|d| d.replica.order.order() != first.order.order());
+        let text = |d: &Dev| {
+            let (name, replica) = (&d.replica.device.name, &d.replica);
+            format!(
+                "{name} has {} commits up to {:?} at rest, and the first {} up to {:?}",
+                replica.order.len(),
+                replica.head,
+                first.order.len(),
+                first.head
+            )
+        };
+        stuck.map(text).collect()
     }
 
     /// From now on nothing breaks any more.
@@ -467,11 +499,17 @@ impl World {
         self.connect_all();
     }
 
+    /// How many merges daemons may make, all together.
+    pub(crate) fn merges_of_daemons(&self) -> usize {
+        let written = self.ledger.len() + self.hostile_commits + 10;
+        let daemons = self.devs.iter().filter(|d| d.daemon.is_some());
+        DAEMON_MERGES * written * daemons.count()
+    }
+
     /// A run that does not come to rest is not waited for.
     fn runs_away(&mut self) -> bool {
         let written = self.ledger.len() + self.hostile_commits + 20;
-        // Each daemon merges what it gets from each.
-        let daemons = self.counts.daemons_merged > 3 * written * self.devs.len();
+        let daemons = self.counts.daemons_merged > self.merges_of_daemons();
         if daemons || self.counts.merges > 10 * written || self.counts.events > 20_000 * written {
             self.wrong.push("it does not come to rest".into());
             return true;
@@ -554,9 +592,11 @@ impl World {
 
     pub(crate) fn start_engine(&mut self, n: usize) {
         // What was learnt of others is not on the disk.
-        for ((by, _), (row, _)) in &mut self.counts.in_vain {
-            if *by == n {
-                *row = 0;
+        for rows in [&mut self.counts.in_vain, &mut self.counts.looked] {
+            for ((by, _), (row, _)) in rows {
+                if *by == n {
+                    *row = 0;
+                }
             }
         }
         self.devs[n].heads.clear();
@@ -650,13 +690,14 @@ impl World {
                 self.wrong
                     .push(format!("{} cannot merge: {e}", self.name(n)));
             }
-            Ok(made) => {
+            Ok((made, said)) => {
                 self.counts.changed_at = self.now;
+                if let Some(spread) = self.devs[n].spread.as_mut().filter(|_| said) {
+                    spread.said();
+                }
                 if let Some(made) = made {
                     if self.devs[n].daemon.is_some() {
-                        // Others have to merge it, as what was written apart.
                         self.counts.daemons_merged += 1;
-                        self.counts.at_once += 1;
                     } else if self.devs[n].honest() {
                         self.counts.merges += 1;
                     }

@@ -229,6 +229,7 @@ impl<'a> Validation<'a> {
         commits.reverse();
         let steps = limits.steps_per_commit.saturating_mul(commits.len() as u64);
         judge.walker.allow(steps.saturating_add(limits.steps));
+        judge.walker.place(&commits);
         Ok(Self {
             judge,
             commits,

@@ -92,8 +92,8 @@ pub fn take_refused() -> Vec<Refused> {
 /// What histories may ask where they are judged here and where they are offered: less than is usual,
 /// so that it is reached by histories that are soon made.
 pub const LOW: Limits = Limits {
-    commits: 300,
-    steps: 1000,
+    commits: 600,
+    steps: 500,
     steps_per_commit: 0,
 };
 
@@ -164,7 +164,8 @@ rules! {
         refusal(&c.room)
     }
     TooTangled(c) {
-        c.room.tangle(&c.mallory, 30, 20);
+        // Too much in its first merge, whatever was walked before.
+        c.room.tangle(&c.mallory, 251, 1);
         refusal(&c.room)
     }
     MalformedCommit(c) {

@@ -105,6 +105,20 @@ impl World {
         self.daemon_asks(n, from, Some(head));
     }
 
+    /// A daemon's channel is open. If what it was told of has come meanwhile, from somebody else, it fetches
+    /// nothing, and says that it has it.
+    pub(super) fn daemon_has_it(&mut self, n: usize, of: usize) -> bool {
+        let dev = &self.devs[n];
+        let told = dev.daemon.as_ref().and_then(|d| d.told.get(&of).copied());
+        let Some(told) = told.filter(|told| dev.replica.known.contains_key(told)) else {
+            return false;
+        };
+        self.devs[n].fetching.remove(&of);
+        self.daemon_tells(n, told, Some(of));
+        self.daemon_goes_on(n, of);
+        true
+    }
+
     /// A fetch of a daemon ended.
     pub(super) fn daemon_fetched(&mut self, n: usize, of: usize, how: Ended) {
         if let Ended::Well { head, relation } = how
@@ -123,6 +137,11 @@ impl World {
                 self.daemon_tells(n, told, Some(of));
             }
         }
+        self.daemon_goes_on(n, of);
+    }
+
+    /// It looks at what it was told meanwhile.
+    fn daemon_goes_on(&mut self, n: usize, of: usize) {
         let Some(daemon) = &mut self.devs[n].daemon else {
             return;
         };
@@ -203,9 +222,13 @@ impl World {
             Some(Ok(Relation::FastForward)) | None => merged_lately(replica),
             Some(Ok(Relation::Diverged | Relation::Alike) | Err(_)) => true,
         };
+        let newest = replica.head == Some(head);
         dev.heads.insert(other, head);
+        if newest {
+            *self.counts.newest.entry((n, other)).or_default() += 1;
+        }
         if looks && let Some(spread) = &mut dev.spread {
-            spread.look(id, now);
+            spread.look(id, newest, now);
             self.drain(n);
         }
     }

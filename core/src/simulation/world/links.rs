@@ -85,10 +85,19 @@ impl World {
                 Standing::Outside
             }
             (_, Some(Role::Admin | Role::Member)) => Standing::Member,
-            // Who has the conversation has come in, though the notice of it was lost.
-            (_, Some(Role::Invited)) if self.devs[other].life == Life::In => Standing::Member,
+            // Who has a swarm channel has come in, though the notice of it was lost.
+            (_, Some(Role::Invited)) if self.has_channel(n, other) => Standing::Member,
             (_, Some(Role::Invited)) => Standing::Invited,
             _ => Standing::Outside,
+        }
+    }
+
+    /// Whether two have a swarm channel. Where routing tables do not decide it, whoever is in opens one
+    /// to all that it is linked with.
+    fn has_channel(&self, n: usize, other: usize) -> bool {
+        match self.mesh {
+            Some(_) => self.channels.contains(&pair(n, other)),
+            None => self.devs[other].life == Life::In,
         }
     }
 
@@ -266,8 +275,19 @@ impl World {
     pub(super) fn follow_tables(&mut self) {
         while let Some(change) = self.mesh.as_mut().and_then(Mesh::poll_change) {
             let (a, b) = (change.a, change.b);
+            for n in [a, b] {
+                let known = self.mesh.as_ref().map_or(0, |m| m.drt(n).nodes().count());
+                self.counts.known = self.counts.known.max(known);
+            }
             if change.open {
                 self.channels.insert(pair(a, b));
+                if self.links.contains_key(&pair(a, b)) {
+                    // It shows that both have come in.
+                    for (n, other) in [(a, b), (b, a)] {
+                        self.greet(n, other);
+                        self.drain(n);
+                    }
+                }
                 self.connect(a, b);
             } else if self.channels.remove(&pair(a, b)) && !self.graph[a].contains(&b) {
                 self.cut(a, b);

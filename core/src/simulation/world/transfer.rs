@@ -46,9 +46,19 @@ impl World {
         if !self.devs[by].ours() {
             return;
         }
-        let entry = self.counts.in_vain.entry((by, of)).or_default();
-        entry.0 = if brought { 0 } else { entry.0 + 1 };
-        entry.1 = entry.1.max(entry.0);
+        let id = self.devs[of].replica.device.id;
+        let spread = self.devs[by].spread.as_ref();
+        let looks = spread.is_some_and(|s| s.looks_at(&id));
+        let counts = &mut self.counts;
+        for (counted, this) in [(&mut counts.in_vain, !looks), (&mut counts.looked, looks)] {
+            let entry = counted.entry((by, of)).or_default();
+            entry.0 = if brought {
+                0
+            } else {
+                entry.0 + usize::from(this)
+            };
+            entry.1 = entry.1.max(entry.0);
+        }
     }
 
     pub(super) fn end_fetch(&mut self, by: usize, of: usize, how: Ended) {
@@ -74,7 +84,10 @@ impl World {
 
     /// A device is asked for what it has.
     pub(super) fn asked(&mut self, by: usize, of: usize, link: u64, fetch: u64) {
-        if self.links.get(&pair(by, of)) != Some(&link) || !self.fetch_is(by, of, fetch) {
+        if self.links.get(&pair(by, of)) != Some(&link)
+            || !self.fetch_is(by, of, fetch)
+            || self.daemon_has_it(by, of)
+        {
             return;
         }
         let client = self.devs[by].replica.device;
@@ -121,7 +134,7 @@ impl World {
         // While it comes, others wait.
         let id = self.devs[of].replica.device.id;
         if let Some(spread) = self.devs[by].spread.as_mut().filter(|_| bytes > 0) {
-            spread.gets_on(&id, bytes);
+            spread.gets_on(&id, bytes, now);
         }
         if drips {
             self.after(takes, Event::BreaksOff(by, of, fetch));

@@ -83,18 +83,18 @@ impl Spread {
             n if n <= MERGE_NEAR => {
                 MERGE_LATE.saturating_add(MERGE_STEP.saturating_mul(n.saturating_sub(1)))
             }
-            _ => MERGE_LAST.saturating_add(self.rank(from)),
+            _ => MERGE_LAST.saturating_add(self.rank(&from.0)),
         }
     }
 
-    /// What those wait longer who have many ahead of them: drawn from the ids of the device and of
-    /// whose head it is, so that it is not always the same who go first.
-    fn rank(&self, from: DeviceId) -> Duration {
+    /// What those wait longer who have many ahead of them: drawn from the id of the device and that of
+    /// whose head it is, or of what else it is about, so that it is not always the same who go first.
+    pub(super) fn rank(&self, about: &[u8]) -> Duration {
         let members = |p: &&Peer| p.standing == Some(Standing::Member);
         let ranks = self.peers.values().filter(members).count() / MERGE_LINKS;
         let ranks = u32::try_from(ranks).unwrap_or(u32::MAX).min(u64::BITS);
         // FNV-1a: spread well enough, and the same everywhere.
-        let bytes = self.own.0.iter().chain(&from.0);
+        let bytes = self.own.0.iter().chain(about);
         let mut drawn = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -131,7 +131,7 @@ impl Spread {
             .iter()
             .map(|(head, a)| {
                 let last = a.since.saturating_add(MERGE_PATIENCE);
-                let last = last.saturating_add(self.rank(a.from));
+                let last = last.saturating_add(self.rank(&a.from.0));
                 (*head, now.saturating_add(self.defers(a.from)).min(last))
             })
             .collect();

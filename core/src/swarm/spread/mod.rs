@@ -43,10 +43,12 @@
 //! ```
 
 mod line;
+mod looks;
 mod patience;
 mod peer;
 
 pub use line::*;
+pub use looks::*;
 pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
 
 use super::merge::Relation;
@@ -66,7 +68,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// of what people write, each with what belongs to it.
 pub const WORTH: u64 = 4 << 10;
 
-/// And so many bytes for each second that it took. A poor mobile connection brings thirty times as much.
+/// And so many bytes for each second that it took, but for the first [`PREPARES`] in which nothing came. A poor mobile
+/// connection brings thirty times as much.
 pub const WORTH_PER_SECOND: u64 = 1 << 10;
 
 /// So many fetches of a device may bring less and are gone on with at once all the same: links that
@@ -91,15 +94,6 @@ pub const RELIEF_GAP: Duration = Duration::from_secs(60);
 /// How long after a link came up a member is asked what it has, unless it says so itself before:
 /// other Starlings do at once, daemons expect to be asked. Longer than a notice takes across the world.
 pub const LOOK_AFTER: Duration = Duration::from_millis(300);
-
-/// How long a daemon is given to make a merge before it is asked for it: validating and merging
-/// takes some tens of milliseconds a commit there, and more may come meanwhile.
-pub const LOOK_MERGED: Duration = Duration::from_secs(1);
-
-/// So many times in a row a device is asked in vain whether it has merged, each time it may have. Of
-/// more the pauses grow like those of failures: somebody may say by turns that it has the one
-/// or the other.
-pub const LOOKS: u32 = 8;
 
 /// Between two notices to one device. Whoever writes faster is heard of at this pace; the first
 /// notice after a pause goes at once.
@@ -180,6 +174,8 @@ struct Arrived {
     at: Duration,
     /// A commit would come of it: that of somebody else is waited for.
     waits: bool,
+    /// It was found by looking.
+    looked: bool,
     turn: u64,
 }
 
@@ -213,6 +209,8 @@ pub(crate) enum Mutation {
     WaitsOnce,
     /// Nobody is asked for a merge that it did not tell of.
     NeverLooks,
+    /// What is found by looking is told at once, and looked for again at once, for ever.
+    AlwaysLooks,
     /// Whatever a fetch that broke has brought, it is gone on with at once.
     AnyProgress,
 }
@@ -232,8 +230,12 @@ pub struct Spread {
     arrived: BTreeMap<ObjectId, Arrived>,
     /// Heads that were taken in without changing ours: nothing new, until ours is another one.
     aside: BTreeSet<ObjectId>,
-    /// The head that is being taken in.
-    entering: Option<ObjectId>,
+    /// The head that is being taken in, and whether it was found by looking.
+    entering: Option<(ObjectId, bool)>,
+    /// How often in a row our head came by looking, and nobody said anything: see [`ROUNDS`].
+    rounds: u32,
+    /// Since when our head is one that came by looking and was not told: see [`HUSH`].
+    hushed: Option<Duration>,
     turn: u64,
     #[cfg(test)]
     pub(crate) mutation: Mutation,
@@ -255,6 +257,8 @@ impl Spread {
             arrived: BTreeMap::new(),
             aside: BTreeSet::new(),
             entering: None,
+            rounds: 0,
+            hushed: None,
             turn: 0,
             #[cfg(test)]
             mutation: Mutation::Nothing,
@@ -333,7 +337,8 @@ impl Spread {
     pub fn heard(&mut self, device: DeviceId, head: ObjectId, known: bool, now: Duration) {
         let refused = self.is_refused(&head);
         let turn = self.next_turn();
-        let waits = self.arrived.contains_key(&head) || self.entering == Some(head);
+        let entering = self.entering.is_some_and(|(entering, _)| entering == head);
+        let waits = self.arrived.contains_key(&head) || entering;
         let here = known || waits || self.aside.contains(&head);
         let Some(peer) = self.peers.get_mut(&device).filter(|p| p.hears()) else {
             return;
@@ -368,58 +373,25 @@ impl Spread {
         }
     }
 
-    /// A device that had something which what it has now does not contain has merged the two. A
-    /// Starling says so; a daemon says nothing of a merge before it writes again, and each daemon
-    /// makes its own: it is asked, [`LOOK_MERGED`] from now.
-    pub fn look(&mut self, device: DeviceId, now: Duration) {
-        let turn = self.next_turn();
-        #[cfg(test)]
-        if self.mutation == Mutation::NeverLooks {
-            return;
-        }
-        if self.only_tells {
-            return;
-        }
-        let peer = self.peers.get_mut(&device);
-        if let Some(peer) = peer.filter(|p| p.standing == Some(Standing::Member)) {
-            let wait = match peer.looks.checked_sub(LOOKS) {
-                Some(more) => pause(more.saturating_add(1)),
-                None => LOOK_MERGED,
-            };
-            let from = now.saturating_add(wait);
-            match &mut peer.want {
-                Some(look) if look.insists => look.from = look.from.min(from),
-                Some(_) => {}
-                None => {
-                    peer.want = Some(Want {
-                        head: None,
-                        from,
-                        turn,
-                        insists: true,
-                    });
-                }
-            }
-        }
-    }
-
     /// A commit was written here.
     pub fn wrote(&mut self, head: ObjectId, _now: Duration) {
+        self.rounds = 0;
         self.move_to(Some(head), false);
     }
 
     /// A fetch gets on: the device has shown a head that is not here, and sent so many bytes of what
     /// belongs to it until now. To be said when it begins to send, and again and again while it does.
-    pub fn gets_on(&mut self, device: &DeviceId, bytes: u64) {
+    pub fn gets_on(&mut self, device: &DeviceId, bytes: u64, now: Duration) {
         let running = self.peers.get_mut(device).and_then(|p| p.running.as_mut());
         if let Some(running) = running {
-            running.gets_on(bytes);
+            running.gets_on(bytes, now);
         }
     }
 
     /// A fetch has ended.
     pub fn fetched(&mut self, device: DeviceId, how: Ended, now: Duration) {
         let turn = self.next_turn();
-        let ours = self.head;
+        let (ours, look_wait) = (self.head, self.look_wait());
         let mut arrived = None;
         let Some(peer) = self.peers.get_mut(&device) else {
             return;
@@ -460,7 +432,7 @@ impl Spread {
                 let later = |w: &Want| w.insists && w.from > now;
                 peer.want = peer.want.filter(|w| !answered(w) || later(w));
                 if let Some(look) = peer.want.as_mut().filter(|w| new && w.insists) {
-                    look.from = look.from.min(now.saturating_add(LOOK_MERGED));
+                    look.from = look.from.min(now.saturating_add(look_wait));
                 }
                 if new && ours != Some(head) && !self.only_tells {
                     arrived = Some((head, relation));
@@ -531,9 +503,11 @@ impl Spread {
                 since,
                 at,
                 waits,
+                looked: running.looks,
                 turn,
             });
             entry.waits &= waits;
+            entry.looked &= running.looks;
             entry.at = entry.at.min(at);
             if self.arrived.len() > MAX_ARRIVED {
                 let oldest = self.arrived.iter().min_by_key(|(_, a)| a.turn);
@@ -554,7 +528,7 @@ impl Spread {
         known: &dyn Fn(&ObjectId) -> bool,
         now: Duration,
     ) {
-        self.entering = None;
+        let looked = self.entering.take().is_some_and(|(_, looked)| looked);
         let waiting = self.arrived.len();
         self.arrived.retain(|head, _| !known(head));
         let merged_by_others = self.arrived.len() < waiting;
@@ -585,7 +559,13 @@ impl Spread {
                 return;
             }
             let merged = ours != Some(theirs);
+            let hushed = self.hushed;
             self.move_to(ours, merged);
+            if looked {
+                self.hush_from(hushed, now);
+            } else {
+                self.look_later(now);
+            }
             if merged {
                 self.pause_merges(now);
             } else if merged_by_others {
@@ -605,6 +585,13 @@ impl Spread {
         peer.is_some_and(|p| p.running.is_some() || p.want.is_some())
     }
 
+    /// Whether the fetch from a device that runs is to see whether it has merged.
+    #[cfg(test)]
+    pub(crate) fn looks_at(&self, device: &DeviceId) -> bool {
+        let peer = self.peers.get(device);
+        peer.and_then(|p| p.running).is_some_and(|r| r.looks)
+    }
+
     /// The next thing to do now. To be asked after each input, and when [`Self::poll_timeout`]
     /// says, until there is nothing.
     pub fn poll(&mut self, now: Duration) -> Option<Action> {
@@ -615,8 +602,8 @@ impl Spread {
             {
                 return Some(fetch);
             }
-            self.arrived.remove(&head);
-            self.entering = Some(head);
+            let arrived = self.arrived.remove(&head);
+            self.entering = Some((head, arrived.is_some_and(|a| a.looked)));
             return Some(Action::Merge(head));
         }
         if let Some((device, head)) = self.due_notice(now) {
@@ -637,13 +624,13 @@ impl Spread {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let merges = self.merges().map(|(_, at, ..)| at);
         let merges = merges.filter(|_| self.entering.is_none());
+        // The hush ends with the time, whoever is looked at.
+        let hush = self.hush(Duration::ZERO).unwrap_or_default();
         let notices = self.to_tell.iter().filter_map(|device| {
             let peer = self.peers.get(device)?;
             self.lacks_notice(peer)?;
-            Some(
-                peer.told
-                    .map_or(Duration::ZERO, |t| t.at.saturating_add(NOTICE_GAP)),
-            )
+            let gap = peer.told.map(|t| t.at.saturating_add(NOTICE_GAP));
+            Some(gap.unwrap_or_default().max(hush))
         });
         let next = merges.chain(notices).min();
         // A head that is being taken in may be what is wanted.
@@ -720,6 +707,7 @@ impl Spread {
     }
 
     fn move_to(&mut self, head: Option<ObjectId>, merged: bool) {
+        self.hushed = None;
         self.head = head;
         self.merged = merged;
         self.aside.clear();
@@ -735,6 +723,10 @@ impl Spread {
     }
 
     fn due_notice(&mut self, now: Duration) -> Option<(DeviceId, ObjectId)> {
+        if self.hush(now).is_some() {
+            return None;
+        }
+        self.hushed = None;
         let mut done = Vec::new();
         let mut found = None;
         for device in &self.to_tell {

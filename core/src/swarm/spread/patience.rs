@@ -38,6 +38,8 @@ pub(super) struct Running {
     patient: bool,
     /// What has come of it; nothing: not even a head.
     bytes: Option<u64>,
+    /// When the first of that came.
+    came: Option<Duration>,
 }
 
 impl Running {
@@ -55,17 +57,24 @@ impl Running {
             void: false,
             patient: held.is_none_or(|at| at.saturating_add(HOLD_GAP) <= now),
             bytes: None,
+            came: None,
         }
     }
 
     /// So much has come of it.
-    pub(super) fn gets_on(&mut self, bytes: u64) {
+    pub(super) fn gets_on(&mut self, bytes: u64, now: Duration) {
         self.bytes = self.bytes.max(Some(bytes));
+        if bytes > 0 {
+            self.came = self.came.or(Some(now));
+        }
     }
 
-    /// Whether what has come of it is much, also for the time that it took.
+    /// Whether what has come of it is much, also for the time that it took. A channel that opens slowly
+    /// and a device that looks for what to send are not held against it, up to [`PREPARES`].
     pub(super) fn was_worth_it(&self, now: Duration) -> bool {
-        let took = now.saturating_sub(self.since).as_secs();
+        let waited = self.came.unwrap_or(now).saturating_sub(self.since);
+        let took = now.saturating_sub(self.since);
+        let took = took.saturating_sub(waited.min(PREPARES)).as_secs();
         self.bytes.unwrap_or(0) >= WORTH.max(took.saturating_mul(WORTH_PER_SECOND))
     }
 

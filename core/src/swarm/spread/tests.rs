@@ -111,9 +111,9 @@ fn who_must_have_merged_is_asked_whatever_it_says() {
     s.wrote(NEW, at(1));
     assert_eq!(all(&mut s, at(1)), [Action::Tell(BOB, NEW)]);
     // Bob fetched it, and had something besides. He goes on saying what he fetched.
-    s.look(BOB, at(2));
+    s.look(BOB, false, at(2));
     s.heard(BOB, NEW, true, at(3));
-    s.look(BOB, at(4));
+    s.look(BOB, false, at(4));
     assert_eq!(all(&mut s, at(4)), []);
     let then = at(2) + LOOK_MERGED;
     assert_eq!(s.poll_timeout(), Some(then));
@@ -125,12 +125,12 @@ fn who_must_have_merged_is_asked_whatever_it_says() {
     // A fetch that ends before is not the answer; who is no member is not asked.
     s.heard(BOB, OLD, false, then);
     assert_eq!(all(&mut s, then), [Action::Fetch(BOB)]);
-    s.look(BOB, then);
+    s.look(BOB, false, then);
     s.fetched(BOB, well(OLD, Relation::UpToDate), then);
     assert_eq!(all(&mut s, then), [Action::Tell(BOB, NEWER)]);
     assert_eq!(s.poll_timeout(), Some(then + LOOK_MERGED));
     s.linked(BOB, Standing::Outside, then);
-    s.look(BOB, then);
+    s.look(BOB, false, then);
     assert_eq!(s.poll_timeout(), None);
 }
 
@@ -218,7 +218,7 @@ fn who_has_never_merged_is_looked_at_ever_less_and_loses_no_news_by_it() {
     let mut s = among(ALICE, &[BOB]);
     let mut now = at(0);
     for n in 0..LOOKS + 12 {
-        s.look(BOB, now);
+        s.look(BOB, false, now);
         let next = s.poll_timeout().unwrap();
         let wait = match n.checked_sub(LOOKS) {
             None => LOOK_MERGED,
@@ -233,14 +233,14 @@ fn who_has_never_merged_is_looked_at_ever_less_and_loses_no_news_by_it() {
     // News break off while a look is put off for long: they are asked for soon.
     s.heard(BOB, NEW, false, now);
     assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
-    s.look(BOB, now);
+    s.look(BOB, false, now);
     s.fetched(BOB, FAILED, now);
     assert_eq!(work(&mut s, now), []);
     assert_eq!(s.poll_timeout(), Some(now + FIRST_PAUSE));
     now += FIRST_PAUSE;
     assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
     // They come, and what is to be looked at is soon again.
-    s.look(BOB, now);
+    s.look(BOB, false, now);
     s.fetched(BOB, well(NEW, Relation::FastForward), now);
     assert_eq!(work(&mut s, now), [Action::Merge(NEW)]);
     s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
@@ -251,7 +251,7 @@ fn who_has_never_merged_is_looked_at_ever_less_and_loses_no_news_by_it() {
 /// Bob is asked, sends so much, and the link breaks at once; gives when he is asked again.
 fn broken_off(s: &mut Spread, bytes: u64, now: Duration) -> Duration {
     assert_eq!(work(s, now), [Action::Fetch(BOB)]);
-    s.gets_on(&BOB, bytes);
+    s.gets_on(&BOB, bytes, now);
     s.fetched(BOB, Ended::Failed { progressed: true }, now);
     assert_eq!(work(s, now), []);
     s.poll_timeout().unwrap()
@@ -296,7 +296,7 @@ fn who_drips_is_asked_ever_less() {
         while now < Duration::from_secs(86_400) {
             assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
             now += Duration::from_secs(takes);
-            s.gets_on(&BOB, bytes);
+            s.gets_on(&BOB, bytes, now);
             s.fetched(BOB, Ended::Failed { progressed: true }, now);
             tries += 1;
             assert_eq!(work(&mut s, now), []);
@@ -389,13 +389,13 @@ fn a_fetch_that_gets_on_is_waited_for() {
     s.heard(CAROL, NEW, false, at(0));
     assert_eq!(work(&mut s, at(0)), [Action::Fetch(BOB)]);
     // It shows its head, and begins after a while.
-    s.gets_on(&BOB, 0);
+    s.gets_on(&BOB, 0, at(0));
     assert_eq!(s.poll_timeout(), Some(PATIENCE + PREPARES));
     let mut now = at(9_000);
     let mut bytes = 0;
     while now < at(60_000) {
         bytes += 40 << 10;
-        s.gets_on(&BOB, bytes);
+        s.gets_on(&BOB, bytes, now);
         assert_eq!(work(&mut s, now), []);
         now += at(1_000);
     }
@@ -425,7 +425,7 @@ fn who_trickles_or_sends_without_end_is_waited_for_no_longer() {
             let mut now = begun;
             loop {
                 let passed = (now - begun).as_secs();
-                s.gets_on(&BOB, rate * passed);
+                s.gets_on(&BOB, rate * passed, now);
                 if let [Action::Fetch(CAROL)] = work(s, now)[..] {
                     return now - begun;
                 }
@@ -836,3 +836,5 @@ fn what_makes_no_commit_waits_for_nobody() {
         assert_eq!(merges, at_once, "{relation:?}");
     }
 }
+
+mod looks;
