@@ -63,7 +63,7 @@ programs=$(env "CARGO_TARGET_${host}_RUNNER=$run --list" cargo test "${packages[
     sed -n 's/^program\t//p')
 tests=()
 # The longest first, so that none of them is left at the end.
-long='/(groups|screenshots|hostile_[a-z]*|starling_core|fellow_members|timeline|long_fetch|account_groups)-[0-9a-f]*$'
+long='/(groups|screenshots|hostile_[a-z]*|starling_core|fellow_members|account_damage|broken_fetch|revocation|dht_interop|identity_archive|account_groups)-[0-9a-f]*$'
 while IFS=$'\t' read -r dir program; do
     if [ $kind = unit ]; then
         tests+=("$dir" "$program" "")

@@ -59,7 +59,7 @@ fn made(dir: &Path, identity: &Identity, count: u64) -> ConversationId {
         name: "Ann".into(),
     };
     let mode = ConversationMode::InvitesOnly;
-    let id = Conversation::found(dir, &me, mode, None, &Default::default(), NOW).unwrap();
+    let (id, _) = Conversation::found(dir, &me, mode, None, &Default::default(), NOW).unwrap();
     let store = ObjectStore::open(&path(dir, &id)).unwrap();
     let first = store.head().unwrap();
     let tree = Commit::parse(&store.read(&first).unwrap().1).unwrap().tree;

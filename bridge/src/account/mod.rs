@@ -197,6 +197,8 @@ pub struct Account {
     options_turn: tokio::sync::Mutex<()>,
     /// Who reads the archive and writes it again, one after the other.
     archive_turn: tokio::sync::Mutex<()>,
+    /// The first second, Unix, of which no conversation was made in this run.
+    unfounded: std::sync::atomic::AtomicU64,
 }
 
 /// How long the tasks of an account may take to end: each is between two waits, or in the middle

@@ -530,6 +530,7 @@ impl Accounts {
             tasks: Mutex::default(),
             options_turn: tokio::sync::Mutex::default(),
             archive_turn: tokio::sync::Mutex::default(),
+            unfounded: Default::default(),
         });
         let _ = late.set(Arc::downgrade(&account));
         if let Some(why) = account.index.made_anew() {

@@ -21,6 +21,7 @@ use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Members that the conversation list shows; all of them are asked for by themselves.
 const LISTED_MEMBERS: usize = 32;
@@ -150,10 +151,14 @@ impl Account {
         // Also those that were left: nobody takes one of them for a new one.
         let known = self.book.ask(|b| b.records().keys().copied().collect());
         let known = known.await?;
-        let id = tokio::task::block_in_place(|| {
-            Conversation::found(&self.dir, &me, mode, with, &known, now_unix())
+        // Of the seconds that are taken no other one needs to be signed for.
+        let from = now_unix().max(self.unfounded.load(Ordering::Relaxed));
+        let (id, second) = tokio::task::block_in_place(|| {
+            Conversation::found(&self.dir, &me, mode, with, &known, from)
         })
         .inspect_err(|e| self.say_if_full(e))?;
+        self.unfounded
+            .fetch_max(second.saturating_add(1), Ordering::Relaxed);
         let mut info = ConvInfo::new(id, mode.number(), now_ms());
         info.members
             .extend(with.into_iter().chain([self.jami_id()]));

@@ -141,12 +141,12 @@ impl Conversation {
         invited: Option<AccountId>,
         now_unix: u64,
     ) -> Result<Self, RepoError> {
-        let id = Self::found(account_dir, &me, mode, invited, &BTreeSet::new(), now_unix)?;
+        let (id, _) = Self::found(account_dir, &me, mode, invited, &BTreeSet::new(), now_unix)?;
         Self::open(account_dir, id, state, me)
     }
 
     /// Makes a conversation: its first commit, on the disk, under its name. It is not open yet. It is none of those that
-    /// were `known` before.
+    /// were `known` before. Says of which second it is, as well.
     pub fn found(
         account_dir: &Path,
         me: &Me,
@@ -154,7 +154,7 @@ impl Conversation {
         invited: Option<AccountId>,
         known: &BTreeSet<ConversationId>,
         now_unix: u64,
-    ) -> Result<ConversationId, RepoError> {
+    ) -> Result<(ConversationId, u64), RepoError> {
         let parent = account_dir.join("conversations");
         std::fs::create_dir_all(&parent).map_err(|e| io(&parent, &e))?;
         // Two conversations made in one second would be the same one: the later one is a second older.
@@ -178,7 +178,7 @@ impl Conversation {
                 store.commit(&objects, None, first.commit)?;
             }
             settle(&staging, &target)?;
-            return Ok(id);
+            return Ok((id, now));
         }
         Err(RepoError::NotForUs)
     }
