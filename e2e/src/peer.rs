@@ -17,7 +17,7 @@ const JUDGE: &str = "conversationrepository.cpp";
 const FETCHERS: [&str; 2] = ["conversation_module.cpp", "conversation.cpp"];
 
 /// What a judge says of something else than what it was given, as it begins, and why.
-const HARMLESS: [(&str, &str); 23] = [
+const HARMLESS: [(&str, &str); 24] = [
     // Whom it is connected with.
     ("Refreshing tracked members", "whom it looks for"),
     ("Rotating tracked members", "a connection failed"),
@@ -61,6 +61,10 @@ const HARMLESS: [(&str, &str); 23] = [
     ("Failed to read conversations directory", "a new account"),
     // That it gives up a merge of its own where two changed the same is no verdict on what it was given: it takes ours then.
     ("Merge operation aborted", "a merge of its own"),
+    (
+        "announced but not found",
+        "a device that is no more where it wrote, as who leaves, and whom it has not met; a file that is missing is named",
+    ),
     ("Unable to merge history", "a merge of its own"),
     // What its person did.
     ("Decline conversation request", "its person declined"),
@@ -99,6 +103,13 @@ fn complaints_in(loud: Vec<Loud>) -> Vec<Loud> {
             if !mark.starts_with('[') {
                 break;
             }
+            words = rest;
+        }
+        // Which device it is about.
+        if let Some((id, rest)) = words.split_once(' ')
+            && id.len() == 64
+            && id.bytes().all(|b| b.is_ascii_hexdigit())
+        {
             words = rest;
         }
         !HARMLESS.iter().any(|(known, _)| words.starts_with(known))
@@ -807,6 +818,11 @@ mod tests {
                 judge,
                 "Merge operation aborted; Unable to automatically resolve conflicts",
             ),
+            line(
+                error,
+                judge,
+                &format!("{} announced but not found", "0a".repeat(32)),
+            ),
         ] {
             log.push_str(&quiet);
         }
@@ -815,6 +831,7 @@ mod tests {
         for (colour, source, words) in [
             (error, judge, "Commit b not signed by device c."),
             (warning, judge, "[Account a] [Conversation b] what is this?"),
+            (error, judge, "devices/b.crt announced but not found"),
             (
                 error,
                 "conversation_module.cpp",
