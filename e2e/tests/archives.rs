@@ -155,25 +155,30 @@ fn a_device_that_a_daemon_revokes_is_not_let_in() {
     wait_log(&["is not let in any more", &device]);
     // It goes on as if nothing had happened, and has something to say. (Not after a new start: a daemon that finds
     // itself revoked then makes a new device of the account that its archive holds.)
-    let connected = || {
-        let log = alice.as_starling().log();
-        let of_it = |l: &&str| l.contains(&device) && l.contains("state: Connected");
-        log.lines().filter(of_it).count()
-    };
-    let before = connected();
+    let before = connections(alice.as_starling(), &device);
     // Its group may come all the same, by the phone: a daemon goes on with a device that it revoked.
     let theirs = laptop.create("From the laptop");
     laptop.invite(&theirs, &alice.id);
-    // The phone is let in as before.
-    let group = bob.create("From the phone");
-    bob.invite(&group, &alice.id);
-    let ours = alice.as_starling();
-    ours.wait_request_for(&group);
-    ours.accept(&group);
-    bob.wait_role(&group, &alice.id, "member");
-    bob.send(&group, "it was stolen");
-    ours.wait_text_or_history(&group, "it was stolen");
-    assert_eq!(connected(), before);
+    comes_into_a_group_of(alice.as_starling(), &mut bob);
+    assert_eq!(connections(alice.as_starling(), &device), before);
+}
+
+/// How often a device has come to be connected.
+fn connections(who: &Starling, device: &str) -> usize {
+    let log = who.log();
+    let of_it = |l: &&str| l.contains(device) && l.contains("state: Connected");
+    log.lines().filter(of_it).count()
+}
+
+/// The owner's phone is let in as before.
+fn comes_into_a_group_of(who: &Starling, owner: &mut Peer) {
+    let group = owner.create("From the phone");
+    owner.invite(&group, &who.id());
+    who.wait_request_for(&group);
+    who.accept(&group);
+    owner.wait_role(&group, &who.id(), "member");
+    owner.send(&group, "it was stolen");
+    who.wait_text_or_history(&group, "it was stolen");
 }
 
 /// Bob's laptop, a daemon, was made from a backup of his Starling, and is taken back by that.
@@ -243,28 +248,16 @@ fn a_device_that_a_starling_revokes_is_not_let_in() {
         files.find_map(|f| list(f).filter(|der| der.first() == Some(&0x30)))
     });
     // It goes on as if nothing had happened, and asks in vain.
-    let connected = |who: &Starling| {
-        let log = who.log();
-        let of_it = |l: &&str| l.contains(device) && l.contains("state: Connected");
-        log.lines().filter(of_it).count()
-    };
-    let before = [alice.as_starling(), phone].map(connected);
+    let before = [alice.as_starling(), phone].map(|who| connections(who, device));
     let theirs = laptop.start_conversation();
     laptop.add_member(&theirs, &alice.id);
-    // The phone is let in as before.
-    let group = bob.create("From the phone");
-    bob.invite(&group, &alice.id);
-    let ours = alice.as_starling();
-    ours.wait_request_for(&group);
-    ours.accept(&group);
-    bob.wait_role(&group, &alice.id, "member");
-    bob.send(&group, "it was stolen");
-    ours.wait_text_or_history(&group, "it was stolen");
+    comes_into_a_group_of(alice.as_starling(), &mut bob);
     let asked = |who: &Starling| {
         let log = who.log();
         let of_it = |l: &str| l.contains("took back asks for a connection") && l.contains(device);
         log.lines().any(of_it)
     };
-    wait::until("the daemon to ask", || asked(ours).then_some(()));
-    assert_eq!([ours, bob.as_starling()].map(connected), before);
+    let both = [alice.as_starling(), bob.as_starling()];
+    wait::until("the daemon to ask", || asked(both[0]).then_some(()));
+    assert_eq!(both.map(|who| connections(who, device)), before);
 }

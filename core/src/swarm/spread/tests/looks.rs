@@ -47,8 +47,8 @@ fn merges_that_say_nothing_are_looked_for_ever_less() {
     assert!(round(&mut s, 200, &mut now) <= LOOK_MERGED + MERGE_RANK);
 }
 
-#[test]
-fn what_several_have_merged_is_told_once() {
+/// Bob and Carol may have merged; Bob's merge was found.
+fn bobs_was_found() -> (Spread, Duration) {
     let mut s = among(ALICE, &[BOB, CAROL, DAVE]);
     s.look(BOB, true, at(0));
     s.look(CAROL, true, at(0));
@@ -57,6 +57,12 @@ fn what_several_have_merged_is_told_once() {
     s.fetched(BOB, well(NEW, Relation::FastForward), now);
     assert_eq!(all(&mut s, now), [Action::Merge(NEW)]);
     s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    (s, now)
+}
+
+#[test]
+fn what_several_have_merged_is_told_once() {
+    let (mut s, now) = bobs_was_found();
     // Carol first: Dave is to make one merge.
     assert_eq!(all(&mut s, now), [Action::Fetch(CAROL)]);
     s.fetched(CAROL, well(NEWER, Relation::Alike), now);
@@ -68,14 +74,7 @@ fn what_several_have_merged_is_told_once() {
 
 #[test]
 fn who_says_nothing_when_looked_at_keeps_nothing_from_the_others_for_long() {
-    let mut s = among(ALICE, &[BOB, CAROL, DAVE]);
-    s.look(BOB, true, at(0));
-    s.look(CAROL, true, at(0));
-    let now = due(&s);
-    assert_eq!(all(&mut s, now), [Action::Fetch(BOB)]);
-    s.fetched(BOB, well(NEW, Relation::FastForward), now);
-    assert_eq!(all(&mut s, now), [Action::Merge(NEW)]);
-    s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    let (mut s, now) = bobs_was_found();
     assert_eq!(all(&mut s, now), [Action::Fetch(CAROL)]);
     assert_eq!(s.poll_timeout(), Some(now + HUSH));
     assert_eq!(all(&mut s, now + HUSH - at(1)), []);
