@@ -35,6 +35,10 @@ pub enum WalkError {
 /// Steps kept, about 200 bytes each; our choice. Merges are near to where their sides parted.
 const CACHED_STEPS: usize = 1 << 16;
 
+/// So many common ancestors are compared by pairs, which are quick where the history is long; more, which nobody
+/// has by accident, all at once.
+const PAIRS: usize = 16;
+
 /// No parent, in a [`Slim`].
 const NONE: u32 = u32::MAX;
 
@@ -292,8 +296,12 @@ impl<'a> Walker<'a> {
             .map(|(id, _)| *id)
             .collect();
         if bases.len() > 1 && paint.keys().any(|id| self.place_of(id) == 0) {
-            // Times may have misled the walk: drop those that lie below another one. Between two that
-            // lies near, however long the history is.
+            // Times may have misled the walk: drop those that lie below another one.
+            if bases.len() > PAIRS {
+                self.drop_lower(&mut bases, max)?;
+                return Ok(bases.into_iter().collect());
+            }
+            // Between two that lies near, however long the history is.
             for base in bases.clone() {
                 for other in bases.clone().range(..base) {
                     if !bases.contains(&base) || !bases.contains(other) {
@@ -311,6 +319,32 @@ impl<'a> Walker<'a> {
             }
         }
         Ok(bases.into_iter().collect())
+    }
+
+    /// Leaves of some commits those that cannot be reached from another one: by one walk down from all of them, to
+    /// the first commit.
+    fn drop_lower(
+        &mut self,
+        commits: &mut BTreeSet<ObjectId>,
+        max: usize,
+    ) -> Result<(), WalkError> {
+        let mut todo = Vec::new();
+        for id in commits.iter() {
+            todo.extend(self.step(*id)?.node.parents.iter().copied());
+        }
+        let mut seen = BTreeSet::new();
+        while let Some(id) = todo.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            if seen.len() > max {
+                return Err(WalkError::TooMany(max));
+            }
+            self.left = self.left.checked_sub(1).ok_or(WalkError::TooTangled)?;
+            commits.remove(&id);
+            todo.extend(self.step(id)?.node.parents.iter().copied());
+        }
+        Ok(())
     }
 
     /// Whether `old` can be reached from `new`.
@@ -474,6 +508,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Two who each merge what many wrote at the same moment: nobody is made to compare each with each.
+    #[test]
+    fn of_very_many_common_ancestors_the_lower_ones_are_found_in_few_steps() {
+        let mut drawn = Drawn::default();
+        let root = drawn.commit(&[], 5_000);
+        let texts: Vec<_> = (0..1_000)
+            .map(|n| {
+                // Every third is an answer to one whose clock is ahead.
+                let on = match n % 3 {
+                    2 => drawn.commit(&[root], 9_000 + n),
+                    _ => root,
+                };
+                drawn.commit(&[on], 1 + n)
+            })
+            .collect();
+        let lower: Vec<_> = (1..drawn.1.len())
+            .map(|n| drawn.1[n])
+            .filter(|id| !texts.contains(id))
+            .collect();
+        let mut chain = |all: &mut dyn Iterator<Item = ObjectId>| {
+            let first = all.next().unwrap();
+            all.fold(first, |at, id| drawn.commit(&[at, id], 10_000))
+        };
+        let both = || texts.iter().chain(&lower).copied();
+        let a = chain(&mut both());
+        let b = chain(&mut both().rev());
+        let mut walker = Walker::new(&drawn);
+        walker.allow(20_000);
+        let bases = walker.merge_bases(a, b, 100_000).unwrap();
+        let mut expected = texts.clone();
+        expected.sort();
+        assert_eq!(bases, expected);
     }
 
     /// What several merged at the same moment has several common ancestors: finding which of them is below
