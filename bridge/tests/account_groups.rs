@@ -3,7 +3,7 @@
 
 mod account_support;
 
-use account_support::{Bridge, befriend, forge, group, messages, named, node, refused};
+use account_support::{Bridge, befriend, forge, group, messages, node, refused};
 use starling_core::api::{
     ApiError, BallotAction, Conversation, ConversationMode, ConversationState, ErrorCode, Event,
     MemberAction, MemberRole, MessageType, ReadOnly,
@@ -171,12 +171,7 @@ async fn one_device_is_banned_and_the_other_goes_on() {
     let bob = Bridge::of(&first, "Bob").await;
     let id = group(&alice, ConversationMode::InvitesOnly, &[&bob]).await;
     let backup = bob.account().export(None).await.unwrap();
-    let tablet = Bridge::start(&first).await;
-    tablet
-        .accounts()
-        .import(&backup, None, named(""))
-        .await
-        .unwrap();
+    let tablet = Bridge::from_backup(&first, &backup, None).await;
     tablet.ready(id, "the group", |_| true).await;
     let device = tablet.account().device_id();
     // It never wrote, and so is not there.

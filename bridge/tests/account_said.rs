@@ -3,7 +3,7 @@
 
 mod account_support;
 
-use account_support::{Bridge, befriend, forge, group, messages, named, node, refused};
+use account_support::{Bridge, befriend, forge, group, messages, node, refused};
 use starling_core::api::{ConversationMode, ErrorCode, Event, MessageType};
 use starling_core::id::AccountId;
 use starling_core::swarm::message::Message;
@@ -156,12 +156,7 @@ async fn a_new_device_is_said_once_and_people_without_a_card_have_the_name_they_
     }
     // Bob begins to use a second one.
     let backup = bob.account().export(None).await.unwrap();
-    let tablet = Bridge::start(&first).await;
-    tablet
-        .accounts()
-        .import(&backup, None, named(""))
-        .await
-        .unwrap();
+    let tablet = Bridge::from_backup(&first, &backup, None).await;
     let new = tablet.account().device_id();
     let second = |e: &Event| added(bob.id())(e).filter(|(device, _)| *device == new);
     for who in [&alice, &bob] {

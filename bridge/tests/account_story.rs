@@ -275,12 +275,8 @@ async fn a_second_device_made_from_a_backup_has_the_conversation() {
         .unwrap();
     bob.has_texts(id, &["before"]).await;
     let backup = alice.account().export(None).await.unwrap();
-    let laptop = Bridge::start(&first).await;
-    let imported = laptop
-        .accounts()
-        .import(&backup, None, named(""))
-        .await
-        .unwrap();
+    let laptop = Bridge::from_backup(&first, &backup, None).await;
+    let imported = laptop.account();
     assert_eq!(imported.jami_id(), alice.id());
     assert_ne!(imported.device_id(), alice.account().device_id());
     assert_eq!(imported.view().display_name, "Alice");

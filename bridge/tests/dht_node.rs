@@ -120,6 +120,20 @@ async fn a_node_finds_back_by_what_it_knew() {
     assert!(soon("joining by bootstrap", alice.connected()).await);
 }
 
+/// A connection request, which lives for a minute, of which ten seconds are left: long enough to get there on a busy
+/// machine.
+fn short_lived() -> (Value, PutOptions) {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let options = PutOptions {
+        permanent: false,
+        created: Some(i64::try_from(now.as_secs()).unwrap() - 50),
+    };
+    let value = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
+    (value, options)
+}
+
 #[tokio::test]
 async fn what_is_stored_for_others_outlasts_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -137,15 +151,8 @@ async fn what_is_stored_for_others_outlasts_a_restart() {
         .await
         .unwrap();
     // What lives for a minute, of which most is over, is not there any more when Bob comes back.
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let short = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
-    let options = PutOptions {
-        permanent: false,
-        created: Some(i64::try_from(now.as_secs()).unwrap() - 57),
-    };
     let mut ear = bob.listen(key);
+    let (short, options) = short_lived();
     soon("put", alice.put(key, short, options)).await.unwrap();
     let bytes = async |node: &Dht| node.usage().await.bytes;
     while !soon("the end", ear.next()).await.unwrap().expired {}
@@ -302,18 +309,8 @@ async fn listens_hear_what_goes() {
     let alice = start(local(&[bob.ports().0]));
     assert!(soon("joining", alice.connected()).await);
     let key = InfoHash::of(b"goes");
-    // Connection requests live for a minute; this one is most of it old.
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
-    let created = Some(i64::try_from(now).unwrap() - 55);
     let mut ear = bob.listen(key);
-    let value = Value::new(types::ICE_CANDIDATES, b"short".to_vec());
-    let options = PutOptions {
-        permanent: false,
-        created,
-    };
+    let (value, options) = short_lived();
     soon("put", alice.put(key, value, options)).await.unwrap();
     let event = soon("news", ear.next()).await.unwrap();
     assert!(!event.expired);

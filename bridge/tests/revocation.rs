@@ -4,7 +4,7 @@
 mod account_support;
 mod peer_support;
 
-use account_support::{Bridge, PATIENCE, befriend, named, node, refused};
+use account_support::{Bridge, PATIENCE, befriend, node, refused};
 use peer_support::*;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, PutOptions};
@@ -601,12 +601,7 @@ async fn what_a_daemon_publishes_takes_a_contacts_stolen_device_out() {
     let backup = alice.account().export(None).await.unwrap();
     let kept = Archive::read(&backup, &Credential::None).unwrap();
     assert_eq!(kept.revocation_list.as_ref(), Some(&list));
-    let tablet = Bridge::start(&first).await;
-    tablet
-        .accounts()
-        .import(&backup, None, named(""))
-        .await
-        .unwrap();
+    let tablet = Bridge::from_backup(&first, &backup, None).await;
     let backup = tablet.account().export(None).await.unwrap();
     let kept = Archive::read(&backup, &Credential::None).unwrap();
     assert_eq!(kept.revocation_list, Some(list));
@@ -666,12 +661,7 @@ async fn a_device_takes_another_one_back() {
         .await
         .unwrap();
     let backup = alice.account().export(Some("secret")).await.unwrap();
-    let phone = Bridge::start(&first).await;
-    phone
-        .accounts()
-        .import(&backup, Some("secret"), named("Phone"))
-        .await
-        .unwrap();
+    let phone = Bridge::from_backup(&first, &backup, Some("secret")).await;
     let device = phone.account().device_id();
     bob.heard("the phone", |e| match e {
         Event::DeviceAdded { device: d, .. } => (*d == device).then_some(()),

@@ -34,6 +34,16 @@ fn import(starling: &mut Starling, archive: &Path, password: Option<&str>) -> St
     starling.adopt_account()
 }
 
+/// Two friends with a Starling each.
+fn two_starlings() -> (Lab, Host, Peer, Peer) {
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let mut alice = Peer::starling(&mut lab, "alice", &boot);
+    let mut bob = Peer::starling(&mut lab, "bob", &boot);
+    alice.befriend(&mut bob);
+    (lab, boot, alice, bob)
+}
+
 /// Whether a daemon shows this contact and this conversation.
 fn wait_knows(daemon: &mut Jami, contact: &str, conversation: &str) {
     let account = daemon.account();
@@ -49,11 +59,7 @@ fn wait_knows(daemon: &mut Jami, contact: &str, conversation: &str) {
 #[test]
 fn a_daemon_takes_over_the_backup_of_a_starling() {
     needs!(jami::missing());
-    let mut lab = Lab::new();
-    let boot = jami::boot(&mut lab);
-    let mut alice = Peer::starling(&mut lab, "alice", &boot);
-    let mut bob = Peer::starling(&mut lab, "bob", &boot);
-    alice.befriend(&mut bob);
+    let (mut lab, boot, alice, bob) = two_starlings();
     let conversation = {
         let s = alice.as_starling();
         let list = s.rpc("conversation.list", json!({"account": s.account()}));
@@ -185,11 +191,7 @@ fn comes_into_a_group_of(who: &Starling, owner: &mut Peer) {
 #[test]
 fn a_device_that_a_starling_revokes_is_not_let_in() {
     needs!(jami::missing());
-    let mut lab = Lab::new();
-    let boot = jami::boot(&mut lab);
-    let mut alice = Peer::starling(&mut lab, "alice", &boot);
-    let mut bob = Peer::starling(&mut lab, "bob", &boot);
-    alice.befriend(&mut bob);
+    let (mut lab, boot, alice, mut bob) = two_starlings();
     let phone = bob.as_starling();
     let account = phone.account();
     phone.rpc(

@@ -5,9 +5,9 @@
 //! end; of fetches that break off it keeps what is whole and valid, also over a restart.
 
 use super::book::MAX_STRIKES;
+use super::coming::Indexed;
 use super::descent::Descent;
 use super::fetch::{Arriving, Came, FetchTrouble, NOT_FOR_US, NotTaken, bring};
-use super::talk::Indexed;
 use super::{Account, AccountError, now_unix};
 use crate::conversation::engines::clock;
 use crate::conversation::judging::{check_clone, check_part};

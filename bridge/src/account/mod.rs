@@ -5,6 +5,7 @@ mod archive;
 pub mod book;
 mod changes;
 mod channels;
+mod coming;
 mod copy;
 mod descent;
 mod devices;

@@ -1,9 +1,9 @@
 //! The accounts of this bridge: made, imported, opened at the start, removed.
 
 use super::book::Book;
+use super::coming::Indexed;
 use super::keep::{self, KeepError};
 use super::links::Links;
-use super::talk::Indexed;
 use super::upkeep::{full_text, is_full};
 use super::{Account, AccountError, Context, Options, Shared, copy, now_unix};
 use crate::actor::Actor;

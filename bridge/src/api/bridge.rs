@@ -38,29 +38,22 @@ async fn diagnostics(ctx: Ctx, _: Nothing) -> Result<Diagnostics, ApiError> {
     let checks = tokio::task::spawn_blocking(move || health::checks(&data_dir))
         .await
         .map_err(|e| ApiError::internal(format!("The checks did not end: {e}.")))?;
+    let (dht, dht_refused) = dht_state(&ctx).await;
     Ok(Diagnostics {
         version: env!("CARGO_PKG_VERSION").into(),
         uptime_ms: u64::try_from(ctx.app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         sockets: ctx.app.socket_count(),
         events_kept: u32::try_from(ctx.app.events.kept()).unwrap_or(u32::MAX),
-        dht: dht_state(&ctx).await,
-        dht_refused: dht_refused(&ctx).await,
+        dht,
+        dht_refused,
         checks,
     })
 }
 
-async fn dht_refused(ctx: &Ctx) -> BTreeMap<String, u64> {
+/// The node by family, and what it refused by kind.
+async fn dht_state(ctx: &Ctx) -> (BTreeMap<String, DhtState>, BTreeMap<String, u64>) {
     let Some(dht) = ctx.app.dht() else {
-        return BTreeMap::new();
-    };
-    let refused = dht.usage().await.refused;
-    refused.kinds().map(|(k, n)| (k.into(), n)).collect()
-}
-
-/// The node by family.
-async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
-    let Some(dht) = ctx.app.dht() else {
-        return BTreeMap::new();
+        return Default::default();
     };
     let status = *dht.status().borrow();
     let usage = dht.usage().await;
@@ -70,8 +63,10 @@ async fn dht_state(ctx: &Ctx) -> BTreeMap<String, DhtState> {
         known_nodes: u32::try_from(f.nodes.good + f.nodes.dubious).unwrap_or(u32::MAX),
         stored_values: u32::try_from(usage.values).unwrap_or(u32::MAX),
     };
-    BTreeMap::from([
+    let families = BTreeMap::from([
         ("ipv4".into(), family(&status.v4)),
         ("ipv6".into(), family(&status.v6)),
-    ])
+    ]);
+    let refused = usage.refused.kinds().map(|(k, n)| (k.into(), n));
+    (families, refused.collect())
 }

@@ -15,7 +15,7 @@ pub use secure::{SecureDht, SecureListen, SendError, Unopened};
 pub use starling_core::dht::node::{Connectivity, FamilyStatus, NodeStatus};
 
 use starling_core::crypto::Crypto;
-use starling_core::dht::node::NodeUsage;
+use starling_core::dht::node::{NodeUsage, REANNOUNCE};
 use starling_core::dht::{NodeInfo, Query, Value, ValueId};
 use starling_core::id::InfoHash;
 use std::io;
@@ -71,7 +71,7 @@ impl Default for DhtConfig {
             node_id: None,
             client: false,
             lan_discovery: false,
-            reannounce: Duration::from_secs(60 * 60),
+            reannounce: REANNOUNCE,
         }
     }
 }

@@ -6,8 +6,7 @@ use starling_core::dht::envelope::{self, EnvelopeError, keys};
 use starling_core::dht::query::Where;
 use starling_core::dht::{Query, Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A [`Dht`] with a device's key.
 #[derive(Clone)]
@@ -15,7 +14,7 @@ pub struct SecureDht {
     dht: Dht,
     crypto: Arc<dyn Crypto>,
     key: Arc<dyn PrivateKey>,
-    unopened: Arc<Counts>,
+    unopened: Arc<Mutex<Unopened>>,
 }
 
 /// How many values could not be opened though they were encrypted for this device, by why. None are from honest peers
@@ -29,13 +28,6 @@ pub struct Unopened {
     /// [`EnvelopeError::Recipient`]: signed for another recipient, or for none, and encrypted for this one: passed on
     /// by somebody who got it.
     pub recipient: u64,
-}
-
-#[derive(Default)]
-struct Counts {
-    signature: AtomicU64,
-    no_value: AtomicU64,
-    recipient: AtomicU64,
 }
 
 /// Why a value could not be sent.
@@ -62,12 +54,11 @@ impl SecureDht {
 
     /// What came and could not be opened, since this began and by all its clones: what is got or heard twice counts twice.
     pub fn unopened(&self) -> Unopened {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Unopened {
-            signature: of(&self.unopened.signature),
-            no_value: of(&self.unopened.no_value),
-            recipient: of(&self.unopened.recipient),
-        }
+        *self.counts()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Unopened> {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The node.
@@ -95,15 +86,14 @@ impl SecureDht {
     /// A value as this device may see it (see [`envelope::open`]).
     pub fn open(&self, value: &Value) -> Option<Value> {
         let opened = envelope::open(&*self.crypto, Some(&*self.key), value);
-        let count = match &opened {
-            Err(EnvelopeError::Signature) => Some(&self.unopened.signature),
-            Err(EnvelopeError::Value(_)) => Some(&self.unopened.no_value),
-            Err(EnvelopeError::Recipient) => Some(&self.unopened.recipient),
-            _ => None,
-        };
-        if let Some(count) = count {
-            count.fetch_add(1, Ordering::Relaxed);
+        let mut counts = self.counts();
+        match &opened {
+            Err(EnvelopeError::Signature) => counts.signature += 1,
+            Err(EnvelopeError::Value(_)) => counts.no_value += 1,
+            Err(EnvelopeError::Recipient) => counts.recipient += 1,
+            _ => {}
         }
+        drop(counts);
         opened.ok()
     }
 

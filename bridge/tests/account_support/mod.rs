@@ -116,6 +116,14 @@ impl Bridge {
         new
     }
 
+    /// Another device of the account, made from a backup that is protected by `password`.
+    pub(crate) async fn from_backup(first: &Dht, backup: &[u8], password: Option<&str>) -> Self {
+        let new = Self::start(first).await;
+        let imported = new.accounts().import(backup, password, named(""));
+        imported.await.unwrap();
+        new
+    }
+
     pub(crate) async fn open(&mut self) {
         let (events, count) = (self.events.clone(), self.count.clone());
         let context = Context {

@@ -122,6 +122,10 @@ pub struct Wheel {
     pub next: AtomicU64,
 }
 
+fn plain(text: &str) -> Value {
+    Value::new(types::USER_DATA, text.into()).with_user_type("text/plain")
+}
+
 /// The text of a value as `dhtnode` prints it.
 pub fn printed(line: &str) -> Option<String> {
     // Its prompt is printed by another thread, anywhere between the words.
@@ -230,6 +234,13 @@ impl Wheel {
             long_id: ready["long_id"].as_str()?.to_owned(),
             next: AtomicU64::new(1),
         })
+    }
+
+    /// Puts a text as `request` says.
+    pub async fn put(&self, mut request: Json, text: &str) -> bool {
+        request["data"] = hex::encode(text).into();
+        request["user_type"] = "text/plain".into();
+        self.ask(request).await["ok"] == true
     }
 
     pub async fn ask(&self, mut request: Json) -> Json {
@@ -343,39 +354,27 @@ impl Peer {
 
     pub async fn put(&self, key: &InfoHash, text: &str) {
         let ok = match self {
-            Self::Ours(p) => {
-                let value = Value::new(types::USER_DATA, text.into()).with_user_type("text/plain");
-                p.secure
-                    .dht()
-                    .put(*key, value, PutOptions::default())
-                    .await
-                    .is_ok()
-            }
+            Self::Ours(p) => p
+                .secure
+                .dht()
+                .put(*key, plain(text), PutOptions::default())
+                .await
+                .is_ok(),
             Self::Debian(p) => p.put(&format!("p {key} {text}")).await,
-            Self::Wheel(p) => {
-                let data = hex::encode(text);
-                let r = json!({"do": "put", "key": key, "data": data, "user_type": "text/plain"});
-                p.ask(r).await["ok"] == true
-            }
+            Self::Wheel(p) => p.put(json!({"do": "put", "key": key}), text).await,
         };
         assert!(ok, "{} cannot put", self.name());
     }
 
     pub async fn put_signed(&self, key: &InfoHash, text: &str) {
         let ok = match self {
-            Self::Ours(p) => {
-                let value = Value::new(types::USER_DATA, text.into()).with_user_type("text/plain");
-                p.secure
-                    .put_signed(*key, value, PutOptions::default())
-                    .await
-                    .is_ok()
-            }
+            Self::Ours(p) => p
+                .secure
+                .put_signed(*key, plain(text), PutOptions::default())
+                .await
+                .is_ok(),
             Self::Debian(p) => p.put(&format!("s {key} {text}")).await,
-            Self::Wheel(p) => {
-                let data = hex::encode(text);
-                let r = json!({"do": "put_signed", "key": key, "data": data, "user_type": "text/plain"});
-                p.ask(r).await["ok"] == true
-            }
+            Self::Wheel(p) => p.put(json!({"do": "put_signed", "key": key}), text).await,
         };
         assert!(ok, "{} cannot put a signed value", self.name());
     }
@@ -384,18 +383,15 @@ impl Peer {
         let ok = match self {
             Self::Ours(p) => {
                 let spki = to.found_by(p.secure.dht()).await;
-                let value = Value::new(types::USER_DATA, text.into()).with_user_type("text/plain");
                 p.secure
-                    .put_encrypted(*key, &spki, value, PutOptions::default())
+                    .put_encrypted(*key, &spki, plain(text), PutOptions::default())
                     .await
                     .is_ok()
             }
             Self::Debian(p) => p.put(&format!("e {key} {} {text}", to.short_id())).await,
             Self::Wheel(p) => {
-                let data = hex::encode(text);
-                let r = json!({"do": "put_encrypted", "key": key, "data": data,
-                    "to": to.long_id(), "user_type": "text/plain"});
-                p.ask(r).await["ok"] == true
+                let r = json!({"do": "put_encrypted", "key": key, "to": to.long_id()});
+                p.put(r, text).await
             }
         };
         assert!(ok, "{} cannot encrypt to {}", self.name(), to.name());

@@ -274,11 +274,10 @@ impl RevocationList {
             serial: minimal_integer(certificate.serial()).to_vec(),
             date: now_unix,
         };
-        let (mut revoked, number) = union(previous);
+        let (mut revoked, number) = union(previous, crypto);
         if revoked.iter().all(|r| r.serial != new.serial) {
             revoked.push(new);
         }
-        let number = number.unwrap_or_else(|| random_positive(crypto).to_vec());
         Self::sign(account, account_key, now_unix, &number, &revoked)
     }
 
@@ -301,8 +300,7 @@ impl RevocationList {
         if let Some(list) = lists.iter().find(whole) {
             return Ok(Some(list.clone()));
         }
-        let (revoked, number) = union(lists);
-        let number = number.unwrap_or_else(|| random_positive(crypto).to_vec());
+        let (revoked, number) = union(lists, crypto);
         Self::sign(account, account_key, now_unix, &number, &revoked).map(Some)
     }
 
@@ -445,10 +443,11 @@ impl Revocations {
 }
 
 /// What all these lists take back, as far as it has room in one, the shortest first. And the number of one
-/// more: `None` if none has a number.
+/// more, random if none has a number.
 fn union<'a>(
     lists: impl IntoIterator<Item = &'a RevocationList>,
-) -> (Vec<Revoked>, Option<Vec<u8>>) {
+    crypto: &dyn Crypto,
+) -> (Vec<Revoked>, Vec<u8>) {
     let (mut revoked, mut serials) = (Vec::new(), BTreeSet::new());
     let mut number: Option<&[u8]> = None;
     let mut room = MAX_REVOCATION_LIST_LEN.saturating_sub(MAX_FRAME_LEN);
@@ -471,7 +470,8 @@ fn union<'a>(
             number = list.number();
         }
     }
-    (revoked, number.map(incremented))
+    let number = number.map_or_else(|| random_positive(crypto).to_vec(), incremented);
+    (revoked, number)
 }
 
 /// How a big-endian integer without padding compares with others.

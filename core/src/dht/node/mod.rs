@@ -54,6 +54,9 @@ use tokens::Tokens;
 pub use refusals::{ErrorCounts, Refusals, ValueCounts};
 pub use table::NodeCounts;
 
+/// How often a permanent value is put again at least. Ours; the reference waits up to a week.
+pub const REANNOUNCE: Duration = Duration::from_secs(60 * 60);
+
 /// An address family. Each has its own nodes and searches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -148,8 +151,7 @@ impl NodeConfig {
             ipv6: true,
             // OpenDHT `LISTEN_EXPIRE_TIME` (30 s) less `REANNOUNCE_MARGIN` (10 s).
             listen_refresh: Duration::from_secs(20),
-            // Ours; the reference waits up to a week.
-            reannounce: Duration::from_secs(60 * 60),
+            reannounce: REANNOUNCE,
             limits: NodeLimits::default(),
         }
     }
