@@ -5,6 +5,7 @@
 // The types that Leptos makes of components are public wherever the component is.
 #![cfg_attr(target_arch = "wasm32", allow(unreachable_pub))]
 
+mod devices;
 mod happening;
 mod picture;
 mod rich;

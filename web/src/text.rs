@@ -1,4 +1,4 @@
-//! The words of the page: catalogues from `static/locales/`, never from the code.
+//! The words of the page: catalogues from `static/english.json` and `static/locales/`, never from the code.
 //!
 //! A catalogue is JSON: areas, in them keys, and for each key a text or the plural forms of one (`zero`, `one`, `two`,
 //! `few`, `many`, `other`). `{name}` in a text is a place for a value.
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 pub(crate) const LANGUAGES: [(&str, &str); 3] =
     [("en", "English"), ("ar", "العربية"), ("fr", "Français")];
 
-/// Every page carries English, so that there is always something to say.
-pub(crate) const ENGLISH: &str = include_str!("../../static/locales/en.json");
+/// Every page carries English, so that there is always something to say; no browser fetches it besides.
+pub(crate) const ENGLISH: &str = include_str!("../../static/english.json");
 
 /// A text, or the forms it takes with a number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -124,6 +124,9 @@ mod tests {
     use std::path::Path;
 
     fn locale(tag: &str) -> Catalogue {
+        if tag == "en" {
+            return Catalogue::parse(ENGLISH).unwrap();
+        }
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../static/locales/{tag}.json"));
         Catalogue::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -185,12 +188,15 @@ mod tests {
         let english: BTreeSet<String> = locale("en").keys().map(|(key, _)| key).collect();
         let used = used();
         let missing: Vec<_> = used.difference(&english).collect();
-        assert!(missing.is_empty(), "not in en.json: {missing:?}");
+        assert!(missing.is_empty(), "not in english.json: {missing:?}");
         let unused: Vec<_> = english
             .difference(&used)
             .filter(|key| !key.starts_with("meta/"))
             .collect();
-        assert!(unused.is_empty(), "in en.json and used nowhere: {unused:?}");
+        assert!(
+            unused.is_empty(),
+            "in english.json and used nowhere: {unused:?}"
+        );
     }
 
     #[test]
@@ -201,7 +207,7 @@ mod tests {
             for (key, words) in other.keys() {
                 let ours = english
                     .get(&key)
-                    .unwrap_or_else(|| panic!("{tag}.json: {key} is not in en.json"));
+                    .unwrap_or_else(|| panic!("{tag}.json: {key} is not in english.json"));
                 // A form for exactly one or two may say it without the number.
                 assert!(
                     places(words).is_subset(&places(ours)),

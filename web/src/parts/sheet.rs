@@ -31,6 +31,12 @@ pub(crate) fn Sheet(
         Some(dialog) => dialog.close(),
         None => on_close.run(()),
     };
+    // Also where the page takes it away.
+    on_cleanup(move || {
+        if let Some(dialog) = dialog.get_untracked() {
+            dialog.close();
+        }
+    });
     // The browser says so a frame later: by then something else may have been asked in its place, in
     // another dialog or in this one.
     let closed = move |event: web_sys::Event| {

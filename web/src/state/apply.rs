@@ -307,10 +307,13 @@ impl State {
             }
             Event::DeviceAdded { id, others, .. } if others > 0 => {
                 let (level, text) = match Some(id) == untrack(|| self.me()) {
-                    true => (
-                        starling_core::api::NoticeLevel::Warning,
-                        crate::say::t("notice/own-device"),
-                    ),
+                    true => {
+                        self.devices.update(|n| *n += 1);
+                        (
+                            starling_core::api::NoticeLevel::Warning,
+                            crate::say::t("notice/own-device"),
+                        )
+                    }
                     false => {
                         let name = untrack(|| self.name_of(&id));
                         let text = crate::say::tf("notice/new-device", &[("name", &name)]);
@@ -325,7 +328,10 @@ impl State {
             }
             Event::DeviceRevoked { id, .. } => {
                 let text = match Some(id) == untrack(|| self.me()) {
-                    true => crate::say::t("notice/own-device-revoked"),
+                    true => {
+                        self.devices.update(|n| *n += 1);
+                        crate::say::t("notice/own-device-revoked")
+                    }
                     false => {
                         let name = untrack(|| self.name_of(&id));
                         crate::say::tf("notice/device-revoked", &[("name", &name)])

@@ -81,6 +81,8 @@ pub(crate) enum Question {
     RemovePerson(AccountId, ConversationId),
     /// Whether a browser is to be let in no longer: its grant, and its name unless it is this one.
     Unpair(String, Option<String>),
+    /// Whether a device of the account is to be let in no longer.
+    RemoveDevice(DeviceId),
 }
 
 /// Everything the page knows. Copied freely: it holds handles.
@@ -118,6 +120,8 @@ pub(crate) struct State {
     pub(crate) question: RwSignal<Option<Question>>,
     /// Grows when the list of paired browsers changes.
     pub(crate) pairings: RwSignal<u32>,
+    /// Grows when a device of the account came, or was removed.
+    pub(crate) devices: RwSignal<u32>,
     /// The message that is answered, by conversation.
     pub(crate) replying: RwSignal<BTreeMap<ConversationId, ObjectId>>,
     /// The own message whose words are in the composer, by conversation.
@@ -174,6 +178,7 @@ impl State {
             refusing: RwSignal::default(),
             came_from: StoredValue::new(Place::List),
             pairings: RwSignal::new(0),
+            devices: RwSignal::new(0),
             menu: RwSignal::new(None),
             ballots: RwSignal::default(),
             backup_asked: RwSignal::new(0),

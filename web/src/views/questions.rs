@@ -10,15 +10,16 @@ use crate::parts::{ConversationFace, Icon, Sheet, icon};
 use crate::say::{t, tf};
 use crate::session;
 use crate::state::{Place, Question, State};
+use crate::timeline::short_id;
 use leptos::prelude::*;
 use starling_core::api::method::{
-    AccountRemove, ContactAdd, ContactRemove, ConversationLeave, PairingRevoke,
+    AccountRemove, ContactAdd, ContactRemove, ConversationLeave, DeviceRevoke, PairingRevoke,
 };
 use starling_core::api::{
     AccountParams, ApiError, BallotAction, ContactAddParams, ContactParams, ConversationMode,
-    ConversationParams, MemberRole, PairingRevokeParams, ReadOnly,
+    ConversationParams, DeviceRevokeParams, ErrorCode, MemberRole, PairingRevokeParams, ReadOnly,
 };
-use starling_core::id::{AccountId, ConversationId};
+use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::swarm::public::Address;
 use wasm_bindgen_futures::spawn_local;
 
@@ -64,18 +65,51 @@ pub(crate) fn Questions() -> impl IntoView {
                 };
                 view! { <Sheet title=title on_close=close><Unpair grant=grant current=name.is_none() /></Sheet> }.into_any()
             }
+            Question::RemoveDevice(device) => {
+                let title = tf("device/title", &[("device", &short_id(&device.to_hex()))]);
+                view! { <Sheet title=title on_close=close><RemoveDevice device=device /></Sheet> }.into_any()
+            }
             Question::RemoveAccount => view! { <Sheet title=t("remove/title") on_close=close><RemoveAccount /></Sheet> }.into_any(),
         })
     }
 }
 
+/// What an error means here, where that is more than it means everywhere.
+pub(crate) type Meaning = (ErrorCode, &'static str);
+
 /// What went wrong, under a form.
 #[component]
-pub(crate) fn Failure(error: RwSignal<Option<ApiError>>) -> impl IntoView {
+pub(crate) fn Failure(
+    error: RwSignal<Option<ApiError>>,
+    #[prop(optional_no_strip)] meaning: Option<Meaning>,
+) -> impl IntoView {
     move || {
-        error
-            .get()
-            .map(|e| view! { <div class="note error" role="alert"><p>{error_in_words(&e)}</p>{error_detail(&e).map(in_detail)}</div> })
+        error.get().map(|e| {
+            let here = meaning.filter(|(code, _)| *code == e.code);
+            let detail = error_detail(&e).filter(|_| here.is_none());
+            let words = here.map_or_else(|| error_in_words(&e), |(_, key)| t(key));
+            view! { <div class="note error" role="alert"><p>{words}</p>{detail.map(in_detail)}</div> }
+        })
+    }
+}
+
+/// The account's password. What went wrong with it stands in the element of the same id with `-failure`.
+#[component]
+pub(crate) fn Password(
+    id: &'static str,
+    password: RwSignal<String>,
+    error: RwSignal<Option<ApiError>>,
+) -> impl IntoView {
+    let wrong = move || {
+        let is_wrong = |e: &ApiError| e.code == ErrorCode::WrongPassword;
+        error.with(|e| e.as_ref().is_some_and(is_wrong)).to_string()
+    };
+    view! {
+        <div class="field grows">
+            <label for=id>{t("first/backup-password")}</label>
+            <input id=id class="input" type="password" autocomplete="current-password" aria-invalid=wrong aria-describedby=format!("{id}-failure")
+                prop:value=password on:input=move |event| password.set(event_target_value(&event)) />
+        </div>
     }
 }
 
@@ -181,28 +215,54 @@ pub(crate) fn Confirm(
     go: String,
     /// Does it.
     act: Callback<RwSignal<Option<ApiError>>>,
+    /// The word on that button meanwhile, where it may take long.
+    #[prop(optional)]
+    going: Option<String>,
+    /// The account's password, where it is asked for.
+    #[prop(optional_no_strip)]
+    password: Option<RwSignal<String>>,
+    /// See [`Failure`].
+    #[prop(optional)]
+    meaning: Option<Meaning>,
 ) -> impl IntoView {
     let state = State::get();
     let error = RwSignal::new(None::<ApiError>);
     let busy = RwSignal::new(false);
+    let first = match password {
+        Some(_) => "confirm-password",
+        None => "confirm-go",
+    };
     // What went well closes the question; what did not can be tried again.
     Effect::new(move |_| {
         if error.with(Option::is_some) {
             busy.set(false);
+            browser::focus(first);
         }
     });
-    let go_on = move |_| {
-        busy.set(true);
-        error.set(None);
-        act.run(error);
+    let go_on = move |event: web_sys::SubmitEvent| {
+        event.prevent_default();
+        // Enter in the field knows nothing of the button.
+        if !busy.get_untracked() {
+            busy.set(true);
+            error.set(None);
+            act.run(error);
+        }
     };
+    if password.is_some() {
+        browser::focus(first);
+    }
     view! {
-        <div class="stack tight">{text.into_iter().map(|text| view! { <p>{text}</p> }).collect_view()}</div>
-        <Failure error=error />
-        <div class="row end">
-            <button class="button" type="button" on:click=move |_| state.question.set(None)>{t("common/cancel")}</button>
-            <button class="button danger" type="button" disabled=move || busy.get() aria-busy=move || busy.get().to_string() on:click=go_on>{go}</button>
-        </div>
+        <form class="stack" on:submit=go_on>
+            <div class="stack tight">{text.into_iter().map(|text| view! { <p>{text}</p> }).collect_view()}</div>
+            {password.map(|password| view! { <Password id="confirm-password" password=password error=error /> })}
+            <div id="confirm-password-failure"><Failure error=error meaning=meaning /></div>
+            <div class="row end">
+                <button class="button" type="button" on:click=move |_| state.question.set(None)>{t("common/cancel")}</button>
+                <button id="confirm-go" class="button danger" type="submit" disabled=move || busy.get() aria-busy=move || busy.get().to_string()>
+                    {move || going.clone().filter(|_| busy.get()).unwrap_or_else(|| go.clone())}
+                </button>
+            </div>
+        </form>
     }
 }
 
@@ -339,6 +399,40 @@ fn Unpair(grant: String, current: bool) -> impl IntoView {
         false => (t("unpair/text"), t("settings/revoke")),
     };
     view! { <Confirm text=vec![text, t("unpair/back")] go=go act=act /> }
+}
+
+/// Before a device of one's own is shut out, for ever.
+#[component]
+fn RemoveDevice(device: DeviceId) -> impl IntoView {
+    let state = State::get();
+    let account = state.account_untracked()?;
+    let password = account.has_password.then(RwSignal::<String>::default);
+    let meaning = match account.device_id == device {
+        true => (ErrorCode::Conflict, "device/in-use"),
+        false => (ErrorCode::NotFound, "device/no-certificate"),
+    };
+    let act = Callback::new(move |error: RwSignal<Option<ApiError>>| {
+        let params = DeviceRevokeParams {
+            account: account.id.clone(),
+            device,
+            password: password.map(|p| p.get_untracked()),
+        };
+        spawn_local(async move {
+            match state.bridge().call::<DeviceRevoke>(params).await {
+                Ok(()) => {
+                    state.question.set(None);
+                    state.devices.update(|n| *n += 1);
+                    // The button that was pressed is gone with it.
+                    browser::focus("devices");
+                }
+                Err(e) => drop(error.try_set(Some(e))),
+            }
+        });
+    });
+    let text = vec![t("device/does"), t("device/stolen")];
+    Some(view! {
+        <Confirm text=text go=t("remove/go") going=t("device/removing") act=act password=password meaning=meaning />
+    })
 }
 
 #[component]

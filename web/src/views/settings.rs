@@ -1,17 +1,19 @@
 //! Settings: how the page looks, who one is, which browsers may come in.
 
 use super::address::Address;
-use super::questions::Failure;
+use super::questions::{Failure, Password};
 use crate::browser::{self, brief_time};
+use crate::devices::Listed;
 use crate::parts::{Icon, PersonFace, Photo, turning_icon};
 use crate::say::{self, t, tf};
 use crate::state::{Place, Question, State};
 use crate::text::LANGUAGES;
 use crate::timeline::short_id_within;
 use leptos::prelude::*;
-use starling_core::api::method::{AccountSetProfile, PairingList, PairingStart};
+use starling_core::api::method::{AccountSetProfile, DeviceList, PairingList, PairingStart};
 use starling_core::api::{
-    AccountSetProfileParams, ApiError, Grant, Nothing, PairingCode, PairingStartParams, Role,
+    AccountParams, AccountSetProfileParams, ApiError, Device, Grant, Nothing, PairingCode,
+    PairingStartParams, Role,
 };
 use wasm_bindgen_futures::spawn_local;
 
@@ -30,10 +32,33 @@ pub(crate) fn Settings() -> impl IntoView {
                     <Writing />
                     <Browsers />
                     <Blocked />
+                    <Devices />
                     <Account />
                 </div>
             </div>
         </main>
+    }
+}
+
+/// One of several in a list: what it is called, what there is to say of it, its id if it is to be copied, and what
+/// can be asked about it with the word for that.
+fn entry(
+    state: State,
+    kind: &'static str,
+    name: String,
+    facts: String,
+    id: Option<String>,
+    ask: Option<(&'static str, Question)>,
+) -> impl IntoView {
+    let small = id.is_some();
+    view! {
+        <div role="group" aria-label=name.clone() data-testid=kind>
+            <span class="what"><bdi>{name.clone()}</bdi><br /><span class="small quiet">{facts}</span></span>
+            {id.map(|id| view! { <super::address::Copying text=id plain=true /> })}
+            {ask.map(|(word, question)| view! {
+                <button class="button danger" class:small-button=small type="button" on:click=move |_| state.question.set(Some(question.clone()))>{t(word)}</button>
+            })}
+        </div>
     }
 }
 
@@ -248,14 +273,8 @@ fn Browsers() -> impl IntoView {
                         (false, Some(at)) => tf("settings/last-seen", &[("time", &brief_time(at))]),
                         (false, None) => t("settings/never-seen"),
                     };
-                    view! {
-                        <div>
-                            <span class="what"><bdi>{grant.name.clone()}</bdi><br /><span class="small quiet">{seen}</span></span>
-                            <button class="button danger" type="button" on:click=move |_| state.question.set(Some(question.clone()))>
-                                {if current { t("settings/sign-out-ask") } else { t("settings/revoke-ask") }}
-                            </button>
-                        </div>
-                    }
+                    let word = if current { "settings/sign-out-ask" } else { "settings/revoke-ask" };
+                    entry(state, "browser", grant.name, seen, None, Some((word, question)))
                 }).collect_view()}
                 <div><span class="what">{t("settings/pair-another")}</span>
                     <button class="button" type="button" on:click=start>{t("settings/make-code")}</button></div>
@@ -308,6 +327,78 @@ fn Blocked() -> impl IntoView {
     }
 }
 
+/// The devices of the account, and how one is shut out.
+#[component]
+fn Devices() -> impl IntoView {
+    let state = State::get();
+    let listed = RwSignal::new(Listed::default());
+    let error = RwSignal::new(None::<ApiError>);
+    let show_error = move || {
+        let now = listed.try_with_untracked(|l| l.error.clone());
+        error.try_set(now.flatten());
+    };
+    // Read again when one came or was removed; this one too, which is seen by the account's state.
+    Effect::new(move |_| {
+        state.devices.track();
+        let Some(account) = state.account().map(|a| a.id) else {
+            return;
+        };
+        listed.maybe_update(|l| l.ask(&account));
+        show_error();
+        let turn = listed.with_untracked(|l| l.turn);
+        spawn_local(async move {
+            let asked = AccountParams { account };
+            let answer = state.bridge().call::<DeviceList>(asked).await;
+            listed.try_maybe_update(|l| (l.answer(turn, answer), ()));
+            show_error();
+        });
+    });
+    let rows = move || {
+        let all = listed.with(|l| l.devices.clone()).into_iter();
+        all.map(
+            |Device {
+                 device,
+                 current,
+                 revoked,
+             }| {
+                let id = device.to_hex();
+                let own = state.account_untracked().map(|a| a.device_name);
+                let short = short_id_within(&id);
+                let name = match own.filter(|name| current && !name.is_empty()) {
+                    Some(own) => format!("{own} · {short}"),
+                    None => short,
+                };
+                let facts = match (current, revoked) {
+                    (true, true) => format!("{} · {}", t("device/this"), t("device/removed")),
+                    (true, false) => t("device/this"),
+                    (false, true) => t("device/removed"),
+                    (false, false) => String::new(),
+                };
+                let ask = (!current && !revoked)
+                    .then_some(("settings/revoke-ask", Question::RemoveDevice(device)));
+                entry(state, "device", name, facts, Some(id), ask)
+            },
+        )
+        .collect_view()
+    };
+    let gone = move || listed.with(|l| l.devices.iter().any(|d| d.current && d.revoked));
+    let words = move || {
+        t(match listed.with(|l| l.devices.len()) {
+            _ if gone() => "notice/this-device-revoked",
+            ..=1 => "device/alone",
+            _ => "device/help",
+        })
+    };
+    view! {
+        <section>
+            <h2 id="devices" tabindex="-1">{t("device/devices")}</h2>
+            <p class=move || if gone() { "note error" } else { "quiet" }>{words}</p>
+            <div class="rows">{rows}</div>
+            <Failure error=error />
+        </section>
+    }
+}
+
 #[component]
 fn Account() -> impl IntoView {
     let state = State::get();
@@ -332,16 +423,10 @@ fn Account() -> impl IntoView {
             <h2>{t("settings/account")}</h2>
             <p class="quiet">{t("settings/backup-help")}</p>
             <form class="row" on:submit=export>
-                {move || protected().then(|| view! {
-                    <div class="field grows">
-                        <label for="export-password">{t("first/backup-password")}</label>
-                        <input id="export-password" class="input" type="password" autocomplete="current-password" prop:value=password
-                            on:input=move |event| password.set(event_target_value(&event)) />
-                    </div>
-                })}
+                {move || protected().then(|| view! { <Password id="export-password" password=password error=error /> })}
                 <button class="button at-end" type="submit">{t("settings/backup")}</button>
             </form>
-            <Failure error=error />
+            <div id="export-password-failure"><Failure error=error /></div>
             <div class="row"><button class="button danger" type="button" on:click=move |_| state.question.set(Some(Question::RemoveAccount))>{t("settings/remove")}</button></div>
         </section>
     }

@@ -17,8 +17,8 @@ const STAMP: &str = ".made-from";
 /// Raise it when the same input gives another page.
 const RECIPE: &str = "1";
 
-/// Builds the page into `dist`, or where the description says: `dist/`.
-pub(crate) fn page(workspace: &Path, release: bool, dist: Option<&Path>) -> Result<()> {
+/// Builds the page into `dist`, or where the description says: `dist/`. Gives the directory.
+pub(crate) fn page(workspace: &Path, release: bool, dist: Option<&Path>) -> Result<PathBuf> {
     let trunk = std::fs::read_to_string(workspace.join("Trunk.toml")).context("Trunk.toml")?;
     let settings = describe::settings(&trunk).context("Trunk.toml")?;
     let html_path = workspace.join(&settings.html);
@@ -65,7 +65,7 @@ pub(crate) fn page(workspace: &Path, release: bool, dist: Option<&Path>) -> Resu
     let stamp = hex::encode(seen.finalize());
     if std::fs::read_to_string(dist.join(STAMP)).is_ok_and(|old| old == stamp) {
         println!("page: nothing changed, {} stands", dist.display());
-        return Ok(());
+        return Ok(dist);
     }
 
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -139,7 +139,7 @@ pub(crate) fn page(workspace: &Path, release: bool, dist: Option<&Path>) -> Resu
         ),
         None => println!("page: in {}", dist.display()),
     }
-    Ok(())
+    Ok(dist)
 }
 
 fn add(hash: &mut Sha256, bytes: &[u8]) {

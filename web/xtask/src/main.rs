@@ -23,11 +23,11 @@ fn main() -> Result<()> {
         return bindgen::command(&args);
     }
     match args.as_slice() {
-        ["page"] => build::page(&workspace()?, false, None),
-        ["page", "--release"] => build::page(&workspace()?, true, None),
+        ["page"] => build::page(&workspace()?, false, None).map(drop),
+        ["page", "--release"] => build::page(&workspace()?, true, None).map(drop),
         ["page", "--release", dir] => {
             let workspace = workspace()?;
-            build::page(&workspace, true, Some(&workspace.join(dir)))
+            build::page(&workspace, true, Some(&workspace.join(dir))).map(drop)
         }
         ["agree"] => agree::agree(&workspace()?),
         _ => bail!("{USAGE}"),
