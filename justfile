@@ -8,6 +8,8 @@ target := env("CARGO_TARGET_DIR", "target")
 # change, nothing for the same code: core/fuzz/run.sh says how. `just --set fuzz_seconds 60 test` gives it anew.
 fuzz_seconds := "minute"
 
+programs := "--workspace --bin starling --bin xtask --example planted"
+
 [private]
 default:
     @just --list --unsorted
@@ -32,17 +34,32 @@ test:
         times+=("$1 $((SECONDS - start)) s")
         echo "==> ${times[-1]}"
     }
+    # Takes one core for minutes, which the stages until it is needed leave idle now and then.
+    beside() {
+        echo "==> $* (beside what follows)"
+        nice -n 19 "{{ just_executable() }}" "$@" >{{ target }}/beside.log 2>&1 &
+        beside=$!
+    }
+    finish() {
+        local start=$SECONDS status=0
+        wait "$beside" || status=$?
+        cat {{ target }}/beside.log
+        [ $status = 0 ] || { echo "==> $1 failed"; exit 1; }
+        times+=("$1 $((SECONDS - start)) s more")
+    }
+    trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
     stage fmt
     stage lint
     stage page
     stage run-again
+    beside release-page {{ target }}/release-page
     stage trunk-agrees
-    stage release-page {{ target }}/release-page
-    stage page-inside {{ target }}/release-page
     stage unit
     stage deny
     stage fuzz {{ fuzz_seconds }}
     stage e2e
+    finish release-page
+    stage page-inside {{ target }}/release-page
     printf -v all '%s, ' "${times[@]}"
     echo "==> all stages passed: ${all%, }; $SECONDS s in total"
 
@@ -51,9 +68,15 @@ test-long:
     cargo test --workspace --exclude starling-e2e -- --ignored --nocapture
 
 # the bridge and the page, for development
-page: wasm
-    @cargo build --quiet -p xtask -p starling
+page: programs
     @{{ target }}/debug/xtask page
+
+# The binary, the tool that builds the page, and one that tests need. Cargo gives libraries the features that all chosen
+# packages want together, and those of tests where anything for tests is among it: chosen as for all tests, core and
+# bridge are compiled once for everything, and without that three times.
+[private]
+programs: wasm
+    @cargo build --quiet {{ programs }}
 
 # says how long `run` takes to a served page when nothing changed: to be less than 5 s, judged by who reads it
 run-again: page
@@ -73,16 +96,14 @@ run-again: page
     echo "run: a served page after $((($(date +%s%N) - start) / 1000000)) ms"
 
 # shows that Trunk builds the same page from the same description
-trunk-agrees: wasm
+trunk-agrees: programs
     @web/trunk.sh
-    @cargo build --quiet -p xtask
     @{{ target }}/debug/xtask agree
 
 # the page as it is released: small, compressed; at most 900 kB
-release-page dir='dist': wasm
+release-page dir='dist': programs
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --quiet -p xtask
     {{ target }}/debug/xtask page --release {{ dir }}
     # What a browser downloads: the brotli form where there is one.
     sum=0
@@ -100,7 +121,7 @@ page-inside dir:
     set -euo pipefail
     # As in a release but for what the compiler makes of it: that takes ten minutes. Built apart from the binary that
     # tests use, with the same libraries, so that neither is built anew because of the other.
-    STARLING_DIST=$(realpath {{ dir }}) cargo build --quiet -p starling --features embed
+    STARLING_DIST=$(realpath {{ dir }}) cargo build --quiet {{ programs }} --features starling/embed
     binary=$(realpath {{ target }})/debug/starling page=$(realpath {{ dir }})
     away=$(mktemp -d)
     trap 'kill $run 2>/dev/null || true; wait $run 2>/dev/null || true; rm -rf "$away"' EXIT
@@ -199,7 +220,6 @@ fuzz seconds='10' *targets:
 e2e *filter: page
     @[ "$(id -u)" != 0 ] || e2e/jami/setup || echo "no Jami daemon: its tests are skipped"
     @e2e/axe/setup || echo "no axe-core: the audit of the page goes by its own checks alone"
-    @cargo build --quiet -p starling --example planted
     @e2e/run.sh {{ filter }}
 
 # screenshots of every view into target/screenshots

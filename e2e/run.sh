@@ -3,9 +3,9 @@
 #
 #     e2e/run.sh [FILTER]        outside tests, each in a process and a network of its own: those whose name contains
 #                                FILTER, or whose program's name is FILTER; all without
-#     e2e/run.sh --unit          unit and integration tests of core, bridge and page, a program each; then those in docs
+#     e2e/run.sh --unit          all others, a program each; then those in docs
 #
-# STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 3). What a test prints is in
+# STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 4). What a test prints is in
 # target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
 # With STARLING_TESTS_NEW=1 those are passed over, and counted, that passed before with the very same files: the
 # program, the binary, the page, what is beside the sources and is no source.
@@ -53,24 +53,34 @@ if [ "${1:-}" = --list ]; then
     exit 0
 fi
 
-kind=e2e at_once=2 filter=${1:-} packages=(-p starling-e2e)
-[ "$filter" != --unit ] || kind=unit at_once=3 packages=(--workspace --exclude starling-e2e)
+kind=e2e at_once=2 filter=${1:-} which=()
+[ "$filter" != --unit ] || kind=unit at_once=4
 logs=$(realpath -m "$target/$kind")
 mkdir -p "$logs"
-cargo test --quiet "${packages[@]}" --no-run
+# Always with the whole workspace chosen, as the justfile says at `programs`.
+outside=$(basename -s .rs e2e/tests/*.rs)
+if [ $kind = e2e ]; then
+    for name in $outside; do which+=(--test "$name"); done
+else
+    which=(--lib --bins --tests)
+fi
+cargo test --quiet --workspace "${which[@]}" --no-run
 host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-programs=$(env "CARGO_TARGET_${host}_RUNNER=$run --list" cargo test "${packages[@]}" --lib --bins --tests 2>/dev/null |
+programs=$(env "CARGO_TARGET_${host}_RUNNER=$run --list" cargo test --workspace "${which[@]}" 2>/dev/null |
     sed -n 's/^program\t//p')
 tests=()
 # The longest first, so that none of them is left at the end.
-long='/(groups|screenshots|hostile_[a-z]*|starling_core|fellow_members|account_damage|broken_fetch|revocation|dht_interop|identity_archive|account_groups)-[0-9a-f]*$'
+long='/(groups|screenshots|admins|rows|hostile_[a-z]*|starling_core|fellow_members|account_damage|broken_fetch|revocation|dht_interop|identity_archive|account_groups)-[0-9a-f]*$'
 while IFS=$'\t' read -r dir program; do
+    name=$(basename "$program")
+    is=unit
+    [[ $dir != */e2e ]] || ! grep -qx "${name%-*}" <<<"$outside" || is=e2e
+    [ $is = $kind ] || continue
     if [ $kind = unit ]; then
         tests+=("$dir" "$program" "")
         continue
     fi
     by_name=$filter
-    name=$(basename "$program")
     [ "${name%-*}" != "$filter" ] || by_name=
     while IFS= read -r test; do
         tests+=("$dir" "$program" "$test")
@@ -81,7 +91,7 @@ start=$SECONDS
 STARLING_TESTS_DATA=$(find core bridge web e2e static \( -path core/fuzz -o -name target \) -prune -o \
     -type f ! -name '*.rs' -printf '%p %s %T@\n' | sort | sha256sum)
 STARLING_TESTS_BINARY=$({
-    stat -L -c '%n %i %s %Y' "$target/debug/starling" "$target/debug/examples/planted" || true
+    stat -L -c '%n %i %s %Y' "$target/debug/starling" "$target/debug/examples/planted" "${STARLING_JAMI_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/jami}"/{version,jamid.node} || true
     find dist -type f -printf '%p %s %T@\n' | sort
 } 2>/dev/null | sha256sum)
 export STARLING_TESTS_DATA STARLING_TESTS_BINARY
@@ -89,6 +99,6 @@ printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$
     echo "$kind: some tests failed, after $((SECONDS - start)) s"
     exit 1
 }
-[ $kind != unit ] || cargo test --quiet "${packages[@]}" --doc
+[ $kind != unit ] || cargo test --quiet --workspace --doc
 same=$(grep -c '^same ' "$logs/said" || true)
 echo "$kind: all of $((${#tests[@]} / 3)) passed in $((SECONDS - start)) s; $same of them before, with the very same files"

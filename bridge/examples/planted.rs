@@ -77,7 +77,7 @@ impl Owner {
 
     /// One more device of the account.
     fn further(&self) -> Result<Device> {
-        let mut archive = Archive::read(&read_archive(&self.dir)?, &Credential::None)?;
+        let mut archive = Archive::read(&read_archive(&self.dir)?, &Credential::None, &AwsLc)?;
         let key = AwsLc.generate_rsa_keys(4096, 1)?.pop().ok_or("no key")?;
         let identity = archive.new_device(&AwsLc, now()?, key)?;
         Ok(device("Admin", identity))

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use aws_lc_rs::rsa::{
@@ -15,7 +16,9 @@ use aws_lc_rs::rsa::{
 use aws_lc_rs::signature::{
     self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, VerificationAlgorithm,
 };
-use starling_core::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
+use starling_core::crypto::{
+    Crypto, CryptoError, GCM_NONCE, GCM_TAG, PrivateKey, SignatureAlgorithm, SignatureCheck,
+};
 use starling_core::identity::{AccountKeys, KEY_BITS};
 use zeroize::Zeroizing;
 
@@ -159,6 +162,36 @@ impl Crypto for AwsLc {
         Ok(Box::new(P384Key::new(pair, pkcs8)?))
     }
 
+    fn aes_gcm_seal(
+        &self,
+        key: &[u8],
+        nonce: &[u8; GCM_NONCE],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let key = gcm(key).ok_or(CryptoError::BadKey)?;
+        let mut out = Vec::with_capacity(plain.len() + GCM_TAG);
+        out.extend_from_slice(plain);
+        key.seal_in_place_append_tag(Nonce::from(nonce), Aad::empty(), &mut out)
+            .map_err(|_| CryptoError::Failed)?;
+        Ok(out)
+    }
+
+    fn aes_gcm_open(
+        &self,
+        key: &[u8],
+        nonce: &[u8; GCM_NONCE],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let key = gcm(key).ok_or(CryptoError::BadKey)?;
+        let mut out = sealed.to_vec();
+        let len = key
+            .open_in_place(Nonce::from(nonce), Aad::empty(), &mut out)
+            .map_err(|_| CryptoError::Decrypt)?
+            .len();
+        out.truncate(len);
+        Ok(out)
+    }
+
     fn random(&self, out: &mut [u8]) {
         // The one failure is a system without a source of randomness, where nothing
         // this program does would be safe.
@@ -166,6 +199,17 @@ impl Crypto for AwsLc {
             panic!("the operating system gives no random numbers");
         }
     }
+}
+
+/// An AES key by its length.
+fn gcm(key: &[u8]) -> Option<LessSafeKey> {
+    let algorithm = match key.len() {
+        16 => &aead::AES_128_GCM,
+        24 => &aead::AES_192_GCM,
+        32 => &aead::AES_256_GCM,
+        _ => return None,
+    };
+    UnboundKey::new(algorithm, key).ok().map(LessSafeKey::new)
 }
 
 /// An RSA private key in memory.

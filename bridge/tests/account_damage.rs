@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod account_support;
+mod skip_support;
 
 use account_support::{Bridge, befriend, keys, messages, named, node};
 use starling_bridge::account::keep;
@@ -18,6 +19,7 @@ use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::{Archive, ArchiveError, Credential, create_account};
 use starling_core::swarm::commit::{Commit, Draft};
 use starling_core::swarm::message::{ConversationMode, Message};
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -56,9 +58,11 @@ async fn child_that_writes() {
     let Ok(what) = std::env::var(CHILD) else {
         return;
     };
-    let (dir, id) = what.split_once('|').unwrap();
+    let [dir, id, most] = what.split('|').collect::<Vec<_>>()[..] else {
+        panic!("what to write: {what}");
+    };
     let conversation = open(Path::new(dir), id.parse().unwrap());
-    for n in 0.. {
+    for n in 0..most.parse::<u32>().unwrap() {
         let (commit, _) = conversation
             .ask(move |r| {
                 r.write(now(), |repo, writer, now| {
@@ -74,56 +78,83 @@ async fn child_that_writes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_kill_at_any_point() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_, identity) = create_account(&AwsLc, now(), keys()).unwrap();
-    keep::write_identity(dir.path(), &identity).unwrap();
-    let id = {
+/// When a child ends that writes.
+enum Until {
+    /// After so many acknowledgements it is killed.
+    Killed(usize),
+    /// It writes so many, if nothing kills it.
+    Told(u32),
+}
+
+/// A conversation that a child writes to and does not live to close.
+struct Killed {
+    dir: tempfile::TempDir,
+    id: ConversationId,
+    /// What the child said that it is written.
+    acknowledged: Vec<ObjectId>,
+    kills: u64,
+}
+
+impl Killed {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, identity) = create_account(&AwsLc, now(), keys()).unwrap();
+        keep::write_identity(dir.path(), &identity).unwrap();
         let me = Me {
             identity,
             name: "Alice".into(),
         };
         let state = State::open(&dir.path().join("state.sqlite")).unwrap();
-        let new = Conversation::create(
-            dir.path(),
-            state,
-            me,
-            ConversationMode::InvitesOnly,
-            None,
-            now(),
-        )
-        .unwrap();
+        let mode = ConversationMode::InvitesOnly;
+        let new = Conversation::create(dir.path(), state, me, mode, None, now()).unwrap();
         let id = new.id;
         new.close().await;
-        id
-    };
-    let mut acknowledged: Vec<ObjectId> = Vec::new();
-    // Some lines, then the kill falls wherever the next write happens to be.
-    for lines in [1, 7, 40, 3, 23] {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self {
+            dir,
+            id,
+            acknowledged: Vec::new(),
+            kills: 0,
+        }
+    }
+
+    /// Runs the child, and looks at what is there. Says whether the child ended by itself.
+    async fn run(&mut self, under: &[&str], until: Until) -> bool {
+        let program = std::env::current_exe().unwrap();
+        let mut words = under.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let (lines, most) = match until {
+            Until::Killed(lines) => (lines, u32::MAX),
+            Until::Told(most) => (usize::MAX, most),
+        };
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .args(["--exact", "child_that_writes", "--nocapture"])
-            .env(CHILD, format!("{}|{id}", dir.path().display()))
+            .env(
+                CHILD,
+                format!("{}|{}|{most}", self.dir.path().display(), self.id),
+            )
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
-        let acks = out
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|l| l.rsplit_once("ack ")?.1.parse::<ObjectId>().ok());
-        acknowledged.extend(acks.take(lines));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let ack = |l: String| l.rsplit_once("ack ")?.1.parse::<ObjectId>().ok();
+        let acks = out.by_ref().map_while(Result::ok).filter_map(ack);
+        self.acknowledged.extend(acks.take(lines));
+        if matches!(until, Until::Killed(_)) {
+            child.kill().unwrap();
+        }
+        let ended = child.wait().unwrap().success();
         // What was said before the kill, and not read yet.
-        let rest = out
-            .map_while(Result::ok)
-            .filter_map(|l| l.rsplit_once("ack ")?.1.parse::<ObjectId>().ok());
-        acknowledged.extend(rest);
+        let rest = out.map_while(Result::ok).filter_map(ack);
+        self.acknowledged.extend(rest);
+        self.kills += 1;
+        self.check().await;
+        ended
+    }
 
-        let conversation = open(dir.path(), id);
-        let here = acknowledged.clone();
+    async fn check(&self) {
+        let conversation = open(self.dir.path(), self.id);
+        let here = self.acknowledged.clone();
         let missing = conversation.ask(move |r| {
             let gone = |c: &ObjectId| r.message(c).is_none();
             here.into_iter().filter(gone).collect::<Vec<_>>()
@@ -132,11 +163,78 @@ async fn what_was_acknowledged_survives_a_kill_at_any_point() {
         let verdict = conversation.verify().await.unwrap();
         assert!(verdict.valid, "{verdict:?}");
         // At most the one write that was not acknowledged is there beside them, each time.
-        assert!(verdict.commits <= 1 + acknowledged.len() as u64 + 5);
+        assert!(verdict.commits <= 1 + self.acknowledged.len() as u64 + self.kills);
         conversation.close().await;
-        fsck(&starling_bridge::conversation::path(dir.path(), &id));
+        fsck(&starling_bridge::conversation::path(
+            self.dir.path(),
+            &self.id,
+        ));
     }
-    assert!(acknowledged.len() >= 74);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill_at_any_point() {
+    let mut killed = Killed::new().await;
+    // Some lines, then the kill falls wherever the next write happens to be.
+    for lines in [1, 7, 40, 3, 23] {
+        killed.run(&[], Until::Killed(lines)).await;
+    }
+    assert!(killed.acknowledged.len() >= 74);
+}
+
+/// The same at each call that changes a file, one after the other, as the call begins. Calls are counted for each thread
+/// and each kind by itself, and one thread writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill_at_each_write() {
+    // The names that not every machine has are marked.
+    const CALLS: [&str; 11] = [
+        "write",
+        "pwrite64",
+        "fsync",
+        "fdatasync",
+        "ftruncate",
+        "?rename",
+        "?renameat",
+        "?renameat2",
+        "?unlink",
+        "?unlinkat",
+        "?linkat",
+    ];
+    let works = Command::new("strace")
+        .args(["-qq", "-e", "trace=none", "true"])
+        .status();
+    if !works.is_ok_and(|status| status.success()) {
+        return skip_support::skip("strace is not installed, or may not trace");
+    }
+    let mut killed = Killed::new().await;
+    let mut kills = Vec::new();
+    for call in CALLS {
+        for n in 1..100 {
+            let (trace, inject) = (
+                format!("trace={call}"),
+                format!("inject={call}:signal=KILL:when={n}"),
+            );
+            let under = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &trace,
+                "-e",
+                &inject,
+            ];
+            // Nothing of the kind is left: all that would come later is as what was before.
+            if killed.run(&under, Until::Told(1)).await {
+                break;
+            }
+            kills.push(call);
+        }
+    }
+    let at = |call: &str| kills.iter().filter(|c| **c == call).count();
+    assert!(at("pwrite64") + at("write") >= 10, "{kills:?}");
+    assert!(at("fsync") + at("fdatasync") >= 2, "{kills:?}");
 }
 
 async fn reopen(bridge: &mut Bridge, spoil: impl FnOnce(&Path)) {
@@ -560,12 +658,12 @@ async fn a_password_that_is_given_for_a_copy_does_not_lock_the_account() {
     let copy = account.export(Some("a slip")).await.unwrap();
     let none = Credential::None;
     assert_eq!(
-        Archive::read(&copy, &none).unwrap_err(),
+        Archive::read(&copy, &none, &AwsLc).unwrap_err(),
         ArchiveError::NeedsPassword
     );
-    Archive::read(&copy, &Credential::password("a slip")).unwrap();
+    Archive::read(&copy, &Credential::password("a slip"), &AwsLc).unwrap();
     let here = keep::read_archive(account.dir()).unwrap();
-    Archive::read(&here, &none).unwrap();
+    Archive::read(&here, &none, &AwsLc).unwrap();
     drop(account);
     reopen(&mut alice, |_| ()).await;
     let account = alice.account();

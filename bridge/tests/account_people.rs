@@ -194,6 +194,7 @@ async fn what_a_conversation_is_called_has_measure() {
     let app = App::open(Config {
         data_dir: dir.path().into(),
         bootstrap: Bootstrap::None,
+        lan_discovery: false,
     })
     .unwrap();
     app.start().await.unwrap();

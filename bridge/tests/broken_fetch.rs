@@ -12,7 +12,7 @@ use hostile_support::process::Victim;
 use hostile_support::{
     Hostile, Play, fsck, offers, offers_room, pack, play, verify, victim, writer_of,
 };
-use starling_core::api::{ConversationMode, MemberRole};
+use starling_core::api::{ConversationMode, Event, MemberRole};
 use starling_core::git::Repository;
 use starling_core::git::object::Kind;
 use starling_core::git::pack::PackWriter;
@@ -270,12 +270,16 @@ async fn of_a_daemon_that_breaks_off_a_copy_and_what_came_since_are_had_in_steps
 }
 
 /// What a server does with the pack that it is asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Gives {
     /// Half of it, and is gone.
     Half,
     /// Half of it, and then nothing more: the test kills the other side.
     Stays,
+    /// A pack of nothing.
+    Empty,
+    /// All but one commit that others follow.
+    Gap,
     All,
 }
 
@@ -290,22 +294,32 @@ fn gives(room: &Room, ways: &'static [Gives], packs: Arc<watch::Sender<Vec<usize
                 return Some(lines);
             };
             let haves: BTreeSet<_> = haves.into_iter().filter(|h| repo.0.contains(h)).collect();
-            let objects = missing(&*repo, head, &haves).unwrap();
-            let pack = packed(&repo, &objects);
+            let mut objects = missing(&*repo, head, &haves).unwrap();
             let nth = packs.borrow().len().min(ways.len() - 1);
             let way = ways[nth];
+            match way {
+                Gives::Empty => objects.clear(),
+                Gives::Gap => {
+                    let commit =
+                        |id: &&ObjectId| matches!(repo.0.object(id), Some((Kind::Commit, _)));
+                    let behind = *objects.iter().filter(commit).nth(1).unwrap();
+                    objects.retain(|id| *id != behind);
+                }
+                Gives::All | Gives::Half | Gives::Stays => {}
+            }
+            let pack = packed(&repo, &objects);
             let sent = match way {
-                Gives::All => pack.len(),
                 Gives::Half | Gives::Stays => pack.len() / 2,
+                Gives::All | Gives::Empty | Gives::Gap => pack.len(),
             };
             lines.pack(&pack[..sent]).await?;
             packs.send_modify(|p| p.push(objects.len()));
             match way {
-                Gives::All => lines.send(pktline::FLUSH).await?,
+                Gives::All | Gives::Empty | Gives::Gap => lines.send(pktline::FLUSH).await?,
                 Gives::Stays => lines.wait_for_end().await,
                 Gives::Half => lines.channel.shutdown().await.ok()?,
             }
-            matches!(way, Gives::All).then_some(lines)
+            (!matches!(way, Gives::Half | Gives::Stays)).then_some(lines)
         }
     })
 }
@@ -451,6 +465,50 @@ async fn a_first_copy_whose_kept_part_is_damaged_begins_anew() {
         eve.connect(vic.device, vic.jami_id).await;
     }
     vic.stop();
+}
+
+/// A daemon whose copy is replaced while it serves it sends a pack that lacks something, or everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pack_that_lacks_objects_is_asked_for_again_before_anybody_is_told() {
+    let first = node(None);
+    let eve = Hostile::start(&first).await;
+    let vic = victim(&first, &eve).await;
+    let (ann, ben) = (Device::load("ann"), Device::load("ben"));
+    let (own, writer) = (writer_of(vic.account().dir(), "Vic"), eve.writer());
+    let mut room = tokio::task::block_in_place(|| {
+        let mut room = Room::group_at(&[&ann, &ben, &own, &writer], DAY);
+        go_on(&mut room, &ben, 10);
+        room
+    });
+    let id = room.conversation;
+    let told = || {
+        let all = vic.events().into_iter();
+        all.filter(|e| matches!(e, Event::ConversationRejected { .. }))
+            .count()
+    };
+    let rounds: [(&'static [Gives], usize); 3] = [
+        (&[Gives::Empty, Gives::All], 0),
+        (&[Gives::Gap, Gives::All], 0),
+        (&[Gives::Empty, Gives::Gap, Gives::All], 1),
+    ];
+    for (round, (ways, says)) in rounds.into_iter().enumerate() {
+        let packs = Arc::new(watch::Sender::new(Vec::new()));
+        eve.serve(id, gives(&room, ways, packs.clone()));
+        if round == 0 {
+            eve.invite(id);
+            vic.accepts(id).await;
+        } else {
+            eve.tell_commit(id, room.head);
+        }
+        let head = room.head;
+        vic.until("all of it", |a| async move {
+            (a.conversation(&id)?.head() == head).then_some(())
+        })
+        .await;
+        assert_eq!(packs.borrow().len(), ways.len());
+        assert_eq!(told(), says, "{ways:?}");
+        tokio::task::block_in_place(|| go_on(&mut room, &ben, 10));
+    }
 }
 
 /// A daemon that comes into many groups at once loses notices of its own.

@@ -279,6 +279,46 @@ async fn permanent_values_are_renewed_and_end_with_their_handle() {
     alice.refused_nothing().await;
 }
 
+/// Whoever listens is told that a value is gone, by whichever node kept it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_value_is_told_across() {
+    let Some(debian) = Debian::start("dhtnode", None, false).await else {
+        return skip("dhtnode is not installed");
+    };
+    let Some(wheel) = Wheel::start("wheel", Some(debian.port)).await else {
+        return skip("the Python package opendht is not installed");
+    };
+    let alice = ours("alice", Some(debian.port)).await;
+    alice.joins().await;
+    let (alice, wheel) = (Peer::Ours(alice), Peer::Wheel(wheel));
+    let k = key("ends");
+    let mut ears = [alice.listen(&k).await, wheel.listen(&k).await];
+    let Peer::Ours(ours) = &alice else {
+        unreachable!("it is ours");
+    };
+    let dht = ours.secure.dht();
+    let value = |id, text: &str| {
+        let value = Value::new(types::ICE_CANDIDATES, text.into());
+        value.with_user_type("text/plain").with_id(id)
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // Of a minute, which connection requests live at all nodes, not half is left.
+    let old = PutOptions {
+        permanent: false,
+        created: Some(i64::try_from(now.as_secs()).unwrap() - 35),
+    };
+    let stays = dht.put(k, value(1, "stays"), PutOptions::permanent()).await;
+    dht.put(k, value(2, "goes"), old).await.unwrap();
+    for (ear, who) in ears.iter_mut().zip(["alice", "wheel"]) {
+        ear.hears(who, "goes").await;
+    }
+    for (ear, who) in ears.iter_mut().zip(["alice", "wheel"]) {
+        ear.hears_the_end(who, "goes").await;
+    }
+    drop(stays);
+    ours.refused_nothing().await;
+}
+
 /// Old nodes keep what is put again for as long as if it was new, and what is said to be old ends early.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_nodes_renew_what_is_put_again() {

@@ -189,7 +189,11 @@ fn liars() -> Vec<Attack> {
         lies(
             "10^6 deltas",
             "PackTooManyObjects",
-            counted(1_000_001, &[one.clone(), delta(id, 3, b"two")]),
+            // All of them are there, so it takes whoever reads on past the count.
+            counted(
+                1_000_001,
+                &[one.clone(), delta(id, 3, b"two").repeat(1_000_000)],
+            ),
         ),
         lies(
             "an object twice",
@@ -584,7 +588,7 @@ async fn the_largest_lies_cost_no_more() {
 
     let mut room = stage.room().await;
     let (base, known) = (room.head, room.objects.clone());
-    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 1000));
+    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 1000, true));
     let attack = Attack {
         what: "a tangled history",
         end: End::Rule("TooTangled"),

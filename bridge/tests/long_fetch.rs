@@ -13,7 +13,7 @@ use starling_bridge::store::objects::{ObjectStore, Quarantine};
 use starling_bridge::store::state::State;
 use starling_core::git::object::Kind;
 use starling_core::git::pack::{Limits, PackWriter};
-use starling_core::id::{ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::{Identity, create_account};
 use starling_core::swarm::commit::Draft;
 use starling_core::swarm::merge::Relation;
@@ -136,6 +136,31 @@ async fn take_in(conversation: &Conversation, head: ObjectId) -> usize {
     count(taken.unwrap().unwrap());
     assert_eq!(shown, LONG);
     turns
+}
+
+/// After a long time apart only what is missing travels: git tells of the newest commits, and of older ones ever fewer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_told_first_what_it_is_known_to_have() {
+    let (identity, by) = ann();
+    let mut room = Room::group(&[&by]);
+    go_on(&mut room, &by, 300);
+    let common = room.head;
+    go_on(&mut room, &by, 1_000);
+    let member = Member::new(identity, &room);
+    let conversation = member.open();
+    let [device, stranger] = [7, 8].map(|n| DeviceId([n; 32]));
+    let fetched = conversation.ask(move |r| r.fetched(device, AccountId([7; 20]), common, 1));
+    fetched.await.unwrap().unwrap();
+    let haves = async |to: DeviceId| conversation.ask(move |r| r.haves(&to)).await.unwrap();
+    let (told, to_others) = (haves(device).await, haves(stranger).await);
+    assert_eq!(told[0], common);
+    assert_eq!(to_others[0], room.head);
+    assert!(!to_others.contains(&common), "it is found by chance");
+    assert_eq!(told[1..], to_others);
+    // Over a restart.
+    conversation.close().await;
+    let again = member.open().ask(move |r| r.haves(&device)).await.unwrap();
+    assert_eq!(again, told);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,15 @@
 //! The whole way: two new accounts on a network of real nodes find each other by Jami ID.
 #![allow(clippy::unwrap_used)]
 
+mod account_support;
+
+use account_support::{Bridge, befriend, key_support};
 use starling_bridge::crypto::AwsLc;
-use starling_bridge::dht::{Dht, DhtConfig};
-use starling_bridge::peer::{DhtSignalling, Limits, PeerConfig, PeerManager};
+use starling_bridge::dht::{Dht, DhtConfig, PutOptions};
+use starling_bridge::peer::{DhtSignalling, Limits, OpenError, PeerConfig, PeerManager};
 use starling_core::crypto::Crypto;
-use starling_core::identity::{AccountKeys, Identity, create_account};
+use starling_core::dht::envelope::{self, keys};
+use starling_core::identity::{CertificateChain, CertificateKind, Identity, create_account, issue};
 use starling_core::peer::channel_name::ChannelName;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -30,22 +34,32 @@ fn node(bootstrap: Option<&Dht>) -> Dht {
 }
 
 fn account() -> Identity {
-    let mut keys = AwsLc.generate_rsa_keys(2048, 3).unwrap().into_iter();
-    let keys = AccountKeys {
-        ca: keys.next().unwrap(),
-        account: keys.next().unwrap(),
-        device: keys.next().unwrap(),
-    };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
+    create_account(&AwsLc, now(), key_support::keys())
         .unwrap()
-        .as_secs();
-    create_account(&AwsLc, now, keys).unwrap().1
+        .1
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap().as_secs()
 }
 
 fn manager(
     dht: &Dht,
     identity: &Identity,
+) -> (
+    PeerManager,
+    tokio::sync::mpsc::Receiver<starling_bridge::peer::Incoming>,
+    tempfile::TempDir,
+) {
+    manager_that(dht, identity, true)
+}
+
+/// One that lets everybody in, or nobody.
+fn manager_that(
+    dht: &Dht,
+    identity: &Identity,
+    lets_in: bool,
 ) -> (
     PeerManager,
     tokio::sync::mpsc::Receiver<starling_bridge::peer::Incoming>,
@@ -60,7 +74,7 @@ fn manager(
         crypto,
         directory: directory.path().to_owned(),
         loopback: true,
-        policy: Arc::new(|_, _| true),
+        policy: Arc::new(move |_, _| lets_in),
         limits: Limits::default(),
     };
     let (manager, incoming) = PeerManager::start(config, Arc::new(signalling)).unwrap();
@@ -109,4 +123,132 @@ async fn alice_finds_bob_by_his_jami_id() {
     let devices = alice_manager.devices_of(bob.account_id()).await;
     assert_eq!(devices, [presence.device]);
     assert_eq!(alice_manager.devices_of(alice.account_id()).await, []);
+}
+
+/// Anybody can put a chain where a device has its own: with the account's certificate, not signed by it, or with their
+/// own account's, which signed the same key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_certificates_do_not_hide_a_device() {
+    let bootstrap = node(None);
+    let nodes = [node(Some(&bootstrap)), node(Some(&bootstrap))];
+    for n in &nodes {
+        assert!(timeout(PATIENCE, n.connected()).await.unwrap());
+    }
+    let (alice, bob, mallory) = (account(), account(), account());
+    let key = keys::certificate_long(&bob.device_id());
+    let forged = CertificateChain {
+        account: mallory.chain.account.clone(),
+        ..bob.chain.clone()
+    };
+    let issued = issue(
+        &AwsLc,
+        CertificateKind::Device,
+        &bob.chain.device.spki(),
+        Some(&mallory.chain.account),
+        mallory.device_key.as_ref(),
+        now(),
+    );
+    let issued = CertificateChain {
+        device: issued.unwrap(),
+        ..bob.chain.clone()
+    };
+    for chain in [&forged, &issued] {
+        let value = envelope::certificate_value(&chain.to_pem());
+        nodes[0]
+            .put(key, value, PutOptions::default())
+            .await
+            .unwrap();
+    }
+    let (bob_manager, _bob_incoming, _bob_directory) = manager(&nodes[1], &bob);
+    let (alice_manager, _alice_incoming, _alice_directory) = manager(&nodes[0], &alice);
+    // As long as there is nothing else, that is what is wrong.
+    let find = || alice_manager.certificate_of(bob.device_id(), bob.account_id());
+    let wrong = find().await.unwrap_err();
+    assert!(
+        matches!(wrong, OpenError::WrongAccount | OpenError::Chain(_)),
+        "{wrong}"
+    );
+    bob_manager.publish().await.unwrap();
+    let there = async { while find().await.is_err() {} };
+    timeout(PATIENCE, there).await.unwrap();
+    // Whichever comes first.
+    for _ in 0..10 {
+        let (manager, _incoming, _directory) = manager(&nodes[0], &alice);
+        let found = manager.certificate_of(bob.device_id(), bob.account_id());
+        assert_eq!(found.await.unwrap(), bob.chain);
+    }
+}
+
+/// Puts a chain where a device has its own, by both names. A node tells values in the order of their ids; the device's own
+/// has the first.
+async fn put_forged(dht: &Dht, device: &CertificateChain, chain: &CertificateChain, id: u64) {
+    for key in [
+        keys::certificate_long(&device.device_id()),
+        keys::certificate_short(&device.short_id()),
+    ] {
+        let value = envelope::certificate_value(&chain.to_pem());
+        let value = starling_core::dht::Value { id, ..value };
+        dht.put(key, value, PutOptions::default()).await.unwrap();
+    }
+}
+
+/// The chain of a device with the account's certificate, which its key did not sign.
+fn not_signed(of: &CertificateChain, by: &Identity) -> CertificateChain {
+    let issued = issue(
+        &AwsLc,
+        CertificateKind::Device,
+        &of.device.spki(),
+        Some(&of.account),
+        by.device_key.as_ref(),
+        now(),
+    );
+    CertificateChain {
+        device: issued.unwrap(),
+        ..of.clone()
+    }
+}
+
+/// Where nobody is expected, and nobody is let in, one good chain is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_certificate_is_found_among_forged_ones() {
+    let bootstrap = node(None);
+    let nodes = [node(Some(&bootstrap)), node(Some(&bootstrap))];
+    for n in &nodes {
+        assert!(timeout(PATIENCE, n.connected()).await.unwrap());
+    }
+    let (alice, bob, mallory) = (account(), account(), account());
+    let forge = async |id| {
+        let chain = not_signed(&bob.chain, &mallory);
+        put_forged(&nodes[0], &bob.chain, &chain, id).await;
+    };
+    forge(2).await;
+    let (bob_manager, _bob_incoming, _bob_directory) = manager(&nodes[1], &bob);
+    bob_manager.publish().await.unwrap();
+    forge(u64::MAX).await;
+    let find = async || {
+        let (manager, _incoming, _directory) = manager_that(&nodes[0], &alice, false);
+        manager.certificate(bob.device_id(), None).await
+    };
+    let there = async { while find().await.is_err() {} };
+    timeout(PATIENCE, there).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(find().await.unwrap(), bob.chain);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_certificates_hide_no_contact_request() {
+    let first = account_support::node(None);
+    let (alice, bob) = (
+        Bridge::of(&first, "Alice").await,
+        Bridge::of(&first, "Bob").await,
+    );
+    let mallory = account();
+    let chain = alice.account().dir().join("device.crt");
+    let chain = CertificateChain::from_pem(&std::fs::read(chain).unwrap()).unwrap();
+    for id in [2, u64::MAX] {
+        let forged = not_signed(&chain, &mallory);
+        put_forged(&first, &chain, &forged, id).await;
+    }
+    befriend(&alice, &bob).await;
 }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod account_support;
+mod owner_support;
 mod peer_support;
 
 use account_support::{Bridge, PATIENCE, befriend, node, refused};
+use owner_support::{Owner, bent, now};
 use peer_support::*;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, PutOptions};
@@ -12,64 +14,21 @@ use starling_bridge::peer::{
     Channel, DhtSignalling, Limits, LinkState, OpenError, PeerConfig, PeerManager, REVOCATIONS,
     RevocationStore, Signalling as _,
 };
-use starling_core::api::{Device, ErrorCode, Event};
-use starling_core::crypto::{Crypto as _, PrivateKey};
+use starling_core::api::{AccountState, Device, ErrorCode, Event};
 use starling_core::dht::Value;
 use starling_core::id::{AccountId, ConversationId, DeviceId};
 use starling_core::identity::{
     Archive, CertificateChain, ChainError, Credential, Identity, MAX_LISTS, RevocationError,
-    RevocationList, Revoked, create_account, private_key_from_pem,
+    RevocationList, Revoked, private_key_from_pem,
 };
 use starling_core::peer::channel_name::ChannelName;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 const REVOKED: OpenError = OpenError::Chain(ChainError::Revoked { at: 0 });
-
-fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap().as_secs()
-}
-
-/// An account with its archive, which makes devices and takes them back.
-struct Owner {
-    archive: Archive,
-    key: Box<dyn PrivateKey>,
-}
-
-impl Owner {
-    /// With its first device.
-    fn new() -> (Self, Identity) {
-        let (archive, first) = create_account(&AwsLc, now(), account_support::keys()).unwrap();
-        (Self::of(archive), first)
-    }
-
-    fn of(archive: Archive) -> Self {
-        let key = archive.read_account_key(&AwsLc).unwrap();
-        Self { archive, key }
-    }
-
-    fn device(&mut self) -> Identity {
-        let key = AwsLc.generate_rsa(2048).unwrap();
-        self.archive.new_device(&AwsLc, now(), key).unwrap()
-    }
-
-    fn list(&self, previous: Option<&RevocationList>, device: &Identity) -> RevocationList {
-        let chain = &device.chain;
-        let (key, account) = (self.key.as_ref(), &self.archive.certificates[0]);
-        RevocationList::revoke(previous, &chain.device, account, key, &AwsLc, now()).unwrap()
-    }
-}
-
-/// A list with another signature.
-fn bent(list: &RevocationList) -> RevocationList {
-    let mut der = list.der().to_vec();
-    *der.last_mut().unwrap() ^= 1;
-    RevocationList::from_der(&der).unwrap()
-}
 
 fn swarm(n: u8) -> ChannelName {
     ChannelName::Swarm {
@@ -209,9 +168,12 @@ async fn lists_of_others_forged_and_older_ones_change_nothing() {
         drop(open(device, &mut bob, u8::try_from(n).unwrap()).await);
     }
     let take = |list: &RevocationList| bob.manager.take_list(&id, list.clone());
-    assert_eq!(take(&foreign), Err(RevocationError::WrongIssuer));
-    assert_eq!(take(&usurped), Err(RevocationError::BadSignature));
-    assert_eq!(take(&bent(&newer)), Err(RevocationError::BadSignature));
+    assert_eq!(take(&foreign), Err(RevocationError::WrongIssuer.into()));
+    assert_eq!(take(&usurped), Err(RevocationError::BadSignature.into()));
+    assert_eq!(
+        take(&bent(&newer)),
+        Err(RevocationError::BadSignature.into())
+    );
     let revoked =
         || [&laptop, &phone, &tablet].map(|p| bob.manager.is_revoked(&p.account, &p.device));
     assert_eq!(revoked(), [false, false, false]);
@@ -324,7 +286,7 @@ async fn lists_of_a_thief_do_not_keep_the_owners_out() {
     assert_eq!(taken, MAX_LISTS);
     // The phone was not met yet: its owner's list comes too late, and lies where it is looked for.
     let owners = owner.list(None, &phone);
-    assert_eq!(take(&owners), Err(RevocationError::TooMany));
+    assert_eq!(take(&owners), Err(RevocationError::TooMany.into()));
     let all = [theirs.clone(), vec![owners.clone()]].concat();
     world.lists.lock().unwrap().insert(id, all);
     let phone = peer(&world, &Person::of(&phone)).await;
@@ -356,17 +318,24 @@ async fn lists_of_a_thief_do_not_keep_the_owners_out() {
     assert!(kept.len() == MAX_LISTS && kept.contains(&list));
 }
 
-/// Who knows whom it wants to meet asks for certificate and lists at the same time.
-#[tokio::test]
-async fn lists_are_looked_for_beside_the_certificate() {
-    let world = Arc::new(World::default());
+/// An owner's laptop, her phone, which she took back as is found where that is looked for, and Bob.
+async fn with_a_removed_phone(world: &Arc<World>) -> (Identity, Peer, Peer) {
     let (mut owner, laptop) = Owner::new();
     let phone = owner.device();
     let list = owner.list(None, &phone);
     let id = laptop.account_id();
     world.lists.lock().unwrap().insert(id, vec![list]);
-    let bob = peer(&world, &bob()).await;
-    let phone = peer(&world, &Person::of(&phone)).await;
+    let bob = peer(world, &bob()).await;
+    let phone = peer(world, &Person::of(&phone)).await;
+    (laptop, phone, bob)
+}
+
+/// Who knows whom it wants to meet asks for certificate and lists at the same time.
+#[tokio::test]
+async fn lists_are_looked_for_beside_the_certificate() {
+    let world = Arc::new(World::default());
+    let (laptop, phone, bob) = with_a_removed_phone(&world).await;
+    let id = laptop.account_id();
     world.withheld.send_replace(true);
     let open = |account| {
         let (manager, device) = (bob.manager.clone(), phone.device);
@@ -392,6 +361,51 @@ async fn lists_are_looked_for_beside_the_certificate() {
     world.withheld.send_replace(false);
     assert_eq!(opening.await.unwrap().unwrap_err(), REVOKED);
     assert_eq!(asked(), [nobody, nobody, id]);
+}
+
+/// A chain that names the account and is not signed by it says nothing of whose lists are whose: what was found beside it
+/// is looked for again, and who asks meanwhile waits for the same.
+#[tokio::test]
+async fn a_forged_certificate_does_not_hide_that_a_device_was_taken_back() {
+    let world = Arc::new(World::default());
+    let (laptop, phone, bob) = with_a_removed_phone(&world).await;
+    let id = laptop.account_id();
+    let (mut owner, _) = Owner::new();
+    let forged = {
+        let device = owner.device();
+        let mut chain = device.chain.clone();
+        // The account's certificate is theirs, the device's is not signed by it.
+        chain.account = laptop.chain.account.clone();
+        chain.ca = laptop.chain.ca.clone();
+        chain
+    };
+    let forged_device = forged.device_id();
+    world.chains.lock().unwrap().insert(forged_device, forged);
+    world.withheld.send_replace(true);
+    world.lists_withheld.send_replace(true);
+    let open = |device| {
+        let (manager, id) = (bob.manager.clone(), id);
+        tokio::spawn(async move { manager.open(&device, Some(id), swarm(1)).await })
+    };
+    let asked = || world.asked_for_lists.lock().unwrap().clone();
+    let first = open(forged_device);
+    while asked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = open(phone.device);
+    // It gets as far as it does.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    world.lists_withheld.send_replace(false);
+    world.withheld.send_replace(false);
+    let first = first.await.unwrap().unwrap_err();
+    assert!(
+        matches!(first, OpenError::Chain(_)) && first != REVOKED,
+        "{first}"
+    );
+    assert_eq!(second.await.unwrap().unwrap_err(), REVOKED);
+    assert_eq!(asked(), [id]);
 }
 
 /// Bytes of the files of a directory.
@@ -534,7 +548,7 @@ async fn what_a_daemon_publishes_takes_a_contacts_stolen_device_out() {
     let id = befriend(&alice, &bob).await;
     // Her phone was made from a backup.
     let backup = alice.account().export(None).await.unwrap();
-    let archive = Archive::read(&backup, &Credential::None).unwrap();
+    let archive = Archive::read(&backup, &Credential::None, &AwsLc).unwrap();
     let mut owner = Owner::of(archive);
     let phone = owner.device();
     let phone_node = node(Some(&first));
@@ -599,11 +613,11 @@ async fn what_a_daemon_publishes_takes_a_contacts_stolen_device_out() {
 
     // A backup keeps it, and whoever is made from that knows it and says it, too.
     let backup = alice.account().export(None).await.unwrap();
-    let kept = Archive::read(&backup, &Credential::None).unwrap();
+    let kept = Archive::read(&backup, &Credential::None, &AwsLc).unwrap();
     assert_eq!(kept.revocation_list.as_ref(), Some(&list));
     let tablet = Bridge::from_backup(&first, &backup, None).await;
     let backup = tablet.account().export(None).await.unwrap();
-    let kept = Archive::read(&backup, &Credential::None).unwrap();
+    let kept = Archive::read(&backup, &Credential::None, &AwsLc).unwrap();
     assert_eq!(kept.revocation_list, Some(list));
 }
 
@@ -615,7 +629,7 @@ async fn news_of_a_revoked_device_outlast_an_end_in_the_middle() {
     let mut bob = Bridge::of(&first, "Bob").await;
     befriend(&alice, &bob).await;
     let backup = alice.account().export(None).await.unwrap();
-    let owner = Owner::of(Archive::read(&backup, &Credential::None).unwrap());
+    let owner = Owner::of(Archive::read(&backup, &Credential::None, &AwsLc).unwrap());
     let device = alice.account().device_id();
     let chain = bob
         .account()
@@ -693,10 +707,19 @@ async fn a_device_takes_another_one_back() {
     assert_eq!(code, ErrorCode::NotFound, "{text}");
     assert!(!alice.account().peers().is_revoked(&alice.id(), &device));
 
+    // What cannot be kept is not said to be done.
+    let lists = alice.account().dir().join("peers").join(REVOCATIONS);
+    let aside = lists.with_extension("aside");
+    std::fs::rename(&lists, &aside).unwrap();
+    let (code, text) = named(refused(revoke(device, Some("secret")).await));
+    assert_eq!(code, ErrorCode::Internal, "{text}");
+    assert!(text.contains(&device.to_string()), "{text}");
+    std::fs::rename(&aside, &lists).unwrap();
+
     revoke(device, Some("secret")).await.unwrap();
-    // The archive holds it before anybody heard of it.
+    assert_eq!(lists.read_dir().unwrap().count(), 1);
     let file = std::fs::read(alice.account().dir().join("archive.gz")).unwrap();
-    let archive = Archive::read(&file, &Credential::password("secret")).unwrap();
+    let archive = Archive::read(&file, &Credential::password("secret"), &AwsLc).unwrap();
     let list = archive.revocation_list.clone().unwrap();
     assert_eq!(list.revoked().len(), 1);
     for who in [&alice, &bob] {
@@ -713,6 +736,9 @@ async fn a_device_takes_another_one_back() {
             _ => None,
         })
         .await;
+    let state = phone.account().view().state;
+    assert_eq!(state, AccountState::Revoked);
+    assert_ne!(alice.account().view().state, AccountState::Revoked);
     // What it says stays with it, and her other device goes on.
     let lone = phone.account().send(id, "am I heard?".into(), None).await;
     assert!(lone.is_ok());
@@ -736,7 +762,7 @@ async fn a_device_takes_another_one_back() {
     // Once more changes nothing.
     revoke(device, Some("secret")).await.unwrap();
     let file = std::fs::read(alice.account().dir().join("archive.gz")).unwrap();
-    let archive = Archive::read(&file, &Credential::password("secret")).unwrap();
+    let archive = Archive::read(&file, &Credential::password("secret"), &AwsLc).unwrap();
     assert_eq!(archive.revocation_list, Some(list.clone()));
 
     // Of another device that was taken back elsewhere a backup loses nothing.
@@ -755,7 +781,7 @@ async fn a_device_takes_another_one_back() {
         .take_list(&alice.id(), more.clone())
         .unwrap();
     let backup = alice.account().export(Some("secret")).await.unwrap();
-    let kept = Archive::read(&backup, &Credential::password("secret")).unwrap();
+    let kept = Archive::read(&backup, &Credential::password("secret"), &AwsLc).unwrap();
     let kept = kept.revocation_list.unwrap();
     assert!(kept.contains(&list) && kept.contains(&more));
     assert_eq!(kept.revoked().len(), 3);
@@ -768,7 +794,7 @@ async fn a_device_that_was_taken_back_says_so_itself() {
     let first = node(None);
     let mut alice = Bridge::of(&first, "Alice").await;
     let backup = alice.account().export(None).await.unwrap();
-    let owner = Owner::of(Archive::read(&backup, &Credential::None).unwrap());
+    let owner = Owner::of(Archive::read(&backup, &Credential::None, &AwsLc).unwrap());
     let own = std::fs::read(alice.account().dir().join("device.crt")).unwrap();
     let chain = starling_core::identity::CertificateChain::from_pem(&own).unwrap();
     let (key, account) = (owner.key.as_ref(), &owner.archive.certificates[0]);
@@ -779,10 +805,16 @@ async fn a_device_that_was_taken_back_says_so_itself() {
     };
     assert!(put(&alice.dht, alice.id(), list.to_value()).await);
     alice.heard("that it was taken back", told).await;
+    let shown = |e: &Event| match e {
+        Event::AccountState { state, .. } => (*state == AccountState::Revoked).then_some(()),
+        _ => None,
+    };
+    alice.heard("it as the account's state", shown).await;
     // It can be read still, and says it again when it is begun again.
     alice.stop().await;
     let before = alice.events().iter().filter_map(told).count();
     alice.open().await;
     let after = alice.events().iter().filter_map(told).count();
     assert_eq!((before, after), (1, 2));
+    assert_eq!(alice.account().view().state, AccountState::Revoked);
 }

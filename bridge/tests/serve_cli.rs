@@ -39,6 +39,7 @@ impl Bridge {
                 "127.0.0.1:0",
                 "--bootstrap",
                 "none",
+                "--no-lan",
                 "--print-json",
             ])
             .arg("--data-dir")

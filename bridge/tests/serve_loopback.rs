@@ -40,6 +40,7 @@ impl Bridge {
         let app = App::open(Config {
             data_dir: dir.path().into(),
             bootstrap: Bootstrap::None,
+            lan_discovery: false,
         })
         .unwrap();
         let server = Server::bind(ServerConfig {

@@ -8,7 +8,7 @@
 #   FUZZ_TARGET=TARGET target/fuzz/*/release/fuzz core/fuzz/artifacts/TARGET-crash-...
 #
 # `minute` is what a test run from nothing wants. In target/fuzz/done it keeps which code each target has
-# run with. The first time a target gets its minute; when its code has changed since, all inputs it found then and five
+# run with. The first time a target gets its minute; when its code has changed since, all inputs it found then and two
 # seconds from there; and with the same code it is passed over, and said to be.
 #
 # The inputs found are kept in ~/.cache/starling/fuzz (or $STARLING_FUZZ_CORPUS), for all work trees of this machine.
@@ -43,7 +43,7 @@ run_one() {
         case $before in
         "$code") echo "fuzz $target: passed over, it has run with this very code"; return ;;
         "") time=60 ;;
-        *) time=5 why=", its code is new since its minute" ;;
+        *) time=2 why=", its code is new since its minute" ;;
         esac
     fi
     mkdir -p "$corpus"

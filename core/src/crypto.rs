@@ -1,7 +1,7 @@
 //! Crypto as a capability: what core asks of whoever runs it.
 //!
-//! Natively aws-lc-rs answers, in the page WebCrypto. RSA is never computed in
-//! this crate; hashes, AES-GCM and Argon2 are.
+//! Natively aws-lc-rs answers, in the page WebCrypto. Neither RSA nor AES is ever computed in
+//! this crate; hashes and Argon2 are.
 
 /// How a signature was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +43,13 @@ pub enum CryptoError {
     Failed,
 }
 
-/// Public-key operations of the machine this runs on.
+/// Nonce of AES-GCM, in bytes.
+pub const GCM_NONCE: usize = 12;
+
+/// What AES-GCM puts behind the ciphertext, in bytes.
+pub const GCM_TAG: usize = 16;
+
+/// What the machine this runs on does with keys.
 pub trait Crypto: Send + Sync {
     /// Checks one signature.
     fn verify(&self, check: &SignatureCheck) -> bool;
@@ -61,6 +67,22 @@ pub trait Crypto: Send + Sync {
 
     /// Reads a PKCS#8 private key in DER.
     fn read_private_key(&self, pkcs8_der: &[u8]) -> Result<Box<dyn PrivateKey>, CryptoError>;
+
+    /// AES-GCM with a key of 16, 24 or 32 bytes: ciphertext, then the tag. A nonce serves once for each key.
+    fn aes_gcm_seal(
+        &self,
+        key: &[u8],
+        nonce: &[u8; GCM_NONCE],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, CryptoError>;
+
+    /// The plaintext of what [`Self::aes_gcm_seal`] made.
+    fn aes_gcm_open(
+        &self,
+        key: &[u8],
+        nonce: &[u8; GCM_NONCE],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, CryptoError>;
 
     /// Fills a buffer with random bytes fit for keys.
     fn random(&self, out: &mut [u8]);

@@ -327,6 +327,14 @@ mod tests {
             Notice::first_frame(&no_type),
             Ok(Some((no_type.len(), Err(NoticeError::Lacks("a type")))))
         );
+        // Too deep, outside and inside.
+        let deep = NoticeError::Frame(MsgpackError::TooDeep(msgpack::MAX_DEPTH));
+        assert_eq!(Notice::first_frame(&[0x91; 100]), Err(deep));
+        let nested = format!("{{\"id\":{}", "[".repeat(100_000));
+        assert_eq!(
+            Notice::from_parts(NEW_COMMIT, &nested),
+            Err(NoticeError::Text(NEW_COMMIT))
+        );
         // A str of 4 GiB is refused once the limit is there, not collected.
         let mut endless = vec![0xdb, 0xff, 0xff, 0xff, 0xff];
         endless.resize(MAX_NOTICE, b'x');

@@ -100,20 +100,20 @@ fn ciphertexts_of_the_reference_open() {
         let key = key(v["key"].as_str().unwrap());
         let cipher = unhex(&v["cypher"]);
         let len = usize::try_from(v["plaintext_len"].as_u64().unwrap()).unwrap();
-        let plain = envelope::decrypt_bytes(&*key, &cipher).unwrap();
+        let plain = envelope::decrypt_bytes(&AwsLc, &*key, &cipher).unwrap();
         assert_eq!(plain, vec![0x41; len], "{}", v["name"]);
         // Ours is as long, and opens.
         let ours = envelope::encrypt_bytes(&AwsLc, key.public_key(), &plain).unwrap();
         assert_eq!(ours.len(), cipher.len());
-        assert_eq!(envelope::decrypt_bytes(&*key, &ours), Ok(plain));
+        assert_eq!(envelope::decrypt_bytes(&AwsLc, &*key, &ours), Ok(plain));
         // Any change or cut is noticed where there is a tag.
         if cipher.len() > key.public_key().len() {
             let mut changed = cipher.clone();
             *changed.last_mut().unwrap() ^= 1;
-            assert!(envelope::decrypt_bytes(&*key, &changed).is_err());
+            assert!(envelope::decrypt_bytes(&AwsLc, &*key, &changed).is_err());
         }
         for cut in [0, 1, cipher.len() - 1] {
-            assert!(envelope::decrypt_bytes(&*key, &cipher[..cut]).is_err());
+            assert!(envelope::decrypt_bytes(&AwsLc, &*key, &cipher[..cut]).is_err());
         }
         n += 1;
     }

@@ -179,6 +179,17 @@ fn run(
     server: &mut UploadPack,
     theirs: &Memory,
 ) -> (Outcome, Vec<Event>, Vec<u8>) {
+    run_in_pieces(fetch, ours, server, theirs, 0)
+}
+
+/// The same where both are fed `piece` bytes at a time, unless it is 0.
+fn run_in_pieces(
+    fetch: &mut Fetch,
+    ours: &Memory,
+    server: &mut UploadPack,
+    theirs: &Memory,
+    piece: usize,
+) -> (Outcome, Vec<Event>, Vec<u8>) {
     fetch.start().unwrap();
     let (mut pack, mut events) = (Vec::new(), Vec::new());
     let mut outcome = None;
@@ -187,7 +198,9 @@ fn run(
         while let Some(output) = fetch.poll_output() {
             moved = true;
             match output {
-                Output::Send(b) => server.handle_input(&b, theirs),
+                Output::Send(b) => chop(&[b], piece)
+                    .iter()
+                    .for_each(|b| server.handle_input(b, theirs)),
                 Output::Advertised(head) if ours.contains(&head) => fetch.up_to_date(),
                 Output::Advertised(_) => fetch.want(&haves(ours).unwrap()),
                 Output::Pack(b) => pack.extend(b),
@@ -198,7 +211,9 @@ fn run(
         events.extend(e);
         if !bytes.is_empty() {
             moved = true;
-            fetch.handle_input(&bytes);
+            chop(&[bytes], piece)
+                .iter()
+                .for_each(|b| fetch.handle_input(b));
         }
         if !moved {
             return (outcome.unwrap(), events, pack);
@@ -214,9 +229,9 @@ fn alice_fetches_from_bob_again_and_again_on_one_channel() {
     let mut server = UploadPack::new(conversation);
     let mut fetch = Fetch::new(conversation, DeviceId([1; 32]), 1 << 20);
     let mut sizes = Vec::new();
-    for round in 0..5 {
+    for (round, piece) in (0..5).zip([1, 0, 3, 50, 1]) {
         let head = bob.head.unwrap();
-        let (outcome, events, pack) = run(&mut fetch, &alice, &mut server, &bob);
+        let (outcome, events, pack) = run_in_pieces(&mut fetch, &alice, &mut server, &bob, piece);
         assert_eq!(
             outcome,
             Outcome::Done {
@@ -229,7 +244,7 @@ fn alice_fetches_from_bob_again_and_again_on_one_channel() {
         alice.head = Some(head);
         assert!(missing(&alice, head, &BTreeSet::new()).is_ok());
 
-        let (outcome, events, _) = run(&mut fetch, &alice, &mut server, &bob);
+        let (outcome, events, _) = run_in_pieces(&mut fetch, &alice, &mut server, &bob, piece);
         assert_eq!(outcome, Outcome::UpToDate(head));
         assert_eq!(events, [Event::UpToDate(head)]);
 

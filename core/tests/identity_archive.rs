@@ -39,15 +39,17 @@ fn chain() -> CertificateChain {
 #[test]
 fn archives_of_the_vectors_open_and_hold_the_same_json() {
     let json = data!("archive/archive.json");
-    let plain = Archive::read(data!("archive/nopassword.gz"), &Credential::None).unwrap();
+    let plain = Archive::read(data!("archive/nopassword.gz"), &Credential::None, &AwsLc).unwrap();
     let locked = Archive::read(
         data!("archive/password.gz"),
         &Credential::password(PASSWORD),
+        &AwsLc,
     )
     .unwrap();
     let unicode = Archive::read(
         data!("archive/password-unicode.gz"),
         &Credential::password("mot de passe \u{e9}\u{e8} \u{1f511}"),
+        &AwsLc,
     )
     .unwrap();
     // The records of the vectors are in the 2023 form, ours in the newest: compared as read.
@@ -91,14 +93,14 @@ fn a_daemons_archive_is_written_as_it_was() {
     let file = data!("daemon/archive-without-password.gz");
     let mut json = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&file[..]), &mut json).unwrap();
-    let archive = Archive::read(file, &Credential::None).unwrap();
+    let archive = Archive::read(file, &Credential::None, &AwsLc).unwrap();
     assert_eq!(
         String::from_utf8(archive.to_json(false).to_vec()).unwrap(),
         String::from_utf8(json).unwrap()
     );
 
     let locked = data!("daemon/archive-with-password.gz");
-    let archive = Archive::read(locked, &Credential::password("correct horse")).unwrap();
+    let archive = Archive::read(locked, &Credential::password("correct horse"), &AwsLc).unwrap();
     let ann = CertificateChain::from_pem(data!("daemon/ann-chain.pem")).unwrap();
     assert_eq!(
         archive.certificates,
@@ -115,6 +117,7 @@ fn certificates_are_issued_as_the_daemon_issues_them() {
     let archive = Archive::read(
         data!("daemon/archive-with-password.gz"),
         &Credential::password("correct horse"),
+        &AwsLc,
     )
     .unwrap();
     let ca_key = AwsLc
@@ -166,28 +169,35 @@ fn passwords_are_stretched_as_in_the_vectors() {
     let key = stretch(PASSWORD.as_bytes(), &salt).unwrap();
     assert_eq!(hex::encode(*key), entry["aes_key"].as_str().unwrap());
     // A stored key opens the file without the password.
-    let stored = Archive::stored_key(data!("archive/password.gz"), PASSWORD).unwrap();
+    let stored = Archive::stored_key(data!("archive/password.gz"), PASSWORD, &AwsLc).unwrap();
     assert_eq!(stored, key);
-    assert!(Archive::read(data!("archive/password.gz"), &Credential::Key(stored)).is_ok());
+    assert!(
+        Archive::read(
+            data!("archive/password.gz"),
+            &Credential::Key(stored),
+            &AwsLc
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn archives_are_written_opened_and_change_their_password() {
-    let archive = Archive::read(data!("archive/nopassword.gz"), &Credential::None).unwrap();
+    let archive = Archive::read(data!("archive/nopassword.gz"), &Credential::None, &AwsLc).unwrap();
     let same = |other: &Archive| assert_eq!(*other.to_json(true), *archive.to_json(true));
     let plain = archive.write(&Credential::None, &AwsLc).unwrap();
     assert_eq!(&plain[..3], [0x1f, 0x8b, 0x08]);
-    same(&Archive::read(&plain, &Credential::None).unwrap());
+    same(&Archive::read(&plain, &Credential::None, &AwsLc).unwrap());
     // Whoever types a password for an open archive is let in.
-    same(&Archive::read(&plain, &Credential::password("x")).unwrap());
+    same(&Archive::read(&plain, &Credential::password("x"), &AwsLc).unwrap());
 
     let secret = Credential::password("secret");
     let locked = archive.write(&secret, &AwsLc).unwrap();
-    let opened = Archive::read(&locked, &secret).unwrap();
+    let opened = Archive::read(&locked, &secret, &AwsLc).unwrap();
     same(&opened);
     // The salt stays from one writing to the next, so that stored keys go on working.
     assert_eq!(opened.write(&secret, &AwsLc).unwrap()[..16], locked[..16]);
-    let error = |file: &[u8], credential| Archive::read(file, &credential).unwrap_err();
+    let error = |file: &[u8], credential| Archive::read(file, &credential, &AwsLc).unwrap_err();
     assert_eq!(
         error(&locked, Credential::password("wrong")),
         ArchiveError::WrongPassword
@@ -208,19 +218,19 @@ fn archives_are_written_opened_and_change_their_password() {
     );
 
     let changed = Archive::change_password(&locked, &secret, "", &AwsLc).unwrap();
-    same(&Archive::read(&changed, &Credential::None).unwrap());
+    same(&Archive::read(&changed, &Credential::None, &AwsLc).unwrap());
 
     // A web server may have packed either once more.
     for (file, credential) in [(&plain, Credential::None), (&locked, secret)] {
         let mut again = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         again.write_all(file).unwrap();
-        same(&Archive::read(&again.finish().unwrap(), &credential).unwrap());
+        same(&Archive::read(&again.finish().unwrap(), &credential, &AwsLc).unwrap());
     }
 }
 
 #[test]
 fn bad_archives_are_refused_by_name() {
-    let read = |file: &[u8]| Archive::read(file, &Credential::None).unwrap_err();
+    let read = |file: &[u8]| Archive::read(file, &Credential::None, &AwsLc).unwrap_err();
     assert_eq!(read(b""), ArchiveError::Truncated);
     assert_eq!(read(b"hello"), ArchiveError::Truncated);
     assert_eq!(read(&[7; 100]), ArchiveError::NeedsPassword);
@@ -258,7 +268,7 @@ fn bad_archives_are_refused_by_name() {
     let mut bent = data!("archive/password.gz").to_vec();
     let at = bent.len() / 2;
     bent[at] ^= 1;
-    let error = Archive::read(&bent, &Credential::password(PASSWORD)).unwrap_err();
+    let error = Archive::read(&bent, &Credential::password(PASSWORD), &AwsLc).unwrap_err();
     assert_eq!(error, ArchiveError::WrongPassword);
 }
 
@@ -474,7 +484,7 @@ fn alice_makes_an_account_and_comes_back_on_another_machine() {
     let file = archive
         .write(&Credential::password("alice"), &AwsLc)
         .unwrap();
-    let mut archive = Archive::read(&file, &Credential::password("alice")).unwrap();
+    let mut archive = Archive::read(&file, &Credential::password("alice"), &AwsLc).unwrap();
     let second = archive
         .new_device(&AwsLc, DAEMON_NOW + 9, AwsLc.generate_rsa(2048).unwrap())
         .unwrap();
@@ -542,7 +552,7 @@ fn an_archive_whose_key_and_certificate_differ_makes_no_device() {
 proptest! {
     #[test]
     fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in ".{0,200}") {
-        let _ = Archive::read(&bytes, &Credential::None);
+        let _ = Archive::read(&bytes, &Credential::None, &AwsLc);
         let _ = Archive::from_json(text.as_bytes());
         let _ = Receipt::parse(&text, &bytes);
         let _ = Announcement::decode(&bytes);

@@ -334,6 +334,77 @@ fn full_lists_do_not_hinder_the_next_one() {
     let revoked = revoked.unwrap();
     assert!(revoked.lists(&last) && revoked.contains(&one) && revoked.contains(&two));
     assert!(revoked.der().len() <= MAX_REVOCATION_LIST_LEN);
+    // One entry that fills a list is that of no certificate: it takes nobody's room.
+    let full = Revoked {
+        serial: vec![1; 60_000],
+        date: T0,
+    };
+    let full = RevocationList::sign(&account, key.as_ref(), T0, &[1], &[full]).unwrap();
+    assert!(full.der().len() > 60_000 && full.revoked().is_empty());
+    let owners = sign(2, &[1, 2]);
+    let lists = [&full, &owners];
+    let revoked = RevocationList::revoke(lists, &last, &account, key.as_ref(), &AwsLc, T0);
+    let revoked = revoked.unwrap();
+    assert!(revoked.lists(&last) && revoked.contains(&owners));
+    // As many as have room leave none, but for the one that is taken back now.
+    for many in 2300..2460 {
+        let full = list(0, many).unwrap();
+        let revoked = RevocationList::revoke([&full], &last, &account, key.as_ref(), &AwsLc, T0);
+        assert!(revoked.unwrap().lists(&last), "{many}");
+    }
+}
+
+/// Whoever has the account's key may sign one with any number.
+#[test]
+fn a_long_number_does_not_hinder_the_next_list() {
+    let key = read_key(include_bytes!("data/identity/keys/account.pem"));
+    let account = chain(DEVICE).account;
+    let revoke = |number: &[u8]| {
+        let revoked = [Revoked {
+            serial: vec![1],
+            date: T0,
+        }];
+        let list = RevocationList::sign(&account, key.as_ref(), T0, number, &revoked).unwrap();
+        let next = RevocationList::revoke(
+            [&sign(5, &[5]), &list],
+            &device(3),
+            &account,
+            key.as_ref(),
+            &AwsLc,
+            T0,
+        );
+        let next = next.unwrap();
+        assert!(next.lists(&device(3)) && next.contains(&list));
+        (list.number().is_some(), next.number().unwrap().to_vec())
+    };
+    assert_eq!(revoke(&vec![1; 60_000]), (false, vec![6]));
+    assert_eq!(revoke(&[1; 21]), (false, vec![6]));
+    let mut more = [1; 20];
+    more[19] = 2;
+    assert_eq!(revoke(&[1; 20]), (true, more.to_vec()));
+    // The last one there is: it starts over.
+    let mut last = [0xff; 20];
+    last[0] = 0x7f;
+    assert_eq!(revoke(&last).1.len(), 8);
+}
+
+#[test]
+fn a_certificate_whose_serial_number_fills_a_list_is_none() {
+    let with = |serial: &[u8]| {
+        let element = |tag: u8, inside: &[u8]| {
+            [&[tag, u8::try_from(inside.len()).unwrap()][..], inside].concat()
+        };
+        let tbs = element(0x30, &element(2, serial));
+        let (algorithm, signature) = (element(0x30, &[]), element(3, &[0]));
+        let der = element(0x30, &[tbs, algorithm, signature].concat());
+        Certificate::from_der(&der).unwrap_err()
+    };
+    assert_eq!(with(&[1; 21]), CertificateError::LongSerial);
+    // Padding does not count: that one only ends too early.
+    let padded = [&[0][..], &[1; 20]].concat();
+    for serial in [&[1; 20][..], &padded] {
+        assert!(matches!(with(serial), CertificateError::Structure(_)));
+    }
 }
 
 #[test]
@@ -362,7 +433,7 @@ fn a_list_is_made_and_grows() {
     .unwrap();
     assert!(second.lists(&c.device) && second.lists(&other));
     assert!(second.number() > first.number());
-    // Again: nothing is listed twice.
+    // Again: nothing is listed twice, and the date is the first one.
     let third = RevocationList::revoke(
         Some(&second),
         &other,
@@ -372,7 +443,12 @@ fn a_list_is_made_and_grows() {
         T0 + 2,
     )
     .unwrap();
-    assert_eq!(third.revoked(), second.revoked());
+    let sorted = |list: &RevocationList| {
+        let mut revoked = list.revoked().to_vec();
+        revoked.sort_by(|a, b| a.serial.cmp(&b.serial));
+        revoked
+    };
+    assert_eq!(sorted(&third), sorted(&second));
 }
 
 #[test]

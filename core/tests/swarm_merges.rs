@@ -11,8 +11,9 @@ use rows::{
     renew, role, title,
 };
 use starling_core::id::ObjectId;
+use starling_core::swarm::ancestry::{WalkError, Walker};
 use starling_core::swarm::members::Role;
-use starling_core::swarm::merge::Relation;
+use starling_core::swarm::merge::{self, MergeFault, Relation};
 use starling_core::swarm::message::is_merge;
 use starling_core::swarm::path::TreePath;
 use starling_core::swarm::tree::{Change, Trees};
@@ -156,8 +157,8 @@ fn two_merges_of_the_same_are_alike_and_what_they_merge_is_not() {
     right.pull(&c.ben, &before[0]).unwrap();
     left.objects.take_in(&right.objects);
     let relation = |ours: ObjectId, theirs: ObjectId| {
-        let there = starling_core::swarm::write::relation(&left.objects, ours, theirs);
-        let back = starling_core::swarm::write::relation(&left.objects, theirs, ours);
+        let there = starling_core::swarm::write::relation(&left.objects, None, ours, theirs);
+        let back = starling_core::swarm::write::relation(&left.objects, None, theirs, ours);
         (there.unwrap(), back.unwrap())
     };
     let alike = (Relation::Alike, Relation::Alike);
@@ -166,6 +167,26 @@ fn two_merges_of_the_same_are_alike_and_what_they_merge_is_not() {
     assert_eq!(relation(before[0].head, before[1].head), diverged);
     let behind = (Relation::FastForward, Relation::UpToDate);
     assert_eq!(relation(before[0].head, right.head), behind);
+}
+
+#[test]
+fn heads_that_are_far_apart_are_compared_in_no_more_steps_than_allowed() {
+    let c = cast();
+    let mut room = Room::group(&[&c.ann, &c.ben]);
+    let root = room.head;
+    let all: Vec<ObjectId> = (0..300).map(|_| room.say(&c.ann, "on and on")).collect();
+    let (near, head) = (all[280], all[299]);
+    let compared = |ours, theirs| {
+        let mut walker = Walker::new(&room.objects);
+        merge::relation_within(&mut walker, 100, ours, theirs)
+    };
+    assert_eq!(compared(near, head).unwrap(), Relation::FastForward);
+    assert_eq!(compared(head, near).unwrap(), Relation::UpToDate);
+    assert_eq!(compared(head, head).unwrap(), Relation::UpToDate);
+    for (ours, theirs) in [(root, head), (head, root)] {
+        let tangled = MergeFault::Walk(WalkError::TooTangled);
+        assert_eq!(compared(ours, theirs), Err(tangled));
+    }
 }
 
 #[test]

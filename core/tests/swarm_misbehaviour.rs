@@ -44,10 +44,14 @@ fn no_rule_is_named_twice() {
 fn what_is_too_much_is_much_more_than_people_write() {
     use starling_core::swarm::validate::Limits;
     let mut c = cast();
-    c.room.tangle(&c.mallory, 30, 20);
+    let mut same = c.room.clone();
+    c.room.tangle(&c.mallory, 30, 20, true);
     let found = c.room.valid_within(LOW).unwrap_err();
     assert_eq!(found.misbehaviour.name(), "TooTangled");
     c.room.valid().unwrap();
+    // What changes nothing is not searched for.
+    same.tangle(&c.mallory, 30, 20, false);
+    same.valid_within(LOW).unwrap();
     let usual = Limits::default();
     assert!(usual.commits >= 1_000_000 && usual.steps >= 1_000_000);
     // As many commits as may be, and one more.

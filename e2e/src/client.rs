@@ -79,6 +79,11 @@ impl Client {
         }
     }
 
+    /// Connects anew for calls: a bridge gives up who was silent for long.
+    pub fn connect_anew(&mut self, starling: &Starling) {
+        self.calls = connect(starling);
+    }
+
     /// One call.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.next += 1;

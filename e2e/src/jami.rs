@@ -1,5 +1,6 @@
 //! A real Jami daemon of today, driven through its Node.js add-on by `jami/daemon.js`.
 
+use crate::stock::{self, Stock};
 use crate::{Host, Lab, wait};
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
@@ -304,6 +305,25 @@ impl Jami {
         self.add_account(name, bootstrap, "", "")
     }
 
+    /// Starts a daemon with an account that was made before, where a test is not about making one; waits until others
+    /// can find it.
+    pub fn with_account(host: &Host, boot: &Host, name: &str) -> Self {
+        let stock = Stock::of("jami", host, name);
+        let (data, config) = (host.dir.join("data"), host.dir.join("config"));
+        let places = [("data", data.as_path()), ("config", config.as_path())];
+        let known = stock.bring(&places);
+        let mut jami = Self::start(host, boot);
+        if !known {
+            let backup = stock::backup(host);
+            jami.import_account(name, &crate::peer::bootstrap(boot), &backup, "");
+            jami.end();
+            stock.keep(&places);
+            jami.start_again(boot);
+        }
+        jami.wait_registered();
+        jami
+    }
+
     /// Takes over an account from an archive that was exported elsewhere, protected by `password` unless that is empty;
     /// waits until others can find this device. Gives its Jami ID.
     pub fn import_account(
@@ -501,14 +521,26 @@ impl Jami {
 
     /// Waits for a text after `since`; says when it came.
     pub fn shown(&self, conversation: &str, body: &str, since: usize) -> Instant {
-        let seconds = self.wait_event(&format!("the text {body:?}"), since, |e| {
+        self.try_shown(conversation, body, since, wait::PATIENCE)
+            .unwrap_or_else(|| panic!("{}: {body:?} was not shown", self.host.name))
+    }
+
+    /// The same, if it comes in time.
+    pub fn try_shown(
+        &self,
+        conversation: &str,
+        body: &str,
+        since: usize,
+        patience: Duration,
+    ) -> Option<Instant> {
+        let seconds = self.try_event(since, patience, |e| {
             let a = &e["args"];
             (e["signal"] == "swarmMessageReceived"
                 && a["conversation_id"] == conversation
                 && a["message"]["body"]["body"] == body)
                 .then(|| e["arrived"].as_f64().unwrap_or_default())
-        });
-        *START + Duration::from_secs_f64(seconds)
+        })?;
+        Some(*START + Duration::from_secs_f64(seconds))
     }
 
     /// The process, for those who want to know what it uses.

@@ -6,14 +6,17 @@
 pub mod audit;
 pub mod browser;
 pub mod client;
+pub mod crowd;
 pub mod jami;
 pub mod net;
 pub mod peer;
 pub mod starling;
+pub mod stock;
 pub mod wait;
 
 pub use browser::Browser;
 pub use client::Client;
+pub use crowd::Crowd;
 pub use jami::Jami;
 pub use net::{Host, Lab};
 pub use peer::Peer;

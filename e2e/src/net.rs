@@ -270,6 +270,19 @@ impl Host {
         .expect("the thread does not panic")
     }
 
+    /// The machines that a program here has TCP connections with.
+    pub fn connected(&self, pid: u32) -> std::collections::BTreeSet<Ipv4Addr> {
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+        let lines = table.lines().skip(1).filter_map(|line| {
+            let mut words = line.split_whitespace().skip(2);
+            let (remote, state) = (words.next()?, words.next()?);
+            // Established. The address is a number as this machine keeps it in memory.
+            let addr = u32::from_str_radix(remote.split(':').next()?, 16).ok()?;
+            (state == "01").then(|| Ipv4Addr::from(addr.to_ne_bytes()))
+        });
+        lines.filter(|a| !a.is_loopback()).collect()
+    }
+
     /// Cuts the machine off, as pulling the cable does.
     pub fn unplug(&self) {
         ip(&["-n", &self.ns, "link", "set", "eth0", "down"]);

@@ -81,6 +81,13 @@ const HARMLESS: [(&str, &str); 24] = [
     ),
 ];
 
+/// What it says besides when it copies a conversation once more while it merges or fetches, as nowhere else.
+const REPLACED: [&str; 3] = [
+    "Unable to sign commit",
+    "No remote found with",
+    "Unable to get HEAD of",
+];
+
 /// What others of its sources print when something is wrong with what came, in lower case.
 const ELSEWHERE: [&str; 5] = [
     "failed validation",
@@ -92,6 +99,8 @@ const ELSEWHERE: [&str; 5] = [
 
 /// What a daemon says against what it was given.
 fn complaints_in(loud: Vec<Loud>) -> Vec<Loud> {
+    let copies = |line: &Loud| line.words.contains("Replacing pre-existing directory");
+    let replaced = loud.iter().any(copies);
     let against = |line: &Loud| {
         let source = line.source.as_str();
         if source != JUDGE && !(line.error && FETCHERS.contains(&source)) {
@@ -112,7 +121,8 @@ fn complaints_in(loud: Vec<Loud>) -> Vec<Loud> {
         {
             words = rest;
         }
-        !HARMLESS.iter().any(|(known, _)| words.starts_with(known))
+        let of_copy = replaced && REPLACED.iter().any(|known| words.starts_with(known));
+        !of_copy && !HARMLESS.iter().any(|(known, _)| words.starts_with(known))
     };
     loud.into_iter().filter(against).collect()
 }
@@ -154,10 +164,10 @@ impl Peer {
         Self::starling_at(lab.host(name), boot)
     }
 
-    fn starling_at(host: Host, boot: &Host) -> Self {
+    pub(crate) fn starling_at(host: Host, boot: &Host) -> Self {
         let name = host.name.as_str();
         let mut starling = Starling::start(&host, &bootstrap(boot));
-        let id = starling.create_account(name);
+        let id = starling.have_account(name);
         Self {
             host,
             id,
@@ -188,10 +198,10 @@ impl Peer {
         })
     }
 
-    fn jami_at(host: Host, boot: &Host) -> Self {
+    pub(crate) fn jami_at(host: Host, boot: &Host) -> Self {
         let name = host.name.as_str();
-        let mut jami = Jami::start(&host, boot);
-        let id = jami.create_account(name, &bootstrap(boot));
+        let mut jami = Jami::with_account(&host, boot, name);
+        let id = jami.id();
         Self {
             host,
             id,
@@ -250,12 +260,17 @@ impl Peer {
     /// Asks somebody, who accepts; both are in the conversation then.
     pub fn befriend(&mut self, other: &mut Self) {
         let id = other.id.clone();
-        let conversation = match &mut self.program {
-            Ours(s) => s.add_contact(&id),
-            Daemon(j) => j.add_contact(&id),
-        };
+        let conversation = self.ask(&id);
         other.accept(&conversation);
         self.wait_role(&conversation, &id, "member");
+    }
+
+    /// Asks somebody to be a contact; gives the conversation with them.
+    pub fn ask(&mut self, id: &str) -> String {
+        match &mut self.program {
+            Ours(s) => s.add_contact(id),
+            Daemon(j) => j.add_contact(id),
+        }
     }
 
     /// Makes a group.
@@ -827,6 +842,19 @@ mod tests {
             log.push_str(&quiet);
         }
         assert_eq!(complaints_in(loud(&log)), []);
+        // Only where it copies once more.
+        let unsigned = line(
+            error,
+            judge,
+            "[Account a] [Conversation b] Unable to sign commit",
+        );
+        let copies = line(
+            warning,
+            judge,
+            "[Account a] Replacing pre-existing directory /b",
+        );
+        assert_eq!(complaints_in(loud(&unsigned)).len(), 1);
+        assert_eq!(complaints_in(loud(&[copies, unsigned].concat())), []);
         // Also in words that nobody has thought of.
         for (colour, source, words) in [
             (error, judge, "Commit b not signed by device c."),

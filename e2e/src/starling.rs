@@ -1,6 +1,9 @@
 //! The `starling` binary on a machine of the lab, driven as its users do: by its command line.
 
+use crate::stock::{self, Stock};
 use crate::{Host, wait};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -209,7 +212,7 @@ impl Starling {
     }
 
     /// How many events there were so far: a mark to wait from.
-    fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         self.events.0.lock().expect("not poisoned").len()
     }
 
@@ -246,7 +249,34 @@ impl Starling {
 
     /// Makes an account and waits until others can find it. Gives its Jami ID.
     pub fn create_account(&mut self, name: &str) -> String {
-        let a = self.rpc("account.create", json!({"displayName": name}));
+        self.add_account("account.create", json!({"displayName": name}))
+    }
+
+    /// Has an account that was made before, where a test is not about making one; waits until others can find it.
+    /// Gives its Jami ID. The bridge is started anew.
+    pub fn have_account(&mut self, name: &str) -> String {
+        let stock = Stock::of("starling", &self.host, name);
+        let accounts = self.data_dir().join("accounts");
+        let place = [("accounts", accounts.as_path())];
+        if !self.is_down_for(|| stock.bring(&place)) {
+            let backup = std::fs::read(stock::backup(&self.host)).expect("a backup");
+            let backup = json!({"displayName": name, "archive": STANDARD.encode(backup)});
+            self.add_account("account.import", backup);
+            self.is_down_for(|| stock.keep(&place));
+        }
+        self.adopt_account()
+    }
+
+    /// Does something while the bridge is down.
+    fn is_down_for<T>(&mut self, what: impl FnOnce() -> T) -> T {
+        self.down();
+        let done = what();
+        self.up();
+        done
+    }
+
+    fn add_account(&mut self, method: &str, params: Value) -> String {
+        let a = self.rpc(method, params);
         self.account = Some(
             a["account"]
                 .as_str()

@@ -126,9 +126,9 @@ fn refused(peer: &Peer, group: &str) -> String {
     })
 }
 
-/// Whether an admin's vote for a ban of a member is in the newest commit.
-fn wait_vote(peer: &Peer, group: &str, target: &str, voter: &str) {
-    let vote = format!("votes/ban/members/{target}/{voter}");
+/// Waits until an admin's vote is in the newest commit: `ban/members`, for example, for a ban of a member.
+fn wait_vote(peer: &Peer, group: &str, what: &str, target: &str, voter: &str) {
+    let vote = format!("votes/{what}/{target}/{voter}");
     starling_e2e::wait::until(&format!("{}: the vote", peer.host.name), || {
         peer.files(group).contains(&vote).then_some(())
     });
@@ -172,7 +172,7 @@ fn two_starlings_that_are_admins_ban_a_daemon_by_the_second_vote() {
     // One of two is no majority: Dave stays.
     alice.ban(&group, &dave.id);
     for who in [&*alice, &*bob, &*dave, &*erin] {
-        wait_vote(who, &group, &dave.id, &alice.id);
+        wait_vote(who, &group, "ban/members", &dave.id, &alice.id);
     }
     say(&mut [alice, bob, dave, erin], &group, "one vote");
     // A daemon that is banned while its head is another one cannot merge its ban.
@@ -212,6 +212,100 @@ fn two_starlings_that_are_admins_ban_a_daemon_by_the_second_vote() {
         texts.iter().all(|t| !t.starts_with("without Dave")),
         "{texts:?}"
     );
+}
+
+/// Two Starlings and a daemon decide, each of them first, second and about whom: a member, and one of themselves.
+#[test]
+fn two_starlings_and_a_daemon_that_are_admins_vote_together_and_against_each_other() {
+    needs!(jami::missing());
+    needs!(starling::planter_missing());
+    let mut lab = Lab::new();
+    let boot = jami::boot(&mut lab);
+    let (mut starlings, mut daemons) =
+        Peer::two_and_two(&mut lab, ["alice", "bob"], ["erin", "dave"], &boot);
+    let ([alice, bob], [erin, dave]) = (&mut starlings, &mut daemons);
+    for other in [&mut *bob, &mut *erin, &mut *dave] {
+        alice.befriend(other);
+    }
+    erin.befriend(bob);
+    let group = alice.create("Three admins");
+    alice.gather(&group, &mut [bob, erin, dave]);
+    say(&mut [alice, bob, erin, dave], &group, "all are here");
+    wait_same(&[alice, bob, erin, dave], &group);
+    alice.down();
+    bob.down();
+    for admin in [&bob.id, &erin.id] {
+        let bridges = [alice.as_starling(), bob.as_starling()];
+        starling::plant(&["edit", &group, admin], &bridges, &[]);
+    }
+    alice.up();
+    bob.up();
+    say(&mut [alice, bob, erin, dave], &group, "three admins");
+    for who in [&*alice, &*bob, &*erin, &*dave] {
+        who.wait_role(&group, &bob.id, "admin");
+        who.wait_role(&group, &erin.id, "admin");
+    }
+    wait_same(&[alice, bob, erin, dave], &group);
+
+    // A Starling votes first, then a daemon: two of three.
+    alice.ban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*erin, &*dave] {
+        wait_vote(who, &group, "ban/members", &dave.id, &alice.id);
+        assert_eq!(bans(who, &group, &dave.id), 0, "{}", who.host.name);
+    }
+    wait_same(&[alice, bob, erin, dave], &group);
+    erin.ban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*erin, &*dave] {
+        who.wait_role(&group, &dave.id, "banned");
+    }
+    wait_same(&[alice, bob, erin], &group);
+
+    // A daemon first, then a Starling: he is back.
+    erin.unban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*erin] {
+        wait_vote(who, &group, "unban/members", &dave.id, &erin.id);
+        who.wait_role(&group, &dave.id, "banned");
+    }
+    wait_same(&[alice, bob, erin], &group);
+    bob.unban(&group, &dave.id);
+    for who in [&*alice, &*bob, &*erin] {
+        who.wait_role(&group, &dave.id, "member");
+    }
+    say(&mut [alice, bob, erin], &group, "Dave is back");
+    wait_same(&[alice, bob, erin], &group);
+
+    // Against one of themselves.
+    alice.ban(&group, &erin.id);
+    for who in [&*alice, &*bob, &*erin] {
+        wait_vote(who, &group, "ban/admins", &erin.id, &alice.id);
+        who.wait_role(&group, &erin.id, "admin");
+    }
+    wait_same(&[alice, bob, erin], &group);
+    bob.ban(&group, &erin.id);
+    for who in [&*alice, &*bob, &*erin] {
+        who.wait_role(&group, &erin.id, "banned");
+    }
+    say(&mut [alice, bob], &group, "without Erin");
+    // Both of the two who are left, and she is what she was.
+    alice.unban(&group, &erin.id);
+    for who in [&*alice, &*bob] {
+        wait_vote(who, &group, "unban/admins", &erin.id, &alice.id);
+        who.wait_role(&group, &erin.id, "banned");
+    }
+    wait_same(&[alice, bob], &group);
+    bob.unban(&group, &erin.id);
+    for who in [&*alice, &*bob] {
+        who.wait_role(&group, &erin.id, "admin");
+    }
+    say(&mut [alice, bob, erin], &group, "Erin is back");
+    wait_same(&[alice, bob, erin], &group);
+    erin.wait_role(&group, &erin.id, "admin");
+    for who in [&*alice, &*bob, &*erin] {
+        peer::fsck(&who.repository(&group));
+    }
+    peer::silent(erin.as_jami());
+    let votes = alice.files(&group);
+    assert!(votes.iter().all(|f| !f.starts_with("votes/")), "{votes:?}");
 }
 
 /// What STATUS.md says of second admins: a daemon takes both commits that make one, and a Starling

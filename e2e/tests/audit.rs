@@ -94,8 +94,8 @@ async fn everything_is_reached_by_keyboard_and_one_sees_where_one_is() {
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
+    alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
     let two = bob.befriend(&alice);
     bob.send(&two, "Hello");
     let hello = alice.send(&two, "Hello yourself: https://example.org/");

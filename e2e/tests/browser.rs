@@ -97,7 +97,8 @@ async fn two_people_meet_and_chat_in_their_browsers() {
         if i == 5 {
             assert_eq!(alices.complaints().await, Vec::<String>::new());
             assert_eq!(bobs.complaints().await, Vec::<String>::new());
-            both.bob.down();
+            // Without a goodbye, as when the power goes.
+            both.bob.kill();
             bobs.wait_text("The connection to Starling is lost").await;
         }
         alices.fill("Message to Bob", &format!("{a}\n")).await;

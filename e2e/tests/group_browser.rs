@@ -83,10 +83,10 @@ async fn a_group_is_made_grows_bans_lets_back_in_and_is_left() {
     let [mut alice, mut bob, mut cat, mut dora] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    let alice_id = alice.create_account("Alice");
-    let bob_id = bob.create_account("Bob");
-    let cat_id = cat.create_account("Cat");
-    let dora_id = dora.create_account("Dora");
+    let alice_id = alice.have_account("Alice");
+    let bob_id = bob.have_account("Bob");
+    let cat_id = cat.have_account("Cat");
+    let dora_id = dora.have_account("Dora");
     let alices = Browser::open(&mut lab, &hosts[0]).await;
     let bobs = Browser::open(&mut lab, &hosts[1]).await;
     alices.go(alice.url()).await;
@@ -325,10 +325,10 @@ async fn a_history_against_the_rules_is_explained() {
     let hosts = ["alice", "cat", "dora"].map(|name| lab.host(name));
     let mut alice = Starling::start(&hosts[0], &bootstrap);
     let mut cat = Starling::start(&hosts[1], &bootstrap);
-    let mut dora = Jami::start(&hosts[2], &boot);
-    alice.create_account("Alice Martin");
-    let cat_id = cat.create_account("Cat Delacroix");
-    let dora_id = dora.create_account("Dora", &bootstrap);
+    let mut dora = Jami::with_account(&hosts[2], &boot, "Dora");
+    alice.have_account("Alice Martin");
+    let cat_id = cat.have_account("Cat Delacroix");
+    let dora_id = dora.id();
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
     let cats = Browser::open(&mut lab, &hosts[1]).await;

@@ -189,13 +189,14 @@ fn two_halves_go_on_and_agree_when_they_meet() {
     story.carol.befriend(&mut story.dave);
     story.carol.befriend(&mut story.erin);
     let group = story.group_of_all();
-    // In the other half is an admin as well: Alice's second machine.
-    let mut laptop = story.alice.second_device(&mut story.lab, "laptop");
-    laptop.wait_ready(&group);
-    // Somebody who will be away for all of it.
+    // Somebody who will be away for all of it. Asked in while Alice has one device: a daemon fetches its first copy from
+    // each device of who asks it in, and where the second of them comes in late, it replaces what it has and uses.
     let mut frank = Peer::jami(&mut story.lab, "frank", &story.boot);
     story.alice.befriend(&mut frank);
     story.alice.gather(&group, &mut [&mut frank]);
+    // In the other half is an admin as well: Alice's second machine.
+    let mut laptop = story.alice.second_device(&mut story.lab, "laptop");
+    laptop.wait_ready(&group);
     let mut everyone: Vec<&mut Peer> = story.all().into_iter().collect();
     everyone.extend([&mut laptop, &mut frank]);
     say(&mut everyone, &group, "together");

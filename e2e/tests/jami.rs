@@ -1,7 +1,7 @@
 //! Starling and the Jami daemon of today, unmodified, on a private network.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{complaints, silent, sound};
+use starling_e2e::peer::{bootstrap, complaints, silent, sound};
 use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, starling, wait};
 use std::panic::AssertUnwindSafe;
 
@@ -17,15 +17,32 @@ struct Story {
     lab: Lab,
 }
 
+/// Both have accounts that were made before.
 fn meet() -> Story {
+    meet_with(Jami::with_account, Starling::have_account)
+}
+
+/// Both make their accounts.
+fn meet_new() -> Story {
+    let of_jami = |host: &Host, boot: &Host, name: &str| {
+        let mut jami = Jami::start(host, boot);
+        jami.create_account(name, &bootstrap(boot));
+        jami
+    };
+    meet_with(of_jami, Starling::create_account)
+}
+
+fn meet_with(
+    of_jami: fn(&Host, &Host, &str) -> Jami,
+    of_starling: fn(&mut Starling, &str) -> String,
+) -> Story {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let (alice_host, bob_host) = (lab.host("alice"), lab.host("bob"));
-    let mut alice = Starling::start(&alice_host, &bootstrap);
-    let mut bob = Jami::start(&bob_host, &boot);
-    let bob_id = bob.create_account("Bob", &bootstrap);
-    let alice_id = alice.create_account("Alice");
+    let mut alice = Starling::start(&alice_host, &bootstrap(&boot));
+    let mut bob = of_jami(&bob_host, &boot, "Bob");
+    let bob_id = bob.id();
+    let alice_id = of_starling(&mut alice, "Alice");
     Story {
         alice,
         alice_id,
@@ -117,7 +134,7 @@ impl Story {
     fn somebody_else_asks(&mut self) -> String {
         let host = self.lab.host("carol");
         let mut carol = Starling::start(&host, &format!("{}:4222", self.boot.addr));
-        carol.create_account("Carol");
+        carol.have_account("Carol");
         let conversation = carol.add_contact(&self.alice_id);
         self.others.push(carol);
         conversation
@@ -140,7 +157,7 @@ impl Story {
 #[test]
 fn starling_asks_jami_and_they_chat() {
     needs!(jami::missing());
-    let mut story = meet();
+    let mut story = meet_new();
     let conversation = story.befriend();
     story.chat(&conversation, "round");
     assert_eq!(story.alice.texts(&conversation).len(), 20);
@@ -150,7 +167,7 @@ fn starling_asks_jami_and_they_chat() {
 #[test]
 fn jami_asks_starling_and_they_chat() {
     needs!(jami::missing());
-    let mut story = meet();
+    let mut story = meet_new();
     let conversation = story.bob.add_contact(&story.alice_id);
     assert_eq!(story.alice.wait_request(), conversation);
     story.alice.accept(&conversation);
@@ -270,7 +287,7 @@ fn jami_declines_and_is_left_alone() {
     story.alice.up();
     let carol_host = story.lab.host("carol");
     let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
-    carol.create_account("Carol");
+    carol.have_account("Carol");
     let with_carol = carol.add_contact(&story.bob_id);
     story.bob.wait_request_for(&with_carol);
     let open = story.bob.call("getConversationRequests", json!([bobs]));
@@ -389,8 +406,8 @@ fn a_starling_whose_network_was_gone_is_found_at_its_next_address() {
     let hosts = ["alice", "carol"].map(|name| lab.host(name));
     let bootstrap = format!("{}:4222", boot.addr);
     let [mut alice, mut carol] = hosts.each_ref().map(|h| Starling::start(h, &bootstrap));
-    alice.create_account("Alice");
-    carol.create_account("Carol");
+    alice.have_account("Alice");
+    carol.have_account("Carol");
     let two = alice.befriend(&carol);
     alice.send(&two, "before");
     carol.wait_text_or_history(&two, "before");
@@ -425,7 +442,7 @@ fn three_in_one_group_and_one_catches_up() {
     // Carol is on a second Starling. Alice knows both; Bob and Carol meet in the group.
     let carol_host = story.lab.host("carol");
     let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
-    let carol_id = carol.create_account("Carol");
+    let carol_id = carol.have_account("Carol");
     let with_carol = story.alice.add_contact(&carol_id);
     assert_eq!(carol.wait_request(), with_carol);
     carol.accept(&with_carol);

@@ -61,10 +61,10 @@ async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
     let [mut alice, mut bob, mut carol, mut denys] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    let alice_id = alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
-    carol.create_account("Carol Lindqvist");
-    denys.create_account("Denys Kowal");
+    let alice_id = alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
+    carol.have_account("Carol Lindqvist");
+    denys.have_account("Denys Kowal");
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
 
@@ -194,7 +194,7 @@ async fn somebody_comes_with_a_backup_that_has_a_password() {
     let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["old", "new"].map(|name| lab.host(name));
     let mut old = Starling::start(&hosts[0], &bootstrap);
-    let id = old.create_account("Alice Martin");
+    let id = old.have_account("Alice Martin");
     let backup = old.rpc(
         "account.export",
         json!({"account": old.account(), "password": "seven green parrots"}),
@@ -297,8 +297,8 @@ async fn the_page_says_so_where_it_is_shown_what_nobody_signed() {
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
+    alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
     let two = alice.befriend(&bob);
     let said = ["Good morning", "You owe me 5 euros", "See you on Monday"];
     for text in &said[..2] {

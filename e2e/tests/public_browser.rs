@@ -13,8 +13,8 @@ async fn a_stranger_comes_in_by_the_address_and_what_a_ban_cut_off_is_sent_again
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    let bob_id = bob.create_account("Bob Okonkwo");
+    alice.have_account("Alice Martin");
+    let bob_id = bob.have_account("Bob Okonkwo");
     let alices = Browser::open(&mut lab, &hosts[0]).await;
     let bobs = Browser::open(&mut lab, &hosts[1]).await;
     alices.go(alice.url()).await;
@@ -159,7 +159,7 @@ async fn a_list_of_two_hundred_is_quick_and_readable() {
     let boot = jami::boot(&mut lab);
     let host = lab.host("alice");
     let mut alice = Starling::start(&host, &format!("{}:4222", boot.addr));
-    alice.create_account("Alice Martin");
+    alice.have_account("Alice Martin");
     for n in 0..200 {
         let title = match n / NAMES.len() {
             0 => NAMES[n].to_owned(),

@@ -71,9 +71,9 @@ async fn screenshots_of_every_view() {
     let mut bob = Starling::start(&there, &bootstrap);
     let mut cat = Starling::start(&far, &bootstrap);
     let mut denys = Starling::start(&away, &bootstrap);
-    bob.create_account("Bob Okonkwo");
-    let cat_id = cat.create_account("Catherine Delacroix-Featherstonehaugh");
-    let denys_id = denys.create_account("Денис Шевченко");
+    bob.have_account("Bob Okonkwo");
+    let cat_id = cat.have_account("Catherine Delacroix-Featherstonehaugh");
+    let denys_id = denys.have_account("Денис Шевченко");
     let page = Browser::open(&mut lab, &here).await;
 
     // Without the code.

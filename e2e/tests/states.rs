@@ -46,8 +46,8 @@ async fn screenshots_of_two_accounts() {
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
+    alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
     let private = alice.befriend(&bob);
     bob.send(&private, "Are you coming on Saturday?");
     let page = Browser::open(&mut lab, &hosts[0]).await;
@@ -117,8 +117,8 @@ async fn screenshots_of_what_is_not_sent_and_of_starling_stopped() {
     let [mut alice, mut bob] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
+    alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;
 
@@ -214,9 +214,9 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     let [mut alice, mut bob, mut cat] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    let alice_id = alice.create_account("Alice Martin");
-    bob.create_account("Bob Okonkwo");
-    cat.create_account("Catherine Delacroix-Featherstonehaugh");
+    let alice_id = alice.have_account("Alice Martin");
+    bob.have_account("Bob Okonkwo");
+    cat.have_account("Catherine Delacroix-Featherstonehaugh");
     let two = alice.befriend(&bob);
     let page = Browser::open(&mut lab, &hosts[0]).await;
     page.go(alice.url()).await;

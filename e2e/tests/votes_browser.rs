@@ -40,9 +40,9 @@ async fn two_admins_vote_and_the_second_vote_decides() {
     let [mut alice, mut bob, mut denys] = hosts
         .each_ref()
         .map(|host| Starling::start(host, &bootstrap));
-    alice.create_account("Alice Martin");
-    let bob_id = bob.create_account("Bob Okonkwo");
-    let denys_id = denys.create_account("Денис Шевченко");
+    alice.have_account("Alice Martin");
+    let bob_id = bob.have_account("Bob Okonkwo");
+    let denys_id = denys.have_account("Денис Шевченко");
     for (friend, id) in [(&bob, &bob_id), (&denys, &denys_id)] {
         let two = alice.add_contact(id);
         friend.wait_request_for(&two);

@@ -3,7 +3,7 @@
 use super::registry::{internal, own_archive_error};
 use super::{Account, AccountError, keep, now_unix};
 use crate::crypto::AwsLc;
-use crate::peer::OpenError;
+use crate::peer::{OpenError, TakeError};
 use crate::store::state::State;
 use starling_core::api::{ApiError, ErrorCode};
 use starling_core::crypto::PrivateKey;
@@ -22,14 +22,21 @@ impl Account {
         let list = self.with_account_key(&archive, |account, key| {
             RevocationList::merge(&lists, account, key, &AwsLc, now_unix())
         })?;
-        archive.revocation_list = list.map_err(internal)?;
+        match list {
+            Ok(list) => archive.revocation_list = list,
+            // Whoever asks for a backup gets one, with what it held.
+            Err(why) => tracing::warn!(%why, "a backup holds the revocation list that it had"),
+        }
         let bytes = self.write_whole(&state, &file, &archive, &given)?;
-        self.take_own_list(&archive);
+        // One that joins several is new here.
+        if let Err(why) = self.take_own_list(&archive) {
+            tracing::warn!(%why, "the revocation list of a backup is not kept");
+        }
         Ok(bytes)
     }
 
     /// Takes back another device of this account: nobody lets it in from now on, as soon as they hear of
-    /// it. There is no way back: it has to come anew, with another key. `password`: that of the account,
+    /// it. That is tried until somebody can be reached, and not waited for. There is no way back: it has to come anew, with another key. `password`: that of the account,
     /// if it has one.
     pub async fn revoke_device(
         &self,
@@ -57,10 +64,23 @@ impl Account {
             RevocationList::revoke(&lists, &chain.device, account, key, &AwsLc, now).map(Some)
         })?;
         archive.revocation_list = list.map_err(internal)?;
-        // On the disk before anybody hears of it.
-        self.write_whole(&state, &file, &archive, &given)?;
-        self.take_own_list(&archive);
-        Ok(())
+        // It counts from here on, and is published: as soon as somebody can be reached, also by a later start.
+        let kept = self.take_own_list(&archive);
+        if let Err(TakeError::List(why)) = kept {
+            return Err(internal(why).into());
+        }
+        let written = self.write_whole(&state, &file, &archive, &given);
+        let written = written.map_err(|e| ApiError::from(e).message);
+        let why = match (kept, written) {
+            (Ok(()), Ok(_)) => return Ok(()),
+            (Err(why), _) => why.to_string(),
+            (_, Err(why)) => why,
+        };
+        let why = why.trim_end_matches('.');
+        Err(ApiError::internal(format!(
+            "Device {device} is removed, and others are told as soon as they can be reached while Starling runs, but that could not be kept here: {why}. Make room on the disk, and remove the device once more."
+        ))
+        .into())
     }
 
     /// The chain of another device of this account, also of one that was taken back already.
@@ -85,16 +105,18 @@ impl Account {
     /// What this account took back, as far as is known here or in its archive.
     fn revocation_lists(&self, archive: &Archive) -> Vec<RevocationList> {
         let mut lists = self.peers.own_lists();
-        let kept = archive.revocation_list.iter().cloned();
-        lists.extend(kept.filter(|l| l.verify(&AwsLc, &self.identity.chain.account)));
+        lists.extend(archive.revocation_list.clone());
+        // Whoever can write into the data directory has nothing signed anew by that.
+        lists.retain(|l| l.verify(&AwsLc, &self.identity.chain.account));
         lists
     }
 
-    fn take_own_list(&self, archive: &Archive) {
-        if let Some(list) = archive.revocation_list.clone()
-            && let Err(why) = self.peers.take_list(&self.jami_id(), list)
-        {
-            tracing::warn!(%why, "an own revocation list does not count");
+    fn take_own_list(&self, archive: &Archive) -> Result<(), TakeError> {
+        match archive.revocation_list.clone() {
+            Some(list) => {
+                tokio::task::block_in_place(|| self.peers.take_list(&self.jami_id(), list))
+            }
+            None => Ok(()),
         }
     }
 

@@ -228,6 +228,7 @@ impl Account {
         device: DeviceId,
         commit: ObjectId,
     ) {
+        conversation.engines.spread(|s, _| s.took(&device, commit));
         let changed = conversation
             .ask(move |r| {
                 r.fetched(device, id, commit, now())

@@ -13,6 +13,10 @@ use starling_core::swarm::write::WriteError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// How many seconds ahead of the clock a conversation is dated at most because others were made in those before, one in
+/// each: as many as anybody makes at once.
+const FOUNDED_AHEAD: u64 = 3600;
+
 /// Whether a conversation that is opened is in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Indexed {
@@ -56,14 +60,19 @@ impl Account {
         // Also those that were left: nobody takes one of them for a new one.
         let known = self.book.ask(|b| b.records().keys().copied().collect());
         let known = known.await?;
-        // Of the seconds that are taken no other one needs to be signed for.
-        let from = now_unix().max(self.unfounded.load(Ordering::Relaxed));
+        // Of the seconds that are taken no other one needs to be signed for; but for those of a clock that was ahead.
+        let now = now_unix();
+        let unfounded = self.unfounded.load(Ordering::Relaxed);
+        let from = match unfounded.saturating_sub(now) {
+            0..=FOUNDED_AHEAD => now.max(unfounded),
+            _ => now,
+        };
         let (id, second) = tokio::task::block_in_place(|| {
             Conversation::found(&self.dir, &me, mode, with, &known, from)
         })
         .inspect_err(|e| self.say_if_full(e))?;
-        self.unfounded
-            .fetch_max(second.saturating_add(1), Ordering::Relaxed);
+        let next = second.saturating_add(1);
+        self.unfounded.store(next, Ordering::Relaxed);
         let mut info = ConvInfo::new(id, mode.number(), now_ms());
         info.members
             .extend(with.into_iter().chain([self.jami_id()]));

@@ -7,7 +7,7 @@
 use super::book::MAX_STRIKES;
 use super::coming::Indexed;
 use super::descent::Descent;
-use super::fetch::{Arriving, Came, FetchTrouble, NOT_FOR_US, NotTaken, bring};
+use super::fetch::{Arriving, Came, FetchTrouble, NOT_FOR_US, NotTaken, bring, falls_short};
 use super::{Account, AccountError, now_unix};
 use crate::conversation::engines::clock;
 use crate::conversation::judging::{check_clone, check_part};
@@ -475,6 +475,9 @@ impl Account {
             copy.begin_anew(&staging);
             return Ok(Ok(FetchTrouble::failed("what was kept is damaged")));
         }
+        if let Some(trouble) = falls_short(&why, copy.spread().sent_bad(&device)) {
+            return Ok(Ok(trouble));
+        }
         Ok(Ok(self.verdict(id, device, head, why.into()).await))
     }
 
@@ -490,7 +493,9 @@ impl Account {
             quarantine.accept_with(&valid.commits, &valid.trees)?;
             let ahead = match store.head() {
                 None => true,
-                Some(head) => write::relation(&*store, head, newest)? == Relation::FastForward,
+                // What is too tangled to tell is gone on with from where it is.
+                Some(head) => write::relation(&*store, None, head, newest)
+                    .is_ok_and(|relation| relation == Relation::FastForward),
             };
             if ahead {
                 store.set_head(store.head(), newest)?;

@@ -75,7 +75,7 @@ impl Account {
                 },
             };
             let haves = conversation
-                .ask(|r| r.haves())
+                .ask(move |r| r.haves(&device))
                 .await
                 .map_err(|e| self.ours(&e))?;
             let engines = conversation.engines.clone();
@@ -140,6 +140,10 @@ impl Account {
                 Ok((head, relation))
             }
             Err(e) => {
+                let before = conversation.engines.spread(|s, _| s.sent_bad(&device));
+                if let Some(trouble) = falls_short(&e, before) {
+                    return Err(trouble);
+                }
                 let why = e.into();
                 Err(self.verdict(conversation.id, device, head, why).await)
             }
@@ -392,6 +396,17 @@ pub(super) enum FetchTrouble {
     /// It breaks the rules.
     #[error("the commit {0} is refused")]
     Refused(ObjectId),
+}
+
+/// A pack that lacks an object is asked for once more before anybody is told: a daemon sends one,
+/// down to an empty one, when its copy is replaced while it serves it. `before`: that device has sent
+/// something bad already.
+pub(super) fn falls_short(why: &RepoError, before: bool) -> Option<FetchTrouble> {
+    let RepoError::Rejected(fault) = why else {
+        return None;
+    };
+    let short = matches!(*fault.misbehaviour, Misbehaviour::MissingObject(_));
+    (short && !before).then(|| FetchTrouble::Bad(fault.misbehaviour.to_string()))
 }
 
 impl FetchTrouble {

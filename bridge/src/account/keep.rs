@@ -117,7 +117,7 @@ fn sum(archive: &[u8]) -> String {
 /// Whether an archive asks for a password.
 pub fn is_protected(archive: &[u8]) -> bool {
     matches!(
-        Archive::read(archive, &Credential::None),
+        Archive::read(archive, &Credential::None, &AwsLc),
         Err(ArchiveError::NeedsPassword)
     )
 }
@@ -182,7 +182,7 @@ pub fn open_archive(
     let file = read_archive(dir)?;
     let written = Written::of(state)?;
     let other = written.is_some_and(|w| !w.sums.contains(&sum(&file)));
-    match Archive::read(&file, credential) {
+    match Archive::read(&file, credential, &AwsLc) {
         Ok(archive) if is_of(&archive, account) => Ok(Ok((file, archive))),
         Ok(_) => Err(damaged_archive(dir, "it is of another account".into()).into()),
         Err(_) if other => Err(damaged_archive(dir, "it is not what was written".into()).into()),
@@ -213,7 +213,7 @@ pub fn look_at_archive(
         Err(e) => return Err(e.into()),
     };
     let known = written.is_none_or(|w| w.sums.contains(&sum(&file)));
-    Ok(match Archive::read(&file, &Credential::None) {
+    Ok(match Archive::read(&file, &Credential::None, &AwsLc) {
         Ok(archive) if is_of(&archive, account) => Standing {
             protected: false,
             damage: None,

@@ -22,6 +22,8 @@ const MAX_ID: u64 = 1 << 53;
 struct Line {
     number: u64,
     account: AccountId,
+    /// Of the connection that it goes over.
+    link: u64,
     out: mpsc::Sender<Notice>,
 }
 
@@ -53,6 +55,11 @@ impl Links {
         self.lines().1.contains_key(device)
     }
 
+    /// The connection over which notices to the device go.
+    pub fn link(&self, device: &DeviceId) -> Option<u64> {
+        Some(self.lines().1.get(device)?.last()?.link)
+    }
+
     /// Hands a notice to a device; says whether there was a channel to put it on.
     pub fn tell(&self, device: &DeviceId, notice: &Notice) -> bool {
         let lines = self.lines();
@@ -76,13 +83,14 @@ impl Links {
         devices.iter().filter(|d| self.tell(d, notice)).count()
     }
 
-    /// Runs one message channel until it ends. `heard` gets every notice, in order; nothing more is
-    /// read before it is done with one, so that a peer cannot pile them up.
+    /// Runs one message channel, over the connection `link`, until it ends. `heard` gets every
+    /// notice, in order; nothing more is read before it is done with one, so that a peer cannot
+    /// pile them up.
     pub async fn run<C, F>(
         &self,
         channel: C,
         device: DeviceId,
-        account: AccountId,
+        (account, link): (AccountId, u64),
         mut heard: impl FnMut(Notice) -> F + Send,
     ) where
         C: AsyncRead + AsyncWrite + Unpin + Send,
@@ -96,6 +104,7 @@ impl Links {
             lines.1.entry(device).or_default().push(Line {
                 number,
                 account,
+                link,
                 out,
             });
             number
@@ -162,12 +171,12 @@ mod tests {
         let (sent, mut got) = mpsc::unbounded_channel();
         let task = {
             let alice = alice.clone();
-            tokio::spawn(async move { alice.run(here, b, account, |_| async {}).await })
+            tokio::spawn(async move { alice.run(here, b, (account, 1), |_| async {}).await })
         };
         let other = {
             let bob = bob.clone();
             tokio::spawn(async move {
-                bob.run(there, a, account, move |n| {
+                bob.run(there, a, (account, 1), move |n| {
                     let _ = sent.send(n);
                     async {}
                 })
@@ -182,6 +191,7 @@ mod tests {
         }
         assert_eq!(got.recv().await, Some(notice));
         assert_eq!(alice.connected(), [(b, account)]);
+        assert_eq!((alice.link(&b), alice.link(&a)), (Some(1), None));
         task.abort();
         let _ = task.await;
         other.await.unwrap();

@@ -168,6 +168,7 @@ impl Account {
 
     fn say_revoked(&self) {
         tracing::warn!(account = %self.id, "this device was revoked by its account's owner");
+        self.show();
         let text = "Another device of this account revoked this one: others do not let it in any more. What is here can still be read. If it is yours and in your hands, import a backup of the account to make it a new device.";
         self.notice(NoticeLevel::Error, "device_revoked", text.into());
     }

@@ -300,6 +300,8 @@ impl Account {
 
     /// As the API shows it.
     pub fn view(&self) -> api::Account {
+        let (own, this) = (self.jami_id(), self.device_id());
+        let revoked = self.peers.is_revoked(&own, &this);
         let shared = self.shared();
         api::Account {
             id: self.id.clone(),
@@ -310,7 +312,14 @@ impl Account {
             avatar: shared.options.profile.avatar.clone(),
             registered_name: None,
             active: !shared.options.inactive,
-            state: shared.state,
+            state: match shared.state {
+                AccountState::Connecting | AccountState::Online | AccountState::Offline
+                    if revoked =>
+                {
+                    AccountState::Revoked
+                }
+                state => state,
+            },
             has_password: shared.has_password,
             settings: shared.options.settings.clone(),
         }

@@ -10,12 +10,12 @@ use super::typing::Then;
 use super::{Account, AccountError, now};
 use crate::conversation::Conversation;
 use crate::conversation::engines::clock;
-use crate::peer::{Channel, Incoming, LinkEvent, LinkState};
+use crate::peer::{Channel, Incoming, LinkEvent, LinkState, OpenError};
 use starling_core::account::MODE_ONE_TO_ONE;
 use starling_core::api::{AccountState, Event, LinkPhase, LinkRoute};
 use starling_core::drt::Input;
-use starling_core::id::{AccountId, ConversationId, DeviceId, DeviceShortId, ObjectId};
-use starling_core::identity::{Announcement, Certificate, RevocationList};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
+use starling_core::identity::{Announcement, RevocationList};
 use starling_core::notice::Notice;
 use starling_core::peer::attempts::Attempt;
 use starling_core::peer::channel_name::ChannelName;
@@ -54,13 +54,14 @@ impl Account {
 
     pub(super) async fn announce_self(self: Arc<Self>) {
         let mut status = self.context.dht.status();
+        let mut changes = self.context.dht.network_changes();
         let (mut published, mut was_connected) = (false, false);
         loop {
             let connected =
                 status.borrow_and_update().connectivity() == crate::dht::Connectivity::Connected;
             // The network was gone, or is another one: connections of before may lead nowhere.
             if connected && !was_connected && published {
-                self.peers.network_changed();
+                self.network_changed();
             }
             was_connected = connected;
             if connected && !published {
@@ -79,11 +80,21 @@ impl Account {
                 (false, true) => AccountState::Offline,
                 (false, false) => AccountState::Connecting,
             });
-            if status.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() { return },
+                changed = changes.changed() => {
+                    if changed.is_err() { return }
+                    self.network_changed();
+                }
             }
             self.wake.notify_one();
         }
+    }
+
+    /// What is known of reaching others is of another network, or of none.
+    fn network_changed(&self) {
+        self.shared().attempts.network_changed();
+        self.peers.network_changed();
     }
 
     // --- who is there ---
@@ -121,7 +132,7 @@ impl Account {
                 let Ok(announcement) = Announcement::verify(&Self::crypto(), &id, value) else {
                     // Lists run out as well, and count for ever.
                     if let Ok(list) = RevocationList::from_value(value)
-                        && let Err(why) = account.peers.take_list(&id, list)
+                        && let Err(why) = account.peers.take_list_aside(id, list).await
                     {
                         tracing::debug!(%id, %why, "a revocation list that does not count");
                     }
@@ -135,7 +146,12 @@ impl Account {
                 let device = match announcement.device_id().or(known) {
                     Some(device) => device,
                     // Writers of 2023 leave out the key: the certificate tells.
-                    None => match account.device_by_short_id(announcement.short_id).await {
+                    None => match account
+                        .context
+                        .dht
+                        .find_device(&announcement.short_id)
+                        .await
+                    {
                         Some(device) => device,
                         None => continue,
                     },
@@ -198,12 +214,6 @@ impl Account {
             drop(shared);
             self.refresh_presence(id);
         }
-    }
-
-    pub(super) async fn device_by_short_id(&self, id: DeviceShortId) -> Option<DeviceId> {
-        let chain = self.context.dht.find_certificate_short(&id).await?;
-        let device = Certificate::from_der(chain.first()?).ok()?;
-        (device.short_id() == id).then(|| device.device_id())
     }
 
     /// Everyone with whom this account has something in common.
@@ -357,6 +367,9 @@ impl Account {
                 let until = self.shared().attempts.failed(device, clock());
                 let pause = until.saturating_sub(clock());
                 tracing::debug!(%device, %e, ?pause, "a device was not reached");
+                if pause.is_zero() {
+                    self.wake.notify_one();
+                }
             }
         }
     }
@@ -399,7 +412,8 @@ impl Account {
                 self.on_connected(id, event.device);
             }
             LinkState::Failed { why } => {
-                if shown {
+                // Another connection may be up.
+                if shown && !linked() {
                     self.set_link(id, device, LinkPhase::Failed, None, Some(why.to_string()));
                 }
             }
@@ -409,6 +423,9 @@ impl Account {
                 }
                 let device = event.device;
                 if self.linked(&device).is_none() {
+                    if why != OpenError::Closed {
+                        self.shared().attempts.lost(device, clock());
+                    }
                     self.shared().fetchers.retain(|(_, d), _| *d != device);
                     for conversation in self.conversations() {
                         conversation.engines.drt(Input::Unlinked { device });
@@ -420,35 +437,35 @@ impl Account {
         }
     }
 
-    /// A link is new: both sides open a message channel, and catch up.
+    /// A link is new: both sides open a message channel, and catch up. An older one may lead nowhere by now, and it
+    /// takes a while until that is known.
     pub(super) fn on_connected(self: &Arc<Self>, id: AccountId, device: DeviceId) {
+        self.shared().fetchers.retain(|(_, d), _| *d != device);
         for conversation in self.conversations() {
             conversation.engines.drt(Input::Linked {
                 device,
                 account: id,
             });
         }
-        if !self.links.has(&device) {
-            let account = self.clone();
-            self.spawn(async move {
-                match account
-                    .peers
-                    .open(&device, Some(id), ChannelName::Message { device })
-                    .await
-                {
-                    Ok(channel) => account.run_message_channel(channel, None),
-                    // Daemons of 2023 have none: they are told over other ways.
-                    Err(e) => tracing::debug!(%device, %e, "no message channel"),
-                }
-            });
-        }
+        let account = self.clone();
+        self.spawn(async move {
+            match account
+                .peers
+                .open(&device, Some(id), ChannelName::Message { device })
+                .await
+            {
+                Ok(channel) => account.run_message_channel(channel, None),
+                // Daemons of 2023 have none: they are told over other ways.
+                Err(e) => tracing::debug!(%device, %e, "no message channel"),
+            }
+        });
         self.wake.notify_one();
     }
 
     /// `guest`: the place that the channel takes, if the other side opened it.
     pub(super) fn run_message_channel(self: &Arc<Self>, channel: Channel, guest: Option<Guest>) {
-        let (device, id) = (channel.device(), channel.account());
-        let first = !self.links.has(&device);
+        let (device, id, link) = (channel.device(), channel.account(), channel.link());
+        let first = self.links.link(&device) != Some(link);
         let account = self.clone();
         self.spawn(async move {
             let _guest = guest;
@@ -457,7 +474,7 @@ impl Account {
                 move |notice| account.clone().hear(id, device, notice)
             };
             let links = account.links.clone();
-            let run = links.run(channel, device, id, heard);
+            let run = links.run(channel, device, (id, link), heard);
             let announce = async {
                 account.look_at_links();
                 if first {

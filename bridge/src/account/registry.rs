@@ -10,7 +10,9 @@ use crate::actor::Actor;
 use crate::conversation::repo::RepoError;
 use crate::crypto::AwsLc;
 use crate::dht::SecureDht;
-use crate::peer::{DhtSignalling, Limits, PeerConfig, PeerManager, REVOCATIONS};
+use crate::peer::{
+    DhtSignalling, Limits, PeerConfig, PeerManager, REVOCATIONS, RevocationStore, TakeError,
+};
 use crate::store::index::Index;
 use crate::store::state::{State, StateError};
 use starling_core::account::{Contact, TrustStore};
@@ -321,7 +323,7 @@ impl Accounts {
         mut options: Options,
     ) -> Result<Arc<Account>, AccountError> {
         let credential = Credential::password(password.unwrap_or_default());
-        let archive = tokio::task::block_in_place(|| Archive::read(archive, &credential))
+        let archive = tokio::task::block_in_place(|| Archive::read(archive, &credential, &AwsLc))
             .map_err(|e| archive_error(&e))?;
         if options.profile.display_name.is_empty() {
             options.profile.display_name = archive
@@ -406,14 +408,16 @@ impl Accounts {
         keep::write_identity(new, &identity)?;
         if let Some(list) = &archive.revocation_list {
             // A daemon's backup may hold one.
-            let revocations = crate::peer::RevocationStore::open(
+            let revocations = RevocationStore::open(
                 &new.join(PEERS).join(REVOCATIONS),
                 identity.account_id(),
                 Arc::new(AwsLc),
             )
             .map_err(io(new))?;
-            if let Err(why) = revocations.take(&identity.chain.account, list.clone(), &[]) {
-                tracing::warn!(%why, "the revocation list of a backup does not count");
+            match revocations.take(&identity.chain.account, list.clone(), &[]) {
+                Err(TakeError::Io(why)) => return Err(io(new)(std::io::Error::other(why)).into()),
+                Err(why) => tracing::warn!(%why, "the revocation list of a backup does not count"),
+                Ok(_) => {}
             }
         }
         {

@@ -11,7 +11,8 @@ use crate::conversation::repo::{Repo, RepoError, Snapshot, Taken};
 use crate::peer::{Channel, OpenError};
 use starling_core::crypto::Crypto as _;
 use starling_core::drt::{
-    CertificateSource, Found, Input, Lease, MAX_MESSAGE, Message, Output, Verdict, pack_chain,
+    CertificateSource, Found, Input, Lease, MAX_MESSAGE, Message, Output, SMALL, Verdict,
+    pack_chain,
 };
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::identity::CertificateChain;
@@ -25,9 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Up to so many members every linked device is told: the routing table connects them all anyway.
-const SMALL: usize = 8;
 
 /// The pause after a device did not want a swarm channel: it does not know yet that we are a
 /// member, and connects to us when it does, or it is of 2023 and will not ever.
@@ -126,8 +124,8 @@ impl Account {
         self.peers.policy_changed();
     }
 
-    /// What the devices that can be told are to a conversation.
-    fn standings(&self, c: &Conversation, s: &Snapshot) -> BTreeMap<DeviceId, Standing> {
+    /// What the devices that can be told are to a conversation, and over which connection they are told.
+    fn standings(&self, c: &Conversation, s: &Snapshot) -> BTreeMap<DeviceId, (Standing, u64)> {
         let own = self.jami_id();
         let small = s.mode == ConversationMode::OneToOne || s.members.len() <= SMALL;
         let (near, git) = (c.engines.neighbours(), c.engines.with_git());
@@ -144,13 +142,13 @@ impl Account {
                 Standing::Invited
             };
             // The others hear of it from their neighbours.
-            if small
+            let told = small
                 || id == own
                 || standing == Standing::Invited
                 || near.contains(&device)
-                || git.contains(&device)
-            {
-                out.insert(device, standing);
+                || git.contains(&device);
+            if told && let Some(link) = self.links.link(&device) {
+                out.insert(device, (standing, link));
             }
         }
         out
@@ -487,7 +485,7 @@ impl Account {
         }
         if new {
             let head = c.head();
-            c.engines.spread(|s, now| s.wrote(head, now));
+            c.engines.spread(|s, _| s.followed(head));
         }
         new
     }
@@ -522,7 +520,7 @@ impl Account {
                 snapshot_changed,
             } => {
                 if snapshot_changed || !changes.shown.is_empty() || !changes.updated.is_empty() {
-                    c.engines.spread(|s, _| s.said());
+                    c.engines.spread(|s, now| s.said(now));
                 }
                 self.show_changes(c, changes, snapshot_changed).await;
                 true

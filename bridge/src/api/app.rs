@@ -36,6 +36,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// For accounts that do not say otherwise.
     pub bootstrap: Bootstrap,
+    /// Look for nodes in the local network, and be found there.
+    pub lan_discovery: bool,
 }
 
 /// The bridge.
@@ -98,7 +100,7 @@ impl App {
         let config = DhtConfig {
             bootstrap,
             state_path: Some(self.config.data_dir.join("dht.state")),
-            lan_discovery: true,
+            lan_discovery: self.config.lan_discovery,
             ..DhtConfig::default()
         };
         let dht = Dht::start(config, Arc::new(AwsLc))?;

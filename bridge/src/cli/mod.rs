@@ -61,6 +61,9 @@ struct ServeArgs {
     /// A DHT node to start from (repeatable); `none` for the local network only
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap: Vec<String>,
+    /// Neither look for nodes in the local network nor be found there
+    #[arg(long)]
+    no_lan: bool,
     /// Another name for this bridge, behind a tunnel or a proxy (repeatable)
     #[arg(long, value_name = "URL")]
     public_url: Vec<PublicUrl>,

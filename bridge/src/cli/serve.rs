@@ -34,6 +34,7 @@ pub(super) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let app = App::open(Config {
         data_dir: data_dir.path().into(),
         bootstrap,
+        lan_discovery: !args.no_lan,
     })?;
     let server = Server::bind(ServerConfig {
         listen: args.listen,

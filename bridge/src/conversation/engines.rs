@@ -51,7 +51,7 @@ struct State {
     lines: BTreeMap<DeviceId, Vec<(u64, mpsc::Sender<Message>)>>,
     number: u64,
     /// What the spread takes for linked.
-    linked: BTreeMap<DeviceId, Standing>,
+    linked: BTreeMap<DeviceId, (Standing, u64)>,
     /// Open git channels, of either side.
     git: BTreeMap<DeviceId, usize>,
     /// What ends those that we serve.
@@ -176,20 +176,26 @@ impl Engines {
         }
     }
 
-    /// Brings the spread's links up to date: `linked` are the devices that can be told.
-    pub fn follow_links(&self, linked: BTreeMap<DeviceId, Standing>) {
+    /// Brings the spread's links up to date: `linked` are the devices that can be told, and over which connection.
+    pub fn follow_links(&self, linked: BTreeMap<DeviceId, (Standing, u64)>) {
         let mut guard = self.state();
         let state = &mut *guard;
         if linked == state.linked {
             return;
         }
         let at = clock();
-        for device in state.linked.keys().filter(|d| !linked.contains_key(d)) {
-            state.spread.unlinked(device);
+        for (device, (_, link)) in &state.linked {
+            // What was told over another connection may not have got there.
+            if linked.get(device).is_none_or(|(_, now)| now != link) {
+                state.spread.unlinked(device);
+            }
         }
         for (device, standing) in &linked {
             if state.linked.get(device) != Some(standing) {
-                state.spread.linked(*device, *standing, at);
+                state.spread.linked(*device, standing.0, at);
+                if state.linked.get(device).map(|(_, link)| link) != Some(&standing.1) {
+                    state.spread.anew(device, at);
+                }
             }
         }
         state.linked = linked;

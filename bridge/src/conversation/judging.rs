@@ -18,7 +18,7 @@ use crate::store::objects::{ObjectStore, Quarantine};
 use serde::{Deserialize, Serialize};
 use starling_core::api::{CommitFault, ConversationVerdict};
 use starling_core::crypto::Crypto as _;
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::swarm::merge::Relation;
 use starling_core::swarm::message::ConversationMode;
 use starling_core::swarm::misbehaviour::Fault;
@@ -26,9 +26,9 @@ use starling_core::swarm::object::Objects;
 use starling_core::swarm::spread::MAX_ARRIVED;
 use starling_core::swarm::validate::{Accepted, Batch, Limits, RULES, Validation};
 use starling_core::swarm::write;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
 /// Commits that enter the history in one turn of the actor, about: some tenths of a second.
@@ -87,19 +87,14 @@ pub struct Valid {
     pub trees: BTreeSet<ObjectId>,
 }
 
-/// Validates what `head` has beyond what is known, oldest first. `go_on` is asked before every
-/// batch. Of many commits some are read, while the signatures of those before are checked on all
-/// cores, while `each` takes those before in.
+/// Validates, oldest first. `go_on` is asked before every batch. Of many commits some are read, while the signatures of
+/// those before are checked on all cores, while `each` takes those before in.
 fn validate(
-    limits: Limits,
-    objects: &dyn Objects,
-    id: ConversationId,
-    known: &dyn Fn(&ObjectId) -> bool,
-    head: ObjectId,
+    validation: Result<Validation<'_>, Fault>,
     go_on: &dyn Fn() -> bool,
     mut each: impl FnMut(Accepted) + Send,
 ) -> Result<Valid, Ended> {
-    let mut validation = Validation::within(limits, objects, id, known, head)?;
+    let mut validation = validation?;
     let mut trees = BTreeSet::new();
     let mut take = |commits: Vec<Accepted>| {
         for commit in commits {
@@ -159,10 +154,20 @@ fn validate(
     })
 }
 
+/// What the index says of a commit that was found valid.
+enum Row {
+    /// It is part of the history; its generation.
+    Placed(u32),
+    /// It stands aside; its parents.
+    Aside(Vec<ObjectId>),
+}
+
 /// Which commits were found valid before, part of the history or not: read from the index.
 pub struct Known {
     index: Index,
     conversation: ConversationId,
+    /// Generations of those that stand aside, as they were counted.
+    counted: Mutex<BTreeMap<ObjectId, u32>>,
 }
 
 impl Known {
@@ -170,20 +175,65 @@ impl Known {
         Self {
             index,
             conversation,
+            counted: Mutex::default(),
         }
     }
 
     /// Whether a commit is. What cannot be read is not: it is judged again.
     fn contains(&self, id: &ObjectId) -> bool {
-        let found = self
-            .index
-            .read(|db| match Rows::of(db, &self.conversation)? {
-                Some(rows) => Ok(rows.place(id)?.is_some() || rows.aside(id)?.is_some()),
-                None => Ok(false),
-            });
+        self.generation(id).is_some()
+    }
+
+    /// The generation of a commit, if it is. That of what stands aside is counted from what is below it.
+    pub(super) fn generation(&self, id: &ObjectId) -> Option<u32> {
+        let found = self.count(id);
         found.unwrap_or_else(|e| {
             tracing::warn!(%e, "the index cannot be read");
-            false
+            None
+        })
+    }
+
+    fn count(&self, id: &ObjectId) -> Result<Option<u32>, IndexError> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut todo = vec![(*id, None::<Vec<ObjectId>>)];
+        while let Some((id, below)) = todo.pop() {
+            if counted.contains_key(&id) {
+                continue;
+            }
+            if let Some(below) = below {
+                let most = below.iter().filter_map(|p| counted.get(p)).max();
+                let generation = most.map_or(0, |most| most.saturating_add(1));
+                counted.insert(id, generation);
+                continue;
+            }
+            // One at a time: others use the index, too.
+            match self.row(&id)? {
+                Some(Row::Placed(generation)) => {
+                    // Placed ones are many, and quickly looked up.
+                    if todo.is_empty() {
+                        return Ok(Some(generation));
+                    }
+                    counted.insert(id, generation);
+                }
+                Some(Row::Aside(parents)) => {
+                    todo.push((id, Some(parents.clone())));
+                    todo.extend(parents.into_iter().map(|p| (p, None)));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(counted.get(id).copied())
+    }
+
+    fn row(&self, id: &ObjectId) -> Result<Option<Row>, IndexError> {
+        self.index.read(|db| {
+            let Some(rows) = Rows::of(db, &self.conversation)? else {
+                return Ok(None);
+            };
+            if let Some(generation) = rows.generation(id)? {
+                return Ok(Some(Row::Placed(generation)));
+            }
+            Ok(rows.aside(id)?.map(|aside| Row::Aside(aside.parents)))
         })
     }
 
@@ -289,7 +339,7 @@ impl Judging {
             Some(quarantine) => quarantine,
             None => &*self.store,
         };
-        let known = |id: &ObjectId| self.known.contains(id);
+        let known = |id: &ObjectId| self.known.generation(id);
         let (mut new, mut steps) = (Vec::new(), Steps::new());
         let take = |c: Accepted| {
             steps.see(c.id, &c.commit.parents);
@@ -297,8 +347,8 @@ impl Judging {
                 new.push(Written::new(c.id, &c.commit, c.account()));
             }
         };
-        let Valid { commits, trees } =
-            validate(self.limits, objects, self.id, &known, head, go_on, take)?;
+        let validation = Validation::within(self.limits, objects, self.id, &known, head);
+        let Valid { commits, trees } = validate(validation, go_on, take)?;
         if let Some(quarantine) = quarantine {
             quarantine.accept_with(&commits, &trees)?;
         }
@@ -309,7 +359,7 @@ impl Judging {
         Ok(Judged {
             head,
             ours: self.ours,
-            relation: write::relation(&*self.store, self.ours, head)?,
+            relation: write::relation(&*self.store, Some(&known), self.ours, head)?,
             waiting: Waiting {
                 new,
                 steps: steps.found,
@@ -343,7 +393,8 @@ pub fn check_clone(
     go_on: &dyn Fn() -> bool,
     mut making: Option<&mut Making>,
 ) -> Result<(Snapshot, Valid), RepoError> {
-    let valid = validate(limits, objects, id, &|_| false, head, go_on, |c| {
+    let validation = Validation::within(limits, objects, id, &|_| None, head);
+    let valid = validate(validation, go_on, |c| {
         if let Some(making) = &mut making {
             making.add(Made::new(RULES, c.id, &c.commit, c.account()));
         }
@@ -367,7 +418,8 @@ pub fn check_part(
     newest: ObjectId,
     go_on: &dyn Fn() -> bool,
 ) -> Result<Valid, RepoError> {
-    Ok(validate(limits, objects, id, known, newest, go_on, drop)?)
+    let validation = Validation::piece(limits, objects, id, known, newest);
+    Ok(validate(validation, go_on, drop)?)
 }
 
 impl Conversation {
@@ -442,7 +494,10 @@ impl Conversation {
         let (store, id, head) = (self.store.clone(), self.id, self.head());
         let go_on = || !self.ended.is_cancelled();
         let limits = self.limits;
-        let check = || validate(limits, &*store, id, &|_| false, head, &go_on, drop);
+        let check = || {
+            let validation = Validation::within(limits, &*store, id, &|_| None, head);
+            validate(validation, &go_on, drop)
+        };
         let all = tokio::task::block_in_place(check);
         let faults = match all {
             Ok(_) => Vec::new(),
@@ -489,7 +544,7 @@ impl Repo {
         let relation = if self.head == ours {
             relation
         } else if waiting.steps.is_empty() {
-            write::relation(&*self.store, self.head, head)?
+            self.relation(self.head, head)?
         } else {
             // Most likely; it is looked at anew when the head is taken in.
             Relation::Diverged
@@ -503,11 +558,15 @@ impl Repo {
         Ok(relation)
     }
 
-    /// Commits to tell a peer of when fetching, best first.
-    pub fn haves(&self) -> Vec<ObjectId> {
+    /// Commits to tell a device of when fetching, best first. What somebody's device is known to have comes before what
+    /// only lies near that: so no more is sent than what is missing, however long the two were apart.
+    pub fn haves(&self, device: &DeviceId) -> Vec<ObjectId> {
         let parts = self.progress.parts.heads.iter().copied();
         let mut haves: Vec<ObjectId> = parts.filter(|id| self.store.contains(id)).collect();
-        haves.extend(self.timeline.haves());
+        let common = self.progress.fetched.get(device).map(|f| f.commit);
+        haves.extend(common);
+        let sampled = self.timeline.haves().into_iter();
+        haves.extend(sampled.filter(|id| Some(*id) != common));
         haves
     }
 
@@ -567,7 +626,7 @@ impl Repo {
         if self.holds(&step) {
             return Ok(Some(Taken::Nothing));
         }
-        match write::relation(&*self.store, self.head, step)? {
+        match self.relation(self.head, step)? {
             Relation::FastForward => self.enter(Vec::new(), step, now_unix).map(Some),
             Relation::UpToDate | Relation::Diverged | Relation::Alike => Ok(None),
         }
@@ -585,19 +644,13 @@ impl Repo {
             None if self.timeline.contains(&theirs) => Vec::new(),
             None => {
                 // The index was made anew in this moment.
-                let known = |id: &ObjectId| self.timeline.contains(id);
+                let known = self.timeline.known();
+                let known = |id: &ObjectId| known.generation(id);
                 let mut new = Vec::new();
                 let take = |c: Accepted| new.push(Written::new(c.id, &c.commit, c.account()));
                 let limits = Limits::default();
-                validate(
-                    limits,
-                    &*self.store,
-                    self.id,
-                    &known,
-                    theirs,
-                    &|| true,
-                    take,
-                )?;
+                let validation = Validation::within(limits, &*self.store, self.id, &known, theirs);
+                validate(validation, &|| true, take)?;
                 new
             }
         };

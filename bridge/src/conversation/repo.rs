@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use starling_core::api::{ApiError, ErrorCode, Millis};
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::Identity;
+use starling_core::swarm::ancestry::Walker;
 use starling_core::swarm::ballot::Ballot;
 use starling_core::swarm::commit::Commit;
 use starling_core::swarm::members::{Member, Profile, Role};
-use starling_core::swarm::merge::Relation;
+use starling_core::swarm::merge::{self, Relation};
 use starling_core::swarm::message::{Action, ConversationMode, Message};
 use starling_core::swarm::misbehaviour::{Fault, Misbehaviour};
 use starling_core::swarm::object::{Kind, Objects};
@@ -31,6 +32,10 @@ const MAX_STATUS_EVENTS: usize = 100;
 
 /// So many commits back a merge is a sign that several write at once, and some may merge unseen.
 const LATELY: usize = 32;
+
+/// Steps for comparing two heads that a device told of, which is done at each notice: some reads of the
+/// index each, so a few milliseconds in all. What daemons merge unseen lies much nearer.
+const NEAR: u64 = 512;
 
 /// Who writes on this side.
 #[derive(Clone)]
@@ -556,7 +561,10 @@ impl Repo {
     ) -> Result<Taken, RepoError> {
         let now = write::time_after(now_unix, self.timeline.time(&self.head));
         let merged = {
-            let mut repository = Repository::new(&*self.store, self.id, self.head)?;
+            let known = self.timeline.known();
+            let generations = |id: &ObjectId| known.generation(id);
+            let repository = Repository::new(&*self.store, self.id, self.head)?;
+            let mut repository = repository.follow(&generations);
             match repository.merge(&writer(&self.me), theirs, now) {
                 // We left: others take in our last word, and we take in no more of theirs.
                 Err(WriteError::NotAMember)
@@ -648,18 +656,35 @@ impl Repo {
             .between(before.as_ref(), &commit, &self.own(), MAX_STATUS_EVENTS))
     }
 
+    /// How two heads stand to each other.
+    pub(super) fn relation(
+        &self,
+        ours: ObjectId,
+        theirs: ObjectId,
+    ) -> Result<Relation, WriteError> {
+        let known = self.timeline.known();
+        let generations = |id: &ObjectId| known.generation(id);
+        write::relation(&*self.store, Some(&generations), ours, theirs)
+    }
+
     /// A device has a commit: it said so, fetched it from us, or we fetched it there. Says something if it
     /// may have more by now: where several wrote at once, a daemon merges what it fetches with what
     /// it had, and tells nobody of that merge before it writes something. What it says is whether the commit is
     /// our head.
     pub fn may_have_merged(&mut self, device: DeviceId, commit: ObjectId) -> Option<bool> {
         let before = self.heads.get(&device).copied();
-        let relation = before.map(|before| write::relation(&*self.store, before, commit));
+        let relation = before.map(|before| {
+            let known = self.timeline.known();
+            let generations = |id: &ObjectId| known.generation(id);
+            let mut walker = Walker::new(&*self.store);
+            walker.follow(&generations);
+            merge::relation_within(&mut walker, NEAR, before, commit)
+        });
         let may = match relation {
             // It says nothing new.
             Some(Ok(Relation::UpToDate)) => return None,
             Some(Ok(Relation::FastForward)) | None => self.merged_lately(),
-            // What cannot be compared is looked at.
+            // What is far apart, or cannot be compared, is looked at.
             Some(Ok(Relation::Diverged | Relation::Alike) | Err(_)) => true,
         };
         self.heads.insert(device, commit);

@@ -4,6 +4,7 @@ use super::bootstrap::{BootstrapAddr, resolve};
 use super::lan::{self, Announced};
 use super::sockets::{Sockets, receive};
 use super::{Command, DhtConfig, ListenEvent, PutError, Ticket};
+use crate::peer::own_addresses;
 use starling_core::crypto::Crypto;
 use starling_core::dht::node::{Connectivity, Node, NodeConfig, NodeEvent, NodeStatus, OpId};
 use starling_core::dht::packet::MAX_DATAGRAM;
@@ -17,7 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
+
+/// The state that is written, when it is.
+type Saving = JoinHandle<io::Result<Vec<u8>>>;
 
 /// First wait between two rounds of bootstrap (OpenDHT: 10 s).
 const BOOTSTRAP_FIRST: Duration = Duration::from_secs(10);
@@ -32,7 +37,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// back and checked in less than a second. Those that live longest go before. Ours.
 const SAVE_VALUES: usize = 4 << 20;
 /// How often the machine's addresses and clocks are looked at. Ours.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A wall clock that runs away from the monotonic one by more than this has been set, or the
 /// machine has slept. Ours.
 const CLOCK_JUMP: Duration = Duration::from_secs(20);
@@ -45,6 +50,8 @@ pub(super) struct Driver {
     sockets: Sockets,
     inbox: mpsc::UnboundedReceiver<Command>,
     status: watch::Sender<NodeStatus>,
+    /// How often the network changed.
+    changes: watch::Sender<u64>,
     /// Nobody is known: discovery goes on asking.
     alone: watch::Sender<bool>,
     found: mpsc::Receiver<NodeInfo>,
@@ -60,6 +67,7 @@ pub(super) struct Driver {
     bootstrap_wait: Duration,
     state_path: Option<PathBuf>,
     saved: Option<Vec<u8>>,
+    saving: Option<Saving>,
     /// The good nodes when there were some: whoever is alone just now shall not forget whom it knew.
     acquaintances: Vec<NodeInfo>,
     start: Instant,
@@ -120,6 +128,7 @@ impl Driver {
         let (found_by_lan, found) = mpsc::channel(64);
         Ok(Self {
             status: watch::channel(*node.status()).0,
+            changes: watch::channel(0).0,
             alone: watch::channel(true).0,
             node,
             crypto,
@@ -135,6 +144,7 @@ impl Driver {
             bootstrap_wait: BOOTSTRAP_FIRST,
             state_path: config.state_path,
             saved,
+            saving: None,
             acquaintances: old.nodes,
             start: Instant::now(),
             wall,
@@ -157,6 +167,10 @@ impl Driver {
 
     pub(super) fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.subscribe()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn now(&self) -> Duration {
@@ -204,11 +218,15 @@ impl Driver {
                     self.node.insert_node(now, node.id, node.addr);
                 }
                 Some(addrs) = self.resolved.1.recv() => self.on_resolved(addrs),
-                _ = save.tick() => self.save().await,
+                _ = save.tick() => self.save(),
+                saved = ended(&mut self.saving) => self.on_saved(saved),
                 _ = look.tick() => self.look(),
             }
         }
-        self.save().await;
+        // What is being written may be older.
+        self.finish_saving().await;
+        self.save();
+        self.finish_saving().await;
         if let Some(done) = asked_to_stop {
             let _ = done.send(());
         }
@@ -433,6 +451,7 @@ impl Driver {
         tracing::info!("the network changed: the DHT node looks around anew");
         self.node.network_changed(now);
         self.bootstrap_now(now);
+        self.changes.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// Looks for changes of the machine's addresses, and for clocks that jumped.
@@ -463,10 +482,14 @@ impl Driver {
         });
     }
 
-    async fn save(&mut self) {
+    /// Begins to write what has changed, beside everything else; [`Self::on_saved`] hears of the end.
+    fn save(&mut self) {
         let Some(path) = self.state_path.clone() else {
             return;
         };
+        if self.saving.is_some() {
+            return;
+        }
         let now = self.now();
         let nodes = self.node.export_nodes(now);
         if !nodes.is_empty() {
@@ -481,13 +504,32 @@ impl Driver {
         if self.saved.as_ref() == Some(&bytes) {
             return;
         }
-        let written = bytes.clone();
-        let result = tokio::task::spawn_blocking(move || write_state(&path, &written)).await;
-        match result {
-            Ok(Ok(())) => self.saved = Some(bytes),
-            Ok(Err(e)) => tracing::warn!("the DHT node's state cannot be saved: {e}"),
+        self.saving = Some(tokio::task::spawn_blocking(move || {
+            write_state(&path, &bytes).map(|()| bytes)
+        }));
+    }
+
+    async fn finish_saving(&mut self) {
+        if self.saving.is_some() {
+            let saved = ended(&mut self.saving).await;
+            self.on_saved(saved);
+        }
+    }
+
+    fn on_saved(&mut self, saved: io::Result<Vec<u8>>) {
+        self.saving = None;
+        match saved {
+            Ok(bytes) => self.saved = Some(bytes),
             Err(e) => tracing::warn!("the DHT node's state cannot be saved: {e}"),
         }
+    }
+}
+
+/// What a task that writes the state came to; never, if there is none.
+async fn ended(saving: &mut Option<Saving>) -> io::Result<Vec<u8>> {
+    match saving {
+        Some(saving) => saving.await.map_err(io::Error::other)?,
+        None => std::future::pending().await,
     }
 }
 
@@ -514,18 +556,6 @@ fn unix_seconds(at: SystemTime) -> i64 {
         .ok()
         .and_then(|d| i64::try_from(d.as_secs()).ok())
         .unwrap_or(0)
-}
-
-fn own_addresses() -> Vec<IpAddr> {
-    let mut out: Vec<IpAddr> = if_addrs::get_if_addrs()
-        .unwrap_or_default()
-        .iter()
-        .filter(|i| !i.is_loopback())
-        .map(if_addrs::Interface::ip)
-        .collect();
-    out.sort_unstable();
-    out.dedup();
-    out
 }
 
 /// The state of an earlier run. One that cannot be read is told of and starts anew: all in it can

@@ -120,6 +120,7 @@ pub struct ListenEvent {
 pub struct Dht {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<NodeStatus>,
+    changes: watch::Receiver<u64>,
     shared: Arc<Shared>,
 }
 
@@ -244,6 +245,7 @@ impl Dht {
         let dht = Self {
             commands,
             status: driver.status(),
+            changes: driver.changes(),
             shared: Arc::new(Shared {
                 id: driver.id(),
                 ports: driver.ports(),
@@ -362,6 +364,11 @@ impl Dht {
     /// The state of the connection, whenever it changes.
     pub fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
+    }
+
+    /// How often this machine's network changed: other addresses, a cable pulled or put back, a machine that slept.
+    pub fn network_changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     /// Waits until some node answers. False if the node stops before.

@@ -7,6 +7,7 @@ use starling_core::dht::query::Where;
 use starling_core::dht::{Query, Value, types};
 use starling_core::id::{DeviceId, DeviceShortId, InfoHash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
 /// A [`Dht`] with a device's key.
 #[derive(Clone)]
@@ -142,33 +143,58 @@ impl SecureDht {
 }
 
 impl Dht {
-    /// The certificate chain (DER, device first) that a device announces. Only that the first
-    /// certificate is of the device's key is known of it.
-    pub async fn find_certificate(&self, device: &DeviceId) -> Option<Vec<Vec<u8>>> {
-        self.find_chain(keys::certificate_long(device), |spki| {
-            DeviceId::of_key(spki) == *device
-        })
-        .await
+    /// A certificate chain (DER, device first) that lies where a device publishes its own: the first whose first
+    /// certificate is of the device's key, and that `accept` takes. Anybody can put one there.
+    pub async fn find_certificate(
+        &self,
+        device: &DeviceId,
+        accept: impl FnMut(&[Vec<u8>]) -> bool,
+    ) -> Option<Vec<Vec<u8>>> {
+        let is = |spki: &[u8]| DeviceId::of_key(spki) == *device;
+        self.find_chain(keys::certificate_long(device), is, accept)
+            .await
     }
 
     /// The same by the short id.
-    pub async fn find_certificate_short(&self, device: &DeviceShortId) -> Option<Vec<Vec<u8>>> {
-        self.find_chain(keys::certificate_short(device), |spki| {
-            DeviceShortId::of_key(spki) == *device
-        })
-        .await
+    pub async fn find_certificate_short(
+        &self,
+        device: &DeviceShortId,
+        accept: impl FnMut(&[Vec<u8>]) -> bool,
+    ) -> Option<Vec<Vec<u8>>> {
+        let is = |spki: &[u8]| DeviceShortId::of_key(spki) == *device;
+        self.find_chain(keys::certificate_short(device), is, accept)
+            .await
     }
 
-    async fn find_chain(&self, key: InfoHash, is: impl Fn(&[u8]) -> bool) -> Option<Vec<Vec<u8>>> {
+    /// The device with a short id, by its certificate: which key that is of the short id tells.
+    pub async fn find_device(&self, device: &DeviceShortId) -> Option<DeviceId> {
+        let chain = self.find_certificate_short(device, |_| true).await?;
+        envelope::spki_of_certificate(chain.first()?).map(|spki| DeviceId::of_key(&spki))
+    }
+
+    /// The values with certificates at a key as they are found, as [`Self::get_stream`] gives them.
+    pub fn certificate_values(&self, key: InfoHash) -> mpsc::Receiver<Arc<Value>> {
         let query = Query {
             select: Vec::new(),
             wheres: vec![Where::Type(types::CERTIFICATE)],
         };
-        let mut found = self.get_stream(key, query);
+        self.get_stream(key, query)
+    }
+
+    async fn find_chain(
+        &self,
+        key: InfoHash,
+        is: impl Fn(&[u8]) -> bool,
+        mut accept: impl FnMut(&[Vec<u8>]) -> bool,
+    ) -> Option<Vec<Vec<u8>>> {
+        let mut found = self.certificate_values(key);
         // The first that fits ends the search.
         while let Some(value) = found.recv().await {
             if envelope::certificate_key(&value).is_some_and(|spki| is(&spki)) {
-                return Some(envelope::certificates(&value));
+                let chain = envelope::certificates(&value);
+                if accept(&chain) {
+                    return Some(chain);
+                }
             }
         }
         None

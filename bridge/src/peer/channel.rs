@@ -90,6 +90,7 @@ pub struct Channel {
     name: ChannelName,
     device: DeviceId,
     account: AccountId,
+    link: u64,
     commands: mpsc::UnboundedSender<Command>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
     current: Option<(Bytes, Room)>,
@@ -102,7 +103,7 @@ impl Channel {
     pub(super) fn new(
         id: ChannelId,
         name: ChannelName,
-        peer: (DeviceId, AccountId),
+        (device, account, link): (DeviceId, AccountId, u64),
         commands: mpsc::UnboundedSender<Command>,
     ) -> (ChannelSide, Self) {
         let (inbound_tx, inbound) = mpsc::unbounded_channel();
@@ -115,8 +116,9 @@ impl Channel {
         let channel = Self {
             id,
             name,
-            device: peer.0,
-            account: peer.1,
+            device,
+            account,
+            link,
             commands,
             inbound,
             current: None,
@@ -140,6 +142,11 @@ impl Channel {
     /// Whose device that is, by its verified chain.
     pub fn account(&self) -> AccountId {
         self.account
+    }
+
+    /// Tells its connection from others with the same device: newer ones have higher numbers.
+    pub fn link(&self) -> u64 {
+        self.link
     }
 
     fn end(&mut self) {

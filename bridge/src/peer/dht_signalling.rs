@@ -1,13 +1,14 @@
 //! Connection requests, devices and certificates over the DHT.
 
-use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
+use super::chains::{Left, Search};
+use super::signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError, Wanted};
 use crate::dht::{Dht, ListenEvent, PutHandle, PutOptions};
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::dht::envelope::{self, keys};
 use starling_core::dht::{Value, types};
-use starling_core::id::{AccountId, DeviceId, DeviceShortId};
+use starling_core::id::{AccountId, DeviceId, DeviceShortId, InfoHash};
 use starling_core::identity::{
     Announcement, Certificate, CertificateChain, Identity, RevocationList,
 };
@@ -15,7 +16,7 @@ use starling_core::peer::request::{PeerRequest, USER_TYPE};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Requests that wait for the manager.
 const SIGNAL_QUEUE: usize = 64;
@@ -28,6 +29,8 @@ pub const MAX_DEVICES: usize = 64;
 /// Most values of one account that are looked at for revocation lists, whose signatures are then checked: anybody
 /// can put some there, and is not to hide the account's own behind them.
 const MAX_LIST_VALUES: usize = 4096;
+/// Values with chains that a search looks at before another one has its turn.
+const CHAINS_AT_ONCE: usize = 16;
 
 /// The real [`Signalling`]: both addressing schemes at once. Cheap to clone.
 #[derive(Clone)]
@@ -40,6 +43,8 @@ struct Inner {
     chain: CertificateChain,
     announcement: Value,
     short_ids: Mutex<BTreeMap<DeviceId, DeviceShortId>>,
+    /// Searches verify chains in turn.
+    verifying: Arc<Semaphore>,
     /// What is published, for as long as this lives.
     published: Mutex<Vec<PutHandle>>,
     /// Our account's lists likewise.
@@ -56,6 +61,7 @@ impl DhtSignalling {
             chain: identity.chain.clone(),
             announcement: identity.receipt.announcement().clone(),
             short_ids: Mutex::default(),
+            verifying: Arc::new(Semaphore::new(1)),
             published: Mutex::default(),
             lists: tokio::sync::Mutex::default(),
         }))
@@ -127,27 +133,53 @@ impl Inner {
         last
     }
 
+    /// The best of the chains that lie where a device publishes its own.
     async fn find(
         &self,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
+        wanted: Wanted,
     ) -> Option<CertificateChain> {
+        let search = Arc::new(Search::new(device, wanted, self.crypto.clone()));
         let short_id = short_id.or_else(|| self.short_ids().get(&device).copied());
-        let long = self
-            .dht
-            .find_certificate(&device)
-            .map(|found| found.and_then(|f| chain(&f)));
+        let long = self.look_at(keys::certificate_long(&device), &search);
         let short = async {
-            let found = self.dht.find_certificate_short(&short_id?).await?;
-            chain(&found).filter(|c| c.device_id() == device)
+            self.look_at(keys::certificate_short(&short_id?), &search)
+                .await
         };
-        // Whichever has it first; nothing only when both have nothing.
+        // Whichever has one that is wanted first; nothing only when both have nothing.
         let (long, short) = (std::pin::pin!(long), std::pin::pin!(short));
-        match futures_util::future::select(long, short).await {
-            futures_util::future::Either::Left((Some(c), _)) => Some(c),
-            futures_util::future::Either::Right((Some(c), _)) => Some(c),
-            futures_util::future::Either::Left((None, short)) => short.await,
-            futures_util::future::Either::Right((None, long)) => long.await,
+        let found = match futures_util::future::select(long, short).await {
+            Either::Left((Some(c), _)) | Either::Right((Some(c), _)) => Some(c),
+            Either::Left((None, short)) => short.await,
+            Either::Right((None, long)) => long.await,
+        };
+        found.or_else(|| search.next_best())
+    }
+
+    /// Shows a search what lies at a key, until it has what is wanted. Reading and verifying are done where they keep
+    /// nobody waiting, for one search at a time: a flood of forged chains takes one processor, and no search waits for
+    /// more than a few chains of each other one.
+    async fn look_at(&self, key: InfoHash, search: &Arc<Search>) -> Option<CertificateChain> {
+        let mut values = self.dht.certificate_values(key);
+        let mut left = Left::default();
+        loop {
+            let mut some = Vec::new();
+            if values.recv_many(&mut some, CHAINS_AT_ONCE).await == 0 {
+                return None;
+            }
+            let turn = self.verifying.clone().acquire_owned().await.ok()?;
+            let search = search.clone();
+            let looking = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                let found = search.look(&some, &mut left);
+                (found, left)
+            });
+            let found;
+            (found, left) = looking.await.ok()?;
+            if found.is_some() {
+                return found;
+            }
         }
     }
 
@@ -155,18 +187,13 @@ impl Inner {
     /// found by their certificate.
     async fn announced(&self, account: AccountId, values: &[Value]) -> Vec<Announced> {
         let mut devices = Vec::new();
-        for value in values.iter().take(MAX_DEVICES) {
-            let Ok(found) = Announcement::verify(self.crypto.as_ref(), &account, value) else {
-                continue;
-            };
+        // Anybody can put other values there.
+        let verify = |value| Announcement::verify(self.crypto.as_ref(), &account, value).ok();
+        let verified = values.iter().filter_map(verify);
+        for found in verified.take(MAX_DEVICES) {
             let device = match found.device_id() {
                 Some(device) => Some(device),
-                None => self
-                    .dht
-                    .find_certificate_short(&found.short_id)
-                    .await
-                    .and_then(|c| chain(&c))
-                    .map(|c| c.device_id()),
+                None => self.dht.find_device(&found.short_id).await,
             };
             let Some(device) = device else { continue };
             let announced = Announced {
@@ -191,15 +218,6 @@ impl Inner {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A chain from what a certificate value holds.
-fn chain(ders: &[Vec<u8>]) -> Option<CertificateChain> {
-    let certificates = ders
-        .iter()
-        .map(|d| Certificate::from_der(d))
-        .collect::<Result<_, _>>();
-    CertificateChain::new(certificates.ok()?).ok()
 }
 
 impl Signalling for DhtSignalling {
@@ -243,8 +261,9 @@ impl Signalling for DhtSignalling {
         &self,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
+        wanted: Wanted,
     ) -> BoxFuture<'_, Option<CertificateChain>> {
-        self.0.find(device, short_id).boxed()
+        self.0.find(device, short_id, wanted).boxed()
     }
 
     fn devices_of(&self, account: AccountId) -> BoxFuture<'_, Vec<Announced>> {

@@ -5,6 +5,7 @@ use super::manager::{Incoming, OpenError};
 use super::net::Listeners;
 use super::session::{Session, SessionError};
 use super::signalling::SignallingError;
+use super::sockets::{Net, Socket};
 use super::tls::{TlsIdentity, WrongPeer};
 use starling_core::id::{AccountId, DeviceId};
 use starling_core::identity::CertificateChain;
@@ -14,10 +15,10 @@ use starling_core::peer::ice_text::IceText;
 use starling_core::peer::mux::{self, ChannelId, Event};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -34,15 +35,16 @@ const OFFER_TIMEOUT: Duration = Duration::from_millis(2500);
 /// A reader that makes no room for so long loses its channel, so that the others can go on.
 /// Meanwhile no request of the peer is answered, and daemons wait no longer than 3 s.
 const STALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A peer sends a keep-alive after 25 s at the latest. Who is silent for longer is asked for a sign of life.
+const SILENCE: Duration = Duration::from_secs(35);
 /// Listeners stay open for so long after the selection: pjnath opens one more connection when it
 /// nominates, and takes a refusal for a failure.
 const LISTEN_AFTER: Duration = Duration::from_secs(15);
-/// Frames that wait for a socket. With records of 16 kB: what an urgent packet may have before it.
-const SOCKET_QUEUE: usize = 8;
 /// Received pieces that wait for the task.
 const NET_QUEUE: usize = 32;
-/// How much is read from a socket at once.
-const READ_SIZE: usize = 32 * 1024;
+
+/// How many links there were.
+static LINKS: AtomicU64 = AtomicU64::new(1);
 
 /// What users of a link ask of it.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(super) enum Command {
     Accept(ChannelId, ChannelName, ChannelSide),
     Decline(ChannelId, ChannelName),
     Beacon,
+    /// The network changed; these are our addresses now.
+    NetworkChanged(Arc<[IpAddr]>),
     /// The peer's answer.
     Answer(IceText),
     /// The request to the peer was not sent.
@@ -103,11 +107,14 @@ pub(super) fn start(setup: Setup) -> LinkHandle {
         commands: commands.clone(),
         progress,
     };
+    let number = LINKS.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
         let (net_tx, net_rx) = mpsc::channel(NET_QUEUE);
         let mut link = Link {
             device: setup.peer.device_id(),
             account: setup.peer.account_id(),
+            number,
+            heard: Instant::now(),
             peer: setup.peer,
             agent: setup.agent,
             identity: setup.identity,
@@ -149,27 +156,6 @@ pub(super) fn start(setup: Setup) -> LinkHandle {
     handle
 }
 
-#[derive(Debug)]
-enum Net {
-    Accepted(TcpStream, SocketAddr, SocketAddr),
-    Connected(ConnId, io::Result<TcpStream>),
-    Bytes(ConnId, Vec<u8>),
-    Closed(ConnId),
-}
-
-/// Socket tasks of one connection.
-struct Socket {
-    frames: Option<mpsc::Sender<Vec<u8>>>,
-    /// Opens the connection, or reads from it.
-    task: AbortHandle,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Data that its reader has no room for.
 struct Stalled {
     channel: ChannelId,
@@ -183,12 +169,16 @@ type OpenReply = oneshot::Sender<Result<Channel, OpenError>>;
 struct Link {
     device: DeviceId,
     account: AccountId,
+    /// Newer links have higher ones.
+    number: u64,
     peer: CertificateChain,
     agent: Agent,
     identity: TlsIdentity,
     incoming: mpsc::Sender<Incoming>,
     max_channels: usize,
     start: Instant,
+    /// When something of the peer's last came, or it was asked for a sign of life.
+    heard: Instant,
     connections: BTreeMap<ConnId, Socket>,
     listeners: Vec<AbortHandle>,
     commands: mpsc::WeakUnboundedSender<Command>,
@@ -229,6 +219,9 @@ impl Link {
                 command = commands.recv() => match command {
                     None | Some(Command::Close) => return OpenError::Closed,
                     Some(Command::Refuse(why)) => return why,
+                    Some(Command::NetworkChanged(own)) => {
+                        if let Err(why) = self.network_changed(&own) { return why; }
+                    }
                     // The peer may have got it all the same, and be here already.
                     Some(Command::Unsent(why)) if self.selected.is_none() => return why.into(),
                     Some(command) => self.handle_command(command),
@@ -237,7 +230,7 @@ impl Link {
                 _ = reserve(socket) => {}
                 room = room(self.stalled.as_ref(), &self.unread) => self.unstall(room),
                 () = sleep_until(wake) => {
-                    if let Err(why) = self.handle_time() { return why; }
+                    if let Err(why) = self.handle_time(net.is_empty()) { return why; }
                 }
             }
         }
@@ -262,7 +255,10 @@ impl Link {
     fn drain_agent(&mut self) -> Result<(), OpenError> {
         while let Some(output) = self.agent.poll_output() {
             match output {
-                Output::Connect(id, to) => self.connect(id, to),
+                Output::Connect(id, to) => {
+                    let socket = Socket::open(id, to, self.net_tx.clone());
+                    self.connections.insert(id, socket);
+                }
                 Output::Send(id, bytes) => self.write(id, bytes),
                 Output::Close(id) => {
                     self.connections.remove(&id);
@@ -380,12 +376,14 @@ impl Link {
         let mux = self
             .session
             .as_ref()
+            .filter(|_| self.stalled.is_none())
             .and_then(|s| s.mux.as_ref()?.poll_timeout());
         let engines = [self.agent.poll_timeout(), mux];
         engines
             .into_iter()
             .flatten()
             .map(|at| self.start + at)
+            .chain(self.connected.then(|| self.heard + SILENCE))
             .chain(self.deadline.as_ref().map(|d| d.0))
             .chain(self.requested.values().map(|r| r.2))
             .chain(self.offered.values().map(|o| o.1))
@@ -393,10 +391,19 @@ impl Link {
             .min()
     }
 
-    fn handle_time(&mut self) -> Result<(), OpenError> {
+    /// `all_read`: nothing of the peer's is there that was not looked at.
+    fn handle_time(&mut self, all_read: bool) -> Result<(), OpenError> {
         let (instant, now) = (Instant::now(), self.now());
         self.agent.handle_timeout(now);
-        if let Some(mux) = self.session.as_mut().and_then(|s| s.mux.as_mut()) {
+        // A sign of life may be among what was not read yet.
+        let all_read = all_read && self.stalled.is_none();
+        if self.connected && self.heard + SILENCE <= instant {
+            self.heard = instant;
+            if all_read {
+                self.beacon();
+            }
+        }
+        if all_read && let Some(mux) = self.session.as_mut().and_then(|s| s.mux.as_mut()) {
             mux.handle_timeout(now);
         }
         if let Some((at, why)) = &self.deadline
@@ -486,6 +493,7 @@ impl Link {
                 }
             }
             Net::Bytes(id, bytes) => {
+                self.heard = Instant::now();
                 if self.connections.contains_key(&id) {
                     self.agent.handle_bytes(now, id, &bytes);
                 }
@@ -547,14 +555,34 @@ impl Link {
                     self.decline(id, &name);
                 }
             }
-            Command::Beacon => {
-                let now = self.now();
-                if let Some(mux) = self.mux() {
-                    mux.beacon(now);
-                }
-            }
-            Command::Close | Command::Refuse(_) | Command::Unsent(_) => {}
+            Command::Beacon => self.beacon(),
+            Command::NetworkChanged(_)
+            | Command::Close
+            | Command::Refuse(_)
+            | Command::Unsent(_) => {}
         }
+    }
+
+    fn beacon(&mut self) {
+        let now = self.now();
+        if let Some(mux) = self.mux() {
+            mux.beacon(now);
+        }
+    }
+
+    /// `own`: our addresses from now on.
+    fn network_changed(&mut self, own: &[IpAddr]) -> Result<(), OpenError> {
+        let ours = |ip: IpAddr| ip.is_loopback() || own.contains(&ip.to_canonical());
+        let selected = self
+            .selected
+            .and_then(|(id, _)| self.connections.get(&id)?.local);
+        match selected {
+            // Nothing gets here any more, and the peer cannot be told from elsewhere.
+            Some(local) if !ours(local) => return Err(OpenError::Dead),
+            Some(_) => self.beacon(),
+            None => {}
+        }
+        Ok(())
     }
 
     fn mux(&mut self) -> Option<&mut mux::Mux> {
@@ -607,7 +635,8 @@ impl Link {
                 let Some(commands) = self.commands.upgrade() else {
                     return Err(OpenError::Closed);
                 };
-                let (side, channel) = Channel::new(id, name, (self.device, self.account), commands);
+                let (side, channel) =
+                    Channel::new(id, name, (self.device, self.account, self.number), commands);
                 self.channels.insert(id, side);
                 // Nobody waits any more: dropping the channel ends it.
                 let _ = reply.send(Ok(channel));
@@ -657,7 +686,12 @@ impl Link {
         let Some(commands) = self.commands.upgrade().filter(|_| open < self.max_channels) else {
             return self.decline(id, &name);
         };
-        let incoming = Incoming::new(id, name.clone(), (self.device, self.account), commands);
+        let incoming = Incoming::new(
+            id,
+            name.clone(),
+            (self.device, self.account, self.number),
+            commands,
+        );
         let until = Instant::now() + OFFER_TIMEOUT;
         self.offered.insert(id, (name.clone(), until));
         if let Err(refused) = self.incoming.try_send(incoming) {
@@ -720,64 +754,9 @@ impl Link {
         });
     }
 
-    fn connect(&mut self, id: ConnId, to: SocketAddr) {
-        let net = self.net_tx.clone();
-        let task = tokio::spawn(async move {
-            let result = TcpStream::connect(to).await;
-            let _ = net.send(Net::Connected(id, result)).await;
-        });
-        self.connections.insert(
-            id,
-            Socket {
-                frames: None,
-                task: task.abort_handle(),
-            },
-        );
-    }
-
-    /// Starts reading and writing.
     fn attach(&mut self, id: ConnId, stream: TcpStream) {
-        // Messages are small, and a daemon's are as well: nothing may wait for more.
-        let _ = stream.set_nodelay(true);
-        let (mut reader, mut writer) = stream.into_split();
-        let (frames, mut frame_rx) = mpsc::channel::<Vec<u8>>(SOCKET_QUEUE);
-        let net = self.net_tx.clone();
-        let weak = net.downgrade();
-        tokio::spawn(async move {
-            while let Some(frame) = frame_rx.recv().await {
-                if writer.write_all(&frame).await.is_err() {
-                    if let Some(net) = weak.upgrade() {
-                        let _ = net.send(Net::Closed(id)).await;
-                    }
-                    return;
-                }
-            }
-            let _ = writer.shutdown().await;
-        });
-        let task = tokio::spawn(async move {
-            let mut buffer = vec![0; READ_SIZE];
-            loop {
-                match reader.read(&mut buffer).await {
-                    Ok(n) if n > 0 => {
-                        let bytes = buffer[..n].to_vec();
-                        if net.send(Net::Bytes(id, bytes)).await.is_err() {
-                            return;
-                        }
-                    }
-                    _ => {
-                        let _ = net.send(Net::Closed(id)).await;
-                        return;
-                    }
-                }
-            }
-        });
-        self.connections.insert(
-            id,
-            Socket {
-                frames: Some(frames),
-                task: task.abort_handle(),
-            },
-        );
+        let socket = Socket::attach(id, stream, self.net_tx.clone());
+        self.connections.insert(id, socket);
     }
 
     fn write(&mut self, id: ConnId, bytes: Vec<u8>) {
@@ -792,7 +771,11 @@ impl Link {
 
     /// The end: goodbye to the peer, and an answer to everyone who waits.
     fn finish(mut self, why: OpenError) {
-        if let Some(session) = &mut self.session {
+        if why == OpenError::Dead {
+            for socket in self.connections.values() {
+                socket.abort();
+            }
+        } else if let Some(session) = &mut self.session {
             session.close();
             let _ = self.transmit();
         }

@@ -4,13 +4,14 @@ mod answering;
 mod asking;
 mod revoking;
 
+use self::revoking::FoundLists;
 use super::certificates::CertificateStore;
 use super::channel::Channel;
 use super::held::Held;
 use super::link::{self, Command, LinkHandle, Progress, Setup};
-use super::net::Listeners;
+use super::net::{Listeners, own_addresses};
 use super::revocations::{REVOCATIONS, RevocationStore};
-use super::signalling::{Announced, Presence, Signalling, SignallingError};
+use super::signalling::{Announced, Presence, Signalling, SignallingError, Wanted};
 use super::tls::{TlsIdentity, WrongPeer};
 use super::treated::Treated;
 use futures_util::future::{BoxFuture, Shared};
@@ -24,11 +25,11 @@ use starling_core::peer::mux::{ChannelId, MuxError};
 use starling_core::peer::request::MAX_ID;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +48,7 @@ const EVENT_QUEUE: usize = 256;
 /// Requested channels that wait for the account to look at them.
 const INCOMING_QUEUE: usize = 64;
 
-/// Whether a device of an account may connect to us. Called with a verified chain, under no lock.
+/// Whether a device of an account may connect to us. Called under no lock.
 pub type Policy = Arc<dyn Fn(&AccountId, &DeviceId) -> bool + Send + Sync>;
 
 /// What bounds the connections of an account.
@@ -229,6 +230,7 @@ pub struct Incoming {
     /// For what.
     pub name: ChannelName,
     id: ChannelId,
+    link: u64,
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
@@ -236,21 +238,22 @@ impl Incoming {
     pub(super) fn new(
         id: ChannelId,
         name: ChannelName,
-        peer: (DeviceId, AccountId),
+        (device, account, link): (DeviceId, AccountId, u64),
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
         Self {
-            device: peer.0,
-            account: peer.1,
+            device,
+            account,
             name,
             id,
+            link,
             commands: Some(commands),
         }
     }
 
     /// Opens the channel. If the device gave up meanwhile, reading says so.
     pub fn accept(mut self) -> Channel {
-        let peer = (self.device, self.account);
+        let peer = (self.device, self.account, self.link);
         // Taken here and in `drop` only.
         let commands = self
             .commands
@@ -290,6 +293,12 @@ struct Inner {
     signalling: Arc<dyn Signalling>,
     store: CertificateStore,
     revocations: RevocationStore,
+    /// Accounts whose lists are being looked for.
+    looking_for_lists: Mutex<BTreeMap<AccountId, FoundLists>>,
+    /// Our own account took something back.
+    took_back: Notify,
+    /// Lists are taken in turn: a flood of forged ones takes one processor.
+    taking_lists: Arc<Semaphore>,
     treated: Mutex<Treated>,
     table: Mutex<Table>,
     /// Counts changes of the table, so that waiting opens look again.
@@ -354,6 +363,9 @@ impl PeerManager {
             identity,
             store,
             revocations,
+            looking_for_lists: Mutex::default(),
+            took_back: Notify::new(),
+            taking_lists: Arc::new(Semaphore::new(1)),
             treated: Mutex::new(treated),
             table: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -366,6 +378,7 @@ impl PeerManager {
             config,
         });
         tokio::spawn(inner.clone().listen());
+        tokio::spawn(inner.clone().keep_publishing());
         let guard = Arc::new(ended.drop_guard());
         Ok((
             Self {
@@ -469,9 +482,12 @@ impl PeerManager {
         self.inner.held.look_again();
     }
 
-    /// The network changed: every peer has to give a sign of life, or its connections end.
+    /// The network changed: every peer has to give a sign of life, or its connections end. Those
+    /// that lead from an address that is no longer ours do at once.
     pub fn network_changed(&self) {
-        self.inner.tell(|_, _| true, || Command::Beacon);
+        let own: Arc<[IpAddr]> = own_addresses().into();
+        self.inner
+            .tell(|_, _| true, || Command::NetworkChanged(own.clone()));
     }
 
     /// Ends all connections of an account, that was banned for example.
@@ -554,19 +570,12 @@ impl Inner {
             return Ok(chain);
         }
         // Beside the search for the certificate.
-        let early = expected.and_then(|account| Some((account, self.find_lists(account)?)));
+        let early = expected.and_then(|account| self.find_lists(account));
         let found = self
             .signalling
-            .find_certificate(device, short_id)
+            .find_certificate(device, short_id, self.wanted(device, expected))
             .await
             .filter(|chain| chain.device_id() == device);
-        let (account, early) = early.unzip();
-        if let Some(account) = account
-            && found.as_ref().is_none_or(|c| c.account_id() != account)
-        {
-            // Whose certificate there is none of, that one's lists cannot be judged: again next time.
-            self.revocations.not_looked_up(&account);
-        }
         let chain = match (found, known) {
             (Some(chain), _) => chain,
             // It has no other certificate than the one that was taken back.
@@ -576,7 +585,7 @@ impl Inner {
         if expected.is_some_and(|e| e != chain.account_id()) {
             return Err(OpenError::WrongAccount);
         }
-        chain.verify(self.config.crypto.as_ref(), unix_now(), &[])?;
+        let chain = self.verified(chain).await?;
         if let Some(found) = early.or_else(|| self.find_lists(chain.account_id())) {
             let lists = self.take_found(&chain, found);
             // No longer: the connection that is made meanwhile is closed if there was something.
@@ -584,6 +593,27 @@ impl Inner {
         }
         self.revocations.check(&chain)?;
         Ok(chain)
+    }
+
+    /// A chain that holds. Signatures are checked where that keeps nobody waiting.
+    async fn verified(&self, chain: CertificateChain) -> Result<CertificateChain, OpenError> {
+        let crypto = self.config.crypto.clone();
+        let verify = move || {
+            chain
+                .verify(crypto.as_ref(), unix_now(), &[])
+                .map(|()| chain)
+        };
+        let verified = tokio::task::spawn_blocking(verify).await;
+        Ok(verified.map_err(|_| OpenError::Closed)??)
+    }
+
+    /// Whose a device may be. Where nobody is expected, those come first who may connect with it.
+    fn wanted(&self, device: DeviceId, expected: Option<AccountId>) -> Wanted {
+        let policy = self.config.policy.clone();
+        Box::new(move |account| match expected {
+            Some(expected) => *account == expected,
+            None => policy(account, &device),
+        })
     }
 
     fn pin(&self, chain: &CertificateChain) {
@@ -721,7 +751,7 @@ impl Inner {
     }
 }
 
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())

@@ -5,6 +5,7 @@
 //! an ordinary byte stream. How requests travel is behind [`Signalling`].
 
 mod certificates;
+mod chains;
 mod channel;
 mod dht_signalling;
 mod held;
@@ -14,6 +15,7 @@ mod net;
 mod revocations;
 mod session;
 mod signalling;
+mod sockets;
 mod treated;
 
 pub mod tls;
@@ -24,5 +26,6 @@ pub use dht_signalling::{DhtSignalling, MAX_DEVICES};
 pub use manager::{
     Incoming, Limits, LinkEvent, LinkState, OpenError, PeerConfig, PeerManager, Policy,
 };
-pub use revocations::{REVOCATIONS, RevocationStore};
-pub use signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError};
+pub(crate) use net::own_addresses;
+pub use revocations::{REVOCATIONS, RevocationStore, TakeError};
+pub use signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError, Wanted};

@@ -6,7 +6,7 @@ use starling_core::id::AccountId;
 use starling_core::identity::{
     Certificate, CertificateChain, ChainError, RevocationError, RevocationList, Revocations,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,27 @@ const SOON_AGAIN: Duration = Duration::from_secs(60);
 /// Most accounts of which is remembered when their lists were looked up.
 const MAX_LOOKED_UP: usize = 4096;
 
+/// Most lists that are remembered as forged: they lie where they are looked for, and come again each time. As many as
+/// one account's place is searched for, a few times.
+const MAX_FORGED: usize = 16_384;
+
+/// Why a list is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// It does not count.
+    #[error(transparent)]
+    List(#[from] RevocationError),
+    /// It counts, until the program ends: it could not be written.
+    #[error("a revocation list could not be written: {0}")]
+    Io(String),
+}
+
+impl From<io::Error> for TakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
 /// What accounts have taken back. Cheap to clone.
 #[derive(Clone)]
 pub struct RevocationStore(Arc<Inner>);
@@ -40,14 +61,32 @@ struct Inner {
     crypto: Arc<dyn Crypto>,
     /// Never goes: its lists are ours to publish.
     own: AccountId,
+    /// Held while something is taken in, so that of two that change one account's files the later is the last.
+    /// Nobody else waits for it.
+    taking: Mutex<()>,
+    /// Each connection looks here: held for no signature and no file.
     memory: Mutex<Memory>,
+}
+
+/// A list that is news, or one that was not and had to be written still.
+pub(super) struct Taken {
+    /// Whether it is kept.
+    pub(super) kept: bool,
+    /// The account's lists before.
+    pub(super) before: Vec<RevocationList>,
+    /// Whether what counts now is written.
+    pub(super) written: io::Result<()>,
 }
 
 #[derive(Default)]
 struct Memory {
     known: BTreeMap<AccountId, Revocations>,
+    /// Accounts whose files are not what is known, since writing failed.
+    unwritten: BTreeSet<AccountId>,
     /// Until when an account's lists are not looked up again.
     looked_up: BTreeMap<AccountId, Instant>,
+    /// Hashes of lists that are not those of the account they were shown for.
+    forged: BTreeSet<[u8; 32]>,
 }
 
 impl fmt::Debug for RevocationStore {
@@ -95,9 +134,10 @@ impl RevocationStore {
             directory: directory.to_owned(),
             crypto,
             own,
+            taking: Mutex::default(),
             memory: Mutex::new(Memory {
                 known: known.collect(),
-                looked_up: BTreeMap::new(),
+                ..Memory::default()
             }),
         })))
     }
@@ -118,83 +158,157 @@ impl RevocationStore {
         chain.check_revoked(self.0.crypto.as_ref(), &lists)
     }
 
-    /// Takes in a list that somebody says is an account's. Says whether it is kept, as
-    /// [`Revocations::take`] does. `met`: chains of the account's devices that were met.
+    /// Takes in a list that somebody says is an account's, and writes it. Our own is flushed to the disk, those of
+    /// others can be found again. Says whether it is kept, as [`Revocations::take`] does. `met`: chains of the account's
+    /// devices that were met. Checks a signature and writes files: nothing for a thread on which others wait.
     ///
     /// # Errors
-    /// Why it does not count.
+    /// Why it does not count, or not for long.
     pub fn take(
         &self,
         account: &Certificate,
         list: RevocationList,
         met: &[CertificateChain],
-    ) -> Result<bool, RevocationError> {
+    ) -> Result<bool, TakeError> {
+        match self.take_in(account, list, || met.to_vec())? {
+            Some(taken) => {
+                taken.written?;
+                Ok(taken.kept)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// As [`Self::take`]: `met` is asked for only if the list is the account's own. `None`: it is known.
+    pub(super) fn take_in(
+        &self,
+        account: &Certificate,
+        list: RevocationList,
+        met: impl FnOnce() -> Vec<CertificateChain>,
+    ) -> Result<Option<Taken>, RevocationError> {
         let id = account.account_id();
-        let mut memory = self.memory();
-        let known = memory.known.entry(id).or_default();
-        let before = known.clone();
-        let met = met.iter().map(|chain| &chain.device);
-        let taken = known.take(self.0.crypto.as_ref(), account, list, met);
-        if matches!(taken, Ok(true)) {
-            let gone = memory.make_room(&self.0.own);
-            let now = memory.known.get(&id).cloned().unwrap_or_default();
-            // Under the lock: of two that change one account's files, the later is to be the last.
-            let written = self.write(&id, &before, &now).and_then(|()| {
-                gone.iter()
-                    .try_for_each(|(of, lists)| self.delete(of, lists.lists()))
-            });
-            if let Err(error) = written {
-                tracing::warn!(%error, "a revocation list is not written");
+        let is_known = {
+            let memory = self.memory();
+            let known = memory.known.get(&id);
+            known.is_some_and(|k| k.lists().contains(&list)) && !memory.unwritten.contains(&id)
+        };
+        if is_known {
+            return Ok(None);
+        }
+        self.check_issuer(account, &list)?;
+
+        let met = met();
+        let _taking = self.0.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, unwritten) = {
+            let memory = self.memory();
+            let before = memory.known.get(&id).cloned().unwrap_or_default();
+            (before, memory.unwritten.contains(&id))
+        };
+        let mut now = before.clone();
+        let kept = now.insert(list, met.iter().map(|chain| &chain.device));
+        if kept == Err(RevocationError::TooMany) {
+            // It counts as soon as a device that it takes back is met: nobody is let in unasked then.
+            self.memory().looked_up.remove(&id);
+        }
+        let kept = kept?;
+        if !kept && !unwritten {
+            return Ok(None);
+        }
+        let (mut new, mut old) = (now.lists().to_vec(), before.lists().to_vec());
+        if !unwritten {
+            new.retain(|list| !before.lists().contains(list));
+        }
+        old.retain(|list| !now.lists().contains(list));
+        // On the disk before anybody can read it here, and publish it.
+        let written = self.write(&id, &new);
+        let gone = {
+            let mut memory = self.memory();
+            if !now.lists().is_empty() {
+                memory.known.insert(id, now);
             }
+            memory.unwritten.insert(id);
+            memory.make_room(&self.0.own)
+        };
+        let written = written.and_then(|()| self.delete(&id, &old));
+        if written.is_ok() {
+            self.memory().unwritten.remove(&id);
+        }
+        for (of, lists) in &gone {
+            if let Err(error) = self.delete(of, lists.lists()) {
+                tracing::warn!(%error, account = %of, "a revocation list stays on the disk");
+            }
+        }
+        Ok(Some(Taken {
+            kept,
+            before: before.lists().to_vec(),
+            written,
+        }))
+    }
+
+    /// Whether a list is an account's own. One that is not is looked at once.
+    fn check_issuer(
+        &self,
+        account: &Certificate,
+        list: &RevocationList,
+    ) -> Result<(), RevocationError> {
+        if !list.is_about(account) {
+            return Err(RevocationError::WrongIssuer);
+        }
+        let mut sum = Sha256::new();
+        // The whole certificate: others have the same key, and another name.
+        sum.update(Sha256::digest(account.der()));
+        sum.update(list.der());
+        let sum = sum.finalize().into();
+        if self.memory().forged.contains(&sum) {
+            return Err(RevocationError::BadSignature);
+        }
+        let checked = list.check_issuer(self.0.crypto.as_ref(), account);
+        if checked.is_err() {
+            let mut memory = self.memory();
+            if memory.forged.len() >= MAX_FORGED {
+                memory.forged.clear();
+            }
+            memory.forged.insert(sum);
+        }
+        checked
+    }
+
+    /// Whether an account's lists are to be looked up: not in the last minutes.
+    pub(super) fn is_due(&self, account: &AccountId) -> bool {
+        let memory = self.memory();
+        let until = memory.looked_up.get(account);
+        until.is_none_or(|until| *until <= Instant::now())
+    }
+
+    /// An account's lists were looked up, and taken in. Where none was `found`, which may be because the DHT was not
+    /// reached, or none counts, sooner again.
+    pub(super) fn looked_up(&self, account: &AccountId, found: bool) {
+        let mut memory = self.memory();
+        let again = if found && memory.known.contains_key(account) {
+            AGAIN
         } else {
-            if known.lists().is_empty() {
-                memory.known.remove(&id);
-            }
-            if taken == Err(RevocationError::TooMany) {
-                // It counts as soon as a device that it takes back is met: nobody is let in unasked then.
-                memory.looked_up.remove(&id);
-            }
+            SOON_AGAIN
+        };
+        if memory.looked_up.len() >= MAX_LOOKED_UP {
+            memory.looked_up.clear();
         }
-        taken
+        memory.looked_up.insert(*account, Instant::now() + again);
     }
 
-    /// Whether an account's lists are to be looked up: not in the last minutes. From now on they were.
-    pub(super) fn look_up(&self, account: &AccountId) -> bool {
-        let looked_up = &mut self.memory().looked_up;
-        let now = Instant::now();
-        if looked_up.get(account).is_some_and(|until| *until > now) {
-            return false;
-        }
-        if looked_up.len() >= MAX_LOOKED_UP {
-            looked_up.clear();
-        }
-        looked_up.insert(*account, now + AGAIN);
-        true
-    }
-
-    /// It came to nothing: they are to be looked up as if they never were.
-    pub(super) fn not_looked_up(&self, account: &AccountId) {
-        self.memory().looked_up.remove(account);
-    }
-
-    /// Nothing was found, which may be because the DHT was not reached: sooner again.
-    pub(super) fn found_none(&self, account: &AccountId) {
-        let mut memory = self.memory();
-        if let Some(until) = memory.looked_up.get_mut(account) {
-            *until = Instant::now() + SOON_AGAIN;
-        }
-    }
-
-    fn write(&self, id: &AccountId, before: &Revocations, now: &Revocations) -> io::Result<()> {
+    fn write(&self, id: &AccountId, new: &[RevocationList]) -> io::Result<()> {
         let directory = &self.0.directory;
-        for new in now.lists().iter().filter(|l| !before.lists().contains(l)) {
+        for list in new {
             let mut file = tempfile::NamedTempFile::new_in(directory)?;
-            io::Write::write_all(&mut file, new.der())?;
-            file.persist(directory.join(file_name(id, new)))?;
+            io::Write::write_all(&mut file, list.der())?;
+            if *id == self.0.own {
+                file.as_file().sync_all()?;
+            }
+            file.persist(directory.join(file_name(id, list)))?;
         }
-        let mut old = before.lists().to_vec();
-        old.retain(|l| !now.lists().contains(l));
-        self.delete(id, &old)
+        if *id == self.0.own {
+            std::fs::File::open(directory)?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn delete(&self, id: &AccountId, gone: &[RevocationList]) -> io::Result<()> {

@@ -51,6 +51,9 @@ pub struct Presence {
 #[error("{0}")]
 pub struct SignallingError(pub String);
 
+/// Whether a device may be an account's.
+pub type Wanted = Box<dyn Fn(&AccountId) -> bool + Send + Sync>;
+
 /// How connection requests travel, and how devices and their certificates are found.
 pub trait Signalling: Send + Sync + 'static {
     /// Sends a request or an answer, encrypted to a device and signed by ours, in each of the families.
@@ -64,11 +67,14 @@ pub trait Signalling: Send + Sync + 'static {
     /// Everything that is sent to our device, verified, with repetitions. Ends with the account.
     fn listen(&self) -> mpsc::Receiver<Signal>;
 
-    /// The chain of a device, unverified. `short_id` helps to find devices of 2023.
+    /// The chain of a device. `short_id` helps to find devices of 2023, `wanted` says of an account whether it may be
+    /// its: anybody can put a chain where a device has its own, and certify its key. If there is none of that kind that
+    /// holds, another one that does; if there is none either, one that does not, for whoever asks to say what is wrong.
     fn find_certificate(
         &self,
         device: DeviceId,
         short_id: Option<DeviceShortId>,
+        wanted: Wanted,
     ) -> BoxFuture<'_, Option<CertificateChain>>;
 
     /// The devices that an account announces.

@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 #[path = "../key_support/mod.rs"]
-mod key_support;
+pub(crate) mod key_support;
 
 pub(crate) use key_support::keys;
 use starling_bridge::account::book::Profile;

@@ -316,6 +316,21 @@ impl Ear {
         }
     }
 
+    /// Waits until it is told that a value, and that one alone, is gone.
+    pub async fn hears_the_end(&mut self, who: &str, text: &str) {
+        let heard = async {
+            loop {
+                if let Some((texts, true)) = self.next().await {
+                    assert_eq!(texts, [text], "{who}");
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, heard)
+            .await
+            .unwrap_or_else(|_| panic!("{who} does not hear that {text:?} is gone"));
+    }
+
     /// Waits for a value. Until then nothing else may be gone: no value lives for less than the test.
     pub async fn hears(&mut self, who: &str, text: &str) {
         let heard = async {
@@ -416,14 +431,14 @@ impl Peer {
     /// The peer's public key as one of our nodes finds it in the DHT.
     pub async fn found_by(&self, dht: &Dht) -> Vec<u8> {
         let chain = match self {
-            Self::Ours(p) => dht.find_certificate(&p.secure.id()).await,
+            Self::Ours(p) => dht.find_certificate(&p.secure.id(), |_| true).await,
             Self::Debian(p) => {
                 let id: DeviceShortId = p.id.parse().unwrap();
-                dht.find_certificate_short(&id).await
+                dht.find_certificate_short(&id, |_| true).await
             }
             Self::Wheel(p) => {
                 let id: DeviceId = p.long_id.parse().unwrap();
-                dht.find_certificate(&id).await
+                dht.find_certificate(&id, |_| true).await
             }
         };
         let chain =

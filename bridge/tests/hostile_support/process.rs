@@ -50,7 +50,9 @@ type Routed = Arc<Mutex<Vec<String>>>;
 /// Runs the bridge on a directory, and who listens to its events.
 fn launch(first: &Dht, dir: &Path, routed: Routed) -> (Child, Child, Heard) {
     let mut bridge = starling()
-        .args(["--listen", "127.0.0.1:0", "--print-json", "--bootstrap"])
+        // Else it finds the nodes of other tests that run on this machine.
+        .args(["--no-lan", "--print-json"])
+        .args(["--listen", "127.0.0.1:0", "--bootstrap"])
         .arg(format!("127.0.0.1:{}", first.ports().0))
         .arg("--data-dir")
         .arg(dir)

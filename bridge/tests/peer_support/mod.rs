@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::peer::*;
-use starling_core::crypto::PrivateKey;
+use starling_core::crypto::{Crypto, PrivateKey};
 use starling_core::id::{AccountId, DeviceId, DeviceShortId};
 use starling_core::identity::{
     Certificate, CertificateChain, Identity, RevocationList, private_key_from_pem,
@@ -15,6 +15,8 @@ use starling_core::peer::request::PeerRequest;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
+
+pub mod watched;
 
 pub struct Person {
     pub chain: CertificateChain,
@@ -76,7 +78,7 @@ pub type Reroute = Box<dyn Fn(&mut IceText, bool) + Send>;
 #[derive(Default)]
 pub struct World {
     boxes: Mutex<BTreeMap<DeviceId, mpsc::Sender<Signal>>>,
-    chains: Mutex<BTreeMap<DeviceId, CertificateChain>>,
+    pub chains: Mutex<BTreeMap<DeviceId, CertificateChain>>,
     /// Whether requests are lost.
     pub deaf: std::sync::atomic::AtomicBool,
     pub sent: Mutex<Vec<PeerRequest>>,
@@ -84,6 +86,10 @@ pub struct World {
     pub reroute: Mutex<Option<Reroute>>,
     /// Whether certificates take for ever to be found.
     pub withheld: tokio::sync::watch::Sender<bool>,
+    /// Whether lists take as long.
+    pub lists_withheld: tokio::sync::watch::Sender<bool>,
+    /// How many lists are still not taken when somebody publishes them.
+    pub lists_refused: std::sync::atomic::AtomicUsize,
     /// Whose lists were looked for.
     pub asked_for_lists: Mutex<Vec<AccountId>>,
     /// What lies where accounts publish what they revoke.
@@ -152,6 +158,7 @@ impl Signalling for LocalSignalling {
         &self,
         device: DeviceId,
         _: Option<DeviceShortId>,
+        _: Wanted,
     ) -> BoxFuture<'_, Option<CertificateChain>> {
         let mut withheld = self.world.withheld.subscribe();
         async move {
@@ -180,14 +187,27 @@ impl Signalling for LocalSignalling {
 
     fn revocation_lists(&self, account: AccountId) -> BoxFuture<'_, Vec<RevocationList>> {
         self.world.asked_for_lists.lock().unwrap().push(account);
-        let lists = self.world.lists.lock().unwrap().get(&account).cloned();
-        std::future::ready(lists.unwrap_or_default()).boxed()
+        let mut withheld = self.world.lists_withheld.subscribe();
+        async move {
+            let _ = withheld.wait_for(|withheld| !withheld).await;
+            let lists = self.world.lists.lock().unwrap().get(&account).cloned();
+            lists.unwrap_or_default()
+        }
+        .boxed()
     }
 
     fn publish_list<'a>(
         &'a self,
         list: &'a RevocationList,
     ) -> BoxFuture<'a, Result<(), SignallingError>> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let refused = &self.world.lists_refused;
+        if refused
+            .fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1))
+            .is_ok()
+        {
+            return std::future::ready(Err(SignallingError("not now".into()))).boxed();
+        }
         let mut lists = self.world.lists.lock().unwrap();
         let own = lists.entry(self.chain.account_id()).or_default();
         own.push(list.clone());
@@ -227,6 +247,17 @@ pub async fn peer_in(
     policy: Policy,
     directory: tempfile::TempDir,
 ) -> Peer {
+    peer_checking(world, person, policy, directory, Arc::new(AwsLc)).await
+}
+
+/// One that checks signatures so.
+pub async fn peer_checking(
+    world: &Arc<World>,
+    person: &Person,
+    policy: Policy,
+    directory: tempfile::TempDir,
+    crypto: Arc<dyn Crypto>,
+) -> Peer {
     let signalling = Arc::new(LocalSignalling {
         world: world.clone(),
         chain: person.chain.clone(),
@@ -234,7 +265,7 @@ pub async fn peer_in(
     let config = PeerConfig {
         chain: person.chain.clone(),
         key: person.key.clone(),
-        crypto: Arc::new(AwsLc),
+        crypto,
         directory: directory.path().to_owned(),
         loopback: true,
         policy,

@@ -2,17 +2,11 @@
 
 use super::types::{CERTIFICATE, clear_signature_check, signature_check};
 use super::value::{Clear, Content, Signed, Value, ValueError};
-use crate::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm};
+use crate::crypto::{Crypto, CryptoError, GCM_NONCE, GCM_TAG, PrivateKey, SignatureAlgorithm};
 use crate::id::{AccountId, DeviceId, DeviceShortId, InfoHash};
 use crate::msgpack;
-use aes_gcm::aead::{Aead as _, KeyInit as _};
-use aes_gcm::{Aes128Gcm, Aes256Gcm, Nonce};
 use std::sync::Arc;
 use zeroize::Zeroizing;
-
-/// Bytes of an AES-GCM nonce and tag.
-const NONCE: usize = 12;
-const TAG: usize = 16;
 
 /// Why a value cannot be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +102,7 @@ pub fn decrypt(
     let Content::Encrypted(cipher) = &value.content else {
         return Err(EnvelopeError::NotEncrypted);
     };
-    let plain = decrypt_bytes(key, cipher)?;
+    let plain = decrypt_bytes(crypto, key, cipher)?;
     let clear = Clear::unpack(&plain)?;
     let recipient = clear.signed.as_ref().and_then(|s| s.recipient);
     if recipient != Some(InfoHash::of(key.public_key())) {
@@ -153,21 +147,22 @@ pub fn encrypt_bytes(
         return crypto.rsa_encrypt(recipient_spki, plain);
     }
     let mut key = Zeroizing::new([0; 32]);
-    let mut nonce = [0; NONCE];
+    let mut nonce = [0; GCM_NONCE];
     crypto.random(&mut *key);
     crypto.random(&mut nonce);
     let mut out = crypto.rsa_encrypt(recipient_spki, &*key)?;
-    let cipher = Aes256Gcm::new_from_slice(&*key).map_err(|_| CryptoError::Failed)?;
-    let sealed = cipher
-        .encrypt(&Nonce::from(nonce), plain)
-        .map_err(|_| CryptoError::Failed)?;
+    let sealed = crypto.aes_gcm_seal(&*key, &nonce, plain)?;
     out.extend_from_slice(&nonce);
     out.extend_from_slice(&sealed);
     Ok(out)
 }
 
 /// Decrypts what [`encrypt_bytes`] makes.
-pub fn decrypt_bytes(key: &dyn PrivateKey, cipher: &[u8]) -> Result<Vec<u8>, CryptoError> {
+pub fn decrypt_bytes(
+    crypto: &dyn Crypto,
+    key: &dyn PrivateKey,
+    cipher: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
     let k = rsa_len(key.public_key()).ok_or(CryptoError::BadKey)?;
     let block = cipher.get(..k).ok_or(CryptoError::Decrypt)?;
     let rest = cipher.get(k..).ok_or(CryptoError::Decrypt)?;
@@ -175,36 +170,16 @@ pub fn decrypt_bytes(key: &dyn PrivateKey, cipher: &[u8]) -> Result<Vec<u8>, Cry
         return key.rsa_decrypt(block);
     }
     let (nonce, sealed) = rest
-        .split_first_chunk::<NONCE>()
+        .split_first_chunk::<GCM_NONCE>()
         .ok_or(CryptoError::Decrypt)?;
-    if sealed.len() <= TAG {
+    if sealed.len() <= GCM_TAG {
         return Err(CryptoError::Decrypt);
     }
     let aes_key = Zeroizing::new(key.rsa_decrypt(block)?);
-    aes_open(&aes_key, nonce, sealed)
-}
-
-fn aes_open(key: &[u8], nonce: &[u8; NONCE], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
-    use aes_gcm::aes::Aes192;
-    type Aes192Gcm = aes_gcm::AesGcm<Aes192, aes_gcm::aead::consts::U12>;
-    let nonce = Nonce::from(*nonce);
-    let failed = |_| CryptoError::Decrypt;
-    let bad = |_| CryptoError::Decrypt;
-    match key.len() {
-        16 => Aes128Gcm::new_from_slice(key)
-            .map_err(bad)?
-            .decrypt(&nonce, sealed)
-            .map_err(failed),
-        24 => Aes192Gcm::new_from_slice(key)
-            .map_err(bad)?
-            .decrypt(&nonce, sealed)
-            .map_err(failed),
-        32 => Aes256Gcm::new_from_slice(key)
-            .map_err(bad)?
-            .decrypt(&nonce, sealed)
-            .map_err(failed),
-        _ => Err(CryptoError::Decrypt),
-    }
+    // A key of another length is as little ours as a wrong one.
+    crypto
+        .aes_gcm_open(&aes_key, nonce, sealed)
+        .map_err(|_| CryptoError::Decrypt)
 }
 
 /// Bytes of the modulus of an RSA key.

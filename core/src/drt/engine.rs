@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Up to so many members everybody is connected with everybody: a message then arrives at once.
-const SMALL: usize = 8;
+pub const SMALL: usize = 8;
 
 /// Up to so many devices in a small group, since one person may have many.
 const SMALL_DEVICES: usize = 16;
@@ -202,6 +202,12 @@ impl Drt {
     /// Every device in the table and how it stands with it.
     pub fn nodes(&self) -> impl Iterator<Item = (&DeviceId, NodeState)> {
         self.table.nodes.iter().map(|(id, n)| (id, n.state))
+    }
+
+    /// Its table remembers whoever is named: see [`Table::learns_all`].
+    #[cfg(test)]
+    pub(crate) fn learn_all(&mut self) {
+        self.table.learns_all = true;
     }
 
     /// Devices that a channel is to be opened to.

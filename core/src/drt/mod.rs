@@ -22,7 +22,7 @@ mod table;
 pub mod testkit;
 mod watch;
 
-pub use engine::Drt;
+pub use engine::{Drt, SMALL};
 pub use io::{CertificateSource, DrtConfig, Input, Now, Output, Verdict};
 pub use lease::{Lease, LeaseFault, pack_chain, unpack_chain};
 pub use message::{Found, Message, MobileInfo};

@@ -100,6 +100,9 @@ pub(super) struct Table {
     /// part `depth` is what is left, so small that it holds no more than [`OWN_PART`].
     depth: usize,
     pub(super) nodes: BTreeMap<DeviceId, Node>,
+    /// Broken on purpose, to see that it would be noticed: whoever is named is remembered.
+    #[cfg(test)]
+    pub(super) learns_all: bool,
 }
 
 /// The XOR distance of two ids: comparable.
@@ -130,6 +133,8 @@ impl Table {
             own,
             depth: 0,
             nodes: BTreeMap::new(),
+            #[cfg(test)]
+            learns_all: false,
         }
     }
 
@@ -208,6 +213,8 @@ impl Table {
             .filter(|(_, n)| n.state == NodeState::Known)
             .map(|(id, n)| (n.failures, *id))
             .collect();
+        #[cfg(test)]
+        let known = if self.learns_all { Vec::new() } else { known };
         if known.len() >= MAX_KNOWN {
             match known.iter().max() {
                 Some((failures, worst)) if sure || *failures > 0 => {

@@ -8,7 +8,7 @@
     reason = "a harness: what it breaks on is its own fault"
 )]
 
-use super::{Drt, DrtConfig, Input, Message, Now, Output, Verdict};
+use super::{Drt, DrtConfig, Input, MAX_NODES, Message, Now, Output, Verdict};
 use crate::id::{AccountId, ConversationId, DeviceId};
 use crate::peer::attempts::{Attempt, Attempts};
 use crate::rng::Rng;
@@ -41,6 +41,10 @@ pub struct Counts {
     pub failures: u64,
     /// Channels closed on purpose.
     pub closed: u64,
+    /// The most devices that a table knew.
+    pub known: usize,
+    /// Devices that do not exist, of which somebody told.
+    pub invented: u64,
 }
 
 /// A channel between two devices, by their numbers, opened or ended.
@@ -59,6 +63,8 @@ struct Member {
     device: DeviceId,
     account: AccountId,
     alive: bool,
+    /// Answers whoever asks for devices with ids of its own making.
+    invents: bool,
     /// Counted up at every start: what was begun before does not count.
     run: u32,
     side: bool,
@@ -94,6 +100,8 @@ pub struct Mesh {
     events: BTreeMap<(Duration, u64), Event>,
     number: u64,
     changes: VecDeque<Change>,
+    /// Tables remember whoever is named.
+    pub(crate) learns_all: bool,
     /// What happened so far.
     pub counts: Counts,
 }
@@ -134,6 +142,7 @@ impl Mesh {
             events: BTreeMap::new(),
             number: 0,
             changes: VecDeque::new(),
+            learns_all: false,
             counts: Counts::default(),
         };
         for (device, account) in devices {
@@ -143,6 +152,7 @@ impl Mesh {
                 device: *device,
                 account: *account,
                 alive: false,
+                invents: false,
                 run: 0,
                 side: false,
                 channels: BTreeMap::new(),
@@ -212,7 +222,10 @@ impl Mesh {
         invited: BTreeSet<AccountId>,
     ) {
         let (device, account) = (self.members[n].device, self.members[n].account);
-        let drt = self.engine(device, account);
+        let mut drt = self.engine(device, account);
+        if self.learns_all {
+            drt.learn_all();
+        }
         self.watch(n, BTreeSet::new());
         let member = &mut self.members[n];
         member.drt = drt;
@@ -251,6 +264,26 @@ impl Mesh {
             self.run_until(until);
             self.start(n);
         }
+    }
+
+    /// From now on a device answers whoever asks it for others with as many as an answer may hold that do not exist.
+    pub fn invent(&mut self, n: usize) {
+        self.members[n].invents = true;
+    }
+
+    /// Ids that share up to three of the first bits with that of who asks, and not the next one.
+    fn invented(&mut self, near: &DeviceId) -> Vec<DeviceId> {
+        self.counts.invented += MAX_NODES as u64;
+        (0..MAX_NODES)
+            .map(|_| {
+                let mut id = [0; 32];
+                self.rng.fill(&mut id);
+                let differs = 0x80u8 >> self.rng.below(4);
+                let rest = differs - 1;
+                id[0] = (near.0[0] ^ differs) & !rest | (id[0] & rest);
+                DeviceId(id)
+            })
+            .collect()
     }
 
     /// A device vanishes without a word.
@@ -326,6 +359,7 @@ impl Mesh {
             return;
         }
         member.drt.handle(now, input);
+        self.counts.known = self.counts.known.max(member.drt.nodes().count());
         let mut outputs = Vec::new();
         while let Some(output) = member.drt.poll_output() {
             outputs.push(output);
@@ -360,7 +394,10 @@ impl Mesh {
                     self.later(latency, Event::Noticed(to, n, channel));
                 }
             }
-            Output::Send { to, message } => {
+            Output::Send { to, mut message } => {
+                if let Some(found) = message.found.as_mut().filter(|_| self.members[n].invents) {
+                    found.nodes = self.invented(&to);
+                }
                 self.counts.messages += 1;
                 self.counts.bytes += message.encode().len() as u64;
                 let latency = self.latency();

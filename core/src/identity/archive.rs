@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
-use aes_gcm::aead::{Aead as _, KeyInit as _};
-use aes_gcm::{Aes256Gcm, Nonce};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
@@ -20,7 +18,7 @@ use super::keys::KEY_LABEL;
 use super::pem;
 use super::revocation::{RevocationError, RevocationList};
 use crate::account::{Contact, ConvInfo, ConversationRequest};
-use crate::crypto::{Crypto, CryptoError, PrivateKey};
+use crate::crypto::{Crypto, CryptoError, GCM_NONCE, GCM_TAG, PrivateKey};
 use crate::id::{AccountId, ConversationId};
 
 /// Largest archive that is read, in bytes, packed as well as unpacked. Our own limit
@@ -33,10 +31,6 @@ const ARGON2_PASSES: u32 = 16;
 const ARGON2_MEMORY: u32 = 64 * 1024;
 /// Bytes of salt before an encrypted archive.
 const SALT_LEN: usize = 16;
-/// Bytes of the nonce of AES-GCM.
-const NONCE_LEN: usize = 12;
-/// Bytes of the tag of AES-GCM.
-const TAG_LEN: usize = 16;
 
 /// Most gzip layers around an archive: its own and one that a web server added.
 const MAX_LAYERS: usize = 2;
@@ -231,7 +225,11 @@ impl Archive {
     ///
     /// # Errors
     /// The reason why it cannot be opened.
-    pub fn read(file: &[u8], credential: &Credential) -> Result<Self, ArchiveError> {
+    pub fn read(
+        file: &[u8],
+        credential: &Credential,
+        crypto: &dyn Crypto,
+    ) -> Result<Self, ArchiveError> {
         if file.len() > MAX_ARCHIVE_LEN {
             return Err(ArchiveError::TooLarge);
         }
@@ -254,7 +252,7 @@ impl Archive {
         if bytes.first() == Some(&b'{') && bytes.last().is_some_and(|b| b"}\n".contains(b)) {
             return Self::from_json(bytes);
         }
-        if bytes.len() < SALT_LEN + NONCE_LEN + TAG_LEN {
+        if bytes.len() < SALT_LEN + GCM_NONCE + GCM_TAG {
             return Err(ArchiveError::Truncated);
         }
         if credential.is_none() {
@@ -264,11 +262,11 @@ impl Archive {
             .split_first_chunk::<SALT_LEN>()
             .ok_or(ArchiveError::Truncated)?;
         let (nonce, cipher) = rest
-            .split_first_chunk::<NONCE_LEN>()
+            .split_first_chunk::<GCM_NONCE>()
             .ok_or(ArchiveError::Truncated)?;
         let key = credential.key(salt)?;
-        let packed = aes(&key)?
-            .decrypt(&Nonce::from(*nonce), cipher)
+        let packed = crypto
+            .aes_gcm_open(&*key, nonce, cipher)
             .map_err(|_| ArchiveError::WrongPassword)?;
         let packed = Zeroizing::new(packed);
         let mut archive = Self::from_json(&unpack(flate2::read::ZlibDecoder::new(&**packed))?)?;
@@ -308,11 +306,9 @@ impl Archive {
             Ok(packed) => Zeroizing::new(packed),
             Err(_) => return Err(CryptoError::Failed.into()),
         };
-        let mut nonce = [0; NONCE_LEN];
+        let mut nonce = [0; GCM_NONCE];
         crypto.random(&mut nonce);
-        let cipher = aes(&*credential.key(&salt)?)?
-            .encrypt(&Nonce::from(nonce), packed.as_slice())
-            .map_err(|_| CryptoError::Failed)?;
+        let cipher = crypto.aes_gcm_seal(&*credential.key(&salt)?, &nonce, &packed)?;
         Ok([&salt[..], &nonce, &cipher].concat())
     }
 
@@ -327,7 +323,7 @@ impl Archive {
         new: &str,
         crypto: &dyn Crypto,
     ) -> Result<Vec<u8>, ArchiveError> {
-        let mut archive = Self::read(file, old)?;
+        let mut archive = Self::read(file, old, crypto)?;
         archive.salt = None;
         archive.write(&Credential::password(new), crypto)
     }
@@ -337,8 +333,12 @@ impl Archive {
     ///
     /// # Errors
     /// The password does not open it.
-    pub fn stored_key(file: &[u8], password: &str) -> Result<Zeroizing<[u8; 32]>, ArchiveError> {
-        let archive = Self::read(file, &Credential::password(password))?;
+    pub fn stored_key(
+        file: &[u8],
+        password: &str,
+        crypto: &dyn Crypto,
+    ) -> Result<Zeroizing<[u8; 32]>, ArchiveError> {
+        let archive = Self::read(file, &Credential::password(password), crypto)?;
         let salt = archive.salt.ok_or(ArchiveError::NoSalt)?;
         Credential::password(password).key(&salt)
     }
@@ -480,10 +480,6 @@ fn write_records<K: core::fmt::Display, V>(
 
 fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b, 0x08])
-}
-
-fn aes(key: &[u8; 32]) -> Result<Aes256Gcm, ArchiveError> {
-    Aes256Gcm::new_from_slice(key).map_err(|_| CryptoError::Failed.into())
 }
 
 /// Unpacks at most [`MAX_ARCHIVE_LEN`] bytes, whatever the packed ones would become.

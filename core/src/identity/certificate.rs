@@ -11,6 +11,9 @@ use crate::id::{AccountId, DeviceId, DeviceShortId};
 /// certificate travels in, holds 64 KiB.
 pub const MAX_CERTIFICATE_LEN: usize = 64 * 1024;
 
+/// Longest serial number of a certificate, in octets without padding (RFC 5280, 4.1.2.2). Jami draws eight.
+pub const MAX_SERIAL_LEN: usize = 20;
+
 /// Label of a certificate in PEM.
 pub(crate) const PEM_LABEL: &str = "CERTIFICATE";
 
@@ -57,6 +60,9 @@ pub enum CertificateError {
     /// Signed in a way that is not accepted, among them SHA-1 and MD5.
     #[error("the certificate is signed with an algorithm that is not accepted")]
     UnsupportedSignature,
+    /// A serial number longer than [`MAX_SERIAL_LEN`]: no list that takes it back could be published, or many not.
+    #[error("the certificate's serial number is longer than {MAX_SERIAL_LEN} octets")]
+    LongSerial,
     /// More certificates in a row than any chain has.
     #[error("more than {0} certificates")]
     TooMany(usize),
@@ -125,6 +131,9 @@ impl Certificate {
         // The version: absent in v1. Nothing depends on it.
         fields.optional(der::CONTEXT_0)?;
         let serial = fields.expect(der::INTEGER)?.value;
+        if der::minimal_integer(serial).len() > MAX_SERIAL_LEN {
+            return Err(CertificateError::LongSerial);
+        }
         if fields.expect(der::SEQUENCE)?.value != algorithm.value {
             return Err(CertificateError::AlgorithmMismatch);
         }

@@ -18,7 +18,7 @@ mod revocation;
 
 pub use announcement::{Announcement, AnnouncementError};
 pub use archive::{Archive, ArchiveError, Credential, MAX_ARCHIVE_LEN, stretch};
-pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE_LEN};
+pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE_LEN, MAX_SERIAL_LEN};
 pub use chain::{CertificateChain, ChainError, MAX_CHAIN_CERTIFICATES, MAX_CHAIN_LEN};
 pub use der::DerError;
 pub use eth::EthKey;

@@ -1,12 +1,13 @@
 //! Revocation lists: an account takes back the certificate of a device.
 
-use super::certificate::{self, Certificate};
+use super::certificate::{self, Certificate, MAX_SERIAL_LEN};
 use super::der::{self, DerError, Reader, minimal_integer};
 use crate::crypto::{Crypto, CryptoError, PrivateKey, SignatureAlgorithm, SignatureCheck};
 use crate::dht::types::USER_DATA;
 use crate::dht::value::Value;
 use crate::msgpack::{self, MsgpackError};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Largest list that is read, in bytes of DER: it has to fit into a DHT value of 64 KiB.
 pub const MAX_REVOCATION_LIST_LEN: usize = 64 * 1024;
@@ -28,6 +29,9 @@ const MAX_VALUE_LEN: usize = MAX_REVOCATION_LIST_LEN + 5;
 
 /// Lists wake up nobody's phone (jami-daemon, `AccountManager::startSync`).
 const PRIORITY: u32 = 1;
+
+/// Longest number of a list that counts, in octets without padding (RFC 5280, 5.2.3).
+const MAX_NUMBER_LEN: usize = 20;
 
 /// 2.5.29.20, CRL number.
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
@@ -84,9 +88,12 @@ impl Revoked {
     }
 }
 
-/// An X.509 CRL, byte for byte as it came.
+/// An X.509 CRL, byte for byte as it came. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevocationList {
+pub struct RevocationList(Arc<Parsed>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed {
     der: Vec<u8>,
     tbs: Vec<u8>,
     issuer: Vec<u8>,
@@ -131,10 +138,13 @@ impl RevocationList {
             let mut entries = entries.inside();
             while !entries.is_empty() {
                 let mut entry = entries.expect(der::SEQUENCE)?.inside();
-                revoked.push(Revoked {
-                    serial: minimal_integer(entry.expect(der::INTEGER)?.value).to_vec(),
-                    date: entry.time()?,
-                });
+                let serial = minimal_integer(entry.expect(der::INTEGER)?.value);
+                let date = entry.time()?;
+                // A longer one is that of no certificate, and would only take room.
+                if serial.len() <= MAX_SERIAL_LEN {
+                    let serial = serial.to_vec();
+                    revoked.push(Revoked { serial, date });
+                }
             }
         }
         let mut number = None;
@@ -152,7 +162,7 @@ impl RevocationList {
             }
         }
         fields.end()?;
-        Ok(Self {
+        Ok(Self(Arc::new(Parsed {
             der: der.to_vec(),
             tbs: tbs.whole.to_vec(),
             issuer: issuer.whole.to_vec(),
@@ -161,9 +171,10 @@ impl RevocationList {
             signature: signature.to_vec(),
             this_update,
             next_update,
-            number,
+            // Whoever has the key could have every later list of the account grow by the length of this number.
+            number: number.filter(|n| n.len() <= MAX_NUMBER_LEN),
             revoked,
-        })
+        })))
     }
 
     /// Reads what lies at an account's Jami ID. Who signed it is another question: see
@@ -186,7 +197,7 @@ impl RevocationList {
 
     /// The value as it is put at the account's Jami ID, without id.
     pub fn to_value(&self) -> Value {
-        let data = msgpack::encode(&msgpack::Value::Binary(self.der.clone()));
+        let data = msgpack::encode(&msgpack::Value::Binary(self.0.der.clone()));
         Value {
             priority: PRIORITY,
             ..Value::new(USER_DATA, data)
@@ -195,39 +206,39 @@ impl RevocationList {
 
     /// The list as it came.
     pub fn der(&self) -> &[u8] {
-        &self.der
+        &self.0.der
     }
 
     /// When it was made, in unix seconds.
     pub fn this_update(&self) -> u64 {
-        self.this_update
+        self.0.this_update
     }
 
     /// Until when a newer one is promised, in unix seconds. A list that is older still holds:
     /// nothing can be taken back from it.
     pub fn next_update(&self) -> Option<u64> {
-        self.next_update
+        self.0.next_update
     }
 
-    /// Its number: a big-endian integer without padding.
+    /// Its number: a big-endian integer without padding, of at most 20 octets. A longer one is none.
     pub fn number(&self) -> Option<&[u8]> {
-        self.number.as_deref()
+        self.0.number.as_deref()
     }
 
     /// What it takes back.
     pub fn revoked(&self) -> &[Revoked] {
-        &self.revoked
+        &self.0.revoked
     }
 
     /// Whether it names this certificate's subject as its issuer.
     pub fn is_about(&self, issuer: &Certificate) -> bool {
-        self.issuer == issuer.subject_der()
+        self.0.issuer == issuer.subject_der()
     }
 
     /// Whether it lists this certificate, by its exact serial number.
     pub fn lists(&self, certificate: &Certificate) -> bool {
         let serial = minimal_integer(certificate.serial());
-        self.revoked.iter().any(|r| r.serial == serial)
+        self.0.revoked.iter().any(|r| r.serial == serial)
     }
 
     /// Whether it takes back everything that another takes back.
@@ -237,26 +248,44 @@ impl RevocationList {
     }
 
     fn serials(&self) -> impl Iterator<Item = &[u8]> {
-        self.revoked.iter().map(|r| r.serial.as_slice())
+        self.0.revoked.iter().map(|r| r.serial.as_slice())
     }
 
     /// What has to be checked to know that `issuer`'s key signed this.
     pub fn signature_check(&self, issuer: &Certificate) -> SignatureCheck {
         SignatureCheck {
             key: issuer.spki(),
-            algorithm: self.algorithm,
-            message: self.tbs.clone(),
-            signature: self.signature.clone(),
+            algorithm: self.0.algorithm,
+            message: self.0.tbs.clone(),
+            signature: self.0.signature.clone(),
         }
     }
 
     /// Whether `issuer` made this list.
     pub fn verify(&self, crypto: &dyn Crypto, issuer: &Certificate) -> bool {
-        self.is_about(issuer) && crypto.verify(&self.signature_check(issuer))
+        self.check_issuer(crypto, issuer).is_ok()
     }
 
-    /// A list that takes back `certificate` as well as everything that `previous` lists took back, as far as
-    /// that can be published: the shortest first, so that one that somebody filled keeps no other out.
+    /// The same, with the reason if not.
+    ///
+    /// # Errors
+    /// [`RevocationError::WrongIssuer`], [`RevocationError::BadSignature`].
+    pub fn check_issuer(
+        &self,
+        crypto: &dyn Crypto,
+        issuer: &Certificate,
+    ) -> Result<(), RevocationError> {
+        if !self.is_about(issuer) {
+            return Err(RevocationError::WrongIssuer);
+        }
+        match crypto.verify(&self.signature_check(issuer)) {
+            true => Ok(()),
+            false => Err(RevocationError::BadSignature),
+        }
+    }
+
+    /// A list that takes back `certificate`, first of all, as well as everything that `previous` lists took back, as far
+    /// as that can be published: the shortest first, so that one that somebody filled keeps no other out.
     ///
     /// The number is one more than the largest of theirs, or random at first.
     ///
@@ -270,14 +299,15 @@ impl RevocationList {
         crypto: &dyn Crypto,
         now_unix: u64,
     ) -> Result<Self, RevocationError> {
-        let new = Revoked {
-            serial: minimal_integer(certificate.serial()).to_vec(),
+        let previous: Vec<_> = previous.into_iter().collect();
+        let serial = minimal_integer(certificate.serial());
+        let mut known = previous.iter().flat_map(|l| l.revoked());
+        let known = known.find(|r| r.serial == serial).cloned();
+        let new = known.unwrap_or_else(|| Revoked {
+            serial: serial.to_vec(),
             date: now_unix,
-        };
-        let (mut revoked, number) = union(previous, crypto);
-        if revoked.iter().all(|r| r.serial != new.serial) {
-            revoked.push(new);
-        }
+        });
+        let (revoked, number) = union(Some(new), previous, crypto);
         Self::sign(account, account_key, now_unix, &number, &revoked)
     }
 
@@ -300,7 +330,7 @@ impl RevocationList {
         if let Some(list) = lists.iter().find(whole) {
             return Ok(Some(list.clone()));
         }
-        let (revoked, number) = union(lists, crypto);
+        let (revoked, number) = union(None, lists, crypto);
         Self::sign(account, account_key, now_unix, &number, &revoked).map(Some)
     }
 
@@ -390,18 +420,28 @@ impl Revocations {
         list: RevocationList,
         met: impl IntoIterator<Item = &'a Certificate>,
     ) -> Result<bool, RevocationError> {
-        if !list.is_about(account) {
-            return Err(RevocationError::WrongIssuer);
+        if self.0.contains(&list) {
+            return Ok(false);
         }
+        list.check_issuer(crypto, account)?;
+        self.insert(list, met)
+    }
+
+    /// As [`Self::take`], of a list that is the account's own as [`RevocationList::check_issuer`] said.
+    ///
+    /// # Errors
+    /// [`RevocationError::TooMany`]; nothing has changed then.
+    pub fn insert<'a>(
+        &mut self,
+        list: RevocationList,
+        met: impl IntoIterator<Item = &'a Certificate>,
+    ) -> Result<bool, RevocationError> {
         let serials: BTreeSet<_> = self.0.iter().flat_map(RevocationList::serials).collect();
         let mut kept = self.0.clone();
         kept.retain(|known| !list.contains(known));
         let replaced = self.0.len().saturating_sub(kept.len());
         if list.serials().all(|s| serials.contains(s)) && replaced < 2 {
             return Ok(false);
-        }
-        if !crypto.verify(&list.signature_check(account)) {
-            return Err(RevocationError::BadSignature);
         }
         if kept.len() >= MAX_LISTS {
             let met = met.into_iter().map(|c| minimal_integer(c.serial()));
@@ -442,36 +482,41 @@ impl Revocations {
     }
 }
 
-/// What all these lists take back, as far as it has room in one, the shortest first. And the number of one
-/// more, random if none has a number.
+/// `new`, if any, and what all these lists take back, as far as it has room in one, the shortest first. And the number of
+/// one more, random if none has a number or the next is too long for one.
 fn union<'a>(
+    new: Option<Revoked>,
     lists: impl IntoIterator<Item = &'a RevocationList>,
     crypto: &dyn Crypto,
 ) -> (Vec<Revoked>, Vec<u8>) {
-    let (mut revoked, mut serials) = (Vec::new(), BTreeSet::new());
-    let mut number: Option<&[u8]> = None;
+    let mut revoked: Vec<_> = new.into_iter().collect();
+    let mut serials: BTreeSet<_> = revoked.iter().map(|r| r.serial.clone()).collect();
     let mut room = MAX_REVOCATION_LIST_LEN.saturating_sub(MAX_FRAME_LEN);
+    room = room.saturating_sub(revoked.iter().map(|r| r.der().len()).sum());
+    let mut number: Option<&[u8]> = None;
     let mut lists: Vec<_> = lists.into_iter().collect();
     // As they came where they are equally long.
-    lists.sort_by_key(|l| l.revoked.len());
+    lists.sort_by_key(|l| l.revoked().len());
     for list in lists {
         let mut all = serials.clone();
-        let new: Vec<_> = list
-            .revoked
-            .iter()
-            .filter(|r| all.insert(&r.serial))
-            .collect();
-        let len: usize = new.iter().map(|r| r.der().len()).sum();
+        let mut more = list.revoked().to_vec();
+        more.retain(|r| all.insert(r.serial.clone()));
+        let len = more.iter().map(|r| r.der().len()).sum();
         if let Some(rest) = room.checked_sub(len) {
-            revoked.extend(new.into_iter().cloned());
+            revoked.extend(more);
             (serials, room) = (all, rest);
         }
         if list.number().map(size) > number.map(size) {
             number = list.number();
         }
     }
-    let number = number.map_or_else(|| random_positive(crypto).to_vec(), incremented);
-    (revoked, number)
+    let next = number
+        .map(incremented)
+        .filter(|n| n.len() <= MAX_NUMBER_LEN);
+    (
+        revoked,
+        next.unwrap_or_else(|| random_positive(crypto).to_vec()),
+    )
 }
 
 /// How a big-endian integer without padding compares with others.

@@ -138,8 +138,7 @@ pub struct Mux {
     events: VecDeque<Event>,
     /// Number of the channel that was served last.
     turn: u16,
-    /// Beacons sent minus answers.
-    beacons: i64,
+    /// When a sign of life is due.
     beacon_deadline: Option<Duration>,
     peer_version: Option<u64>,
 }
@@ -161,7 +160,6 @@ impl Mux {
             control_bytes: 0,
             events: VecDeque::new(),
             turn: 0,
-            beacons: 0,
             beacon_deadline: None,
             peer_version: None,
         };
@@ -237,18 +235,22 @@ impl Mux {
         }
     }
 
-    /// Asks the peer for a sign of life, due within three seconds. A peer that announced no version
-    /// knows no beacon.
+    /// Asks the peer for a sign of life, due within three seconds: whatever comes is one, since its answer may stand
+    /// behind much else. A peer that announced no version knows no beacon.
     pub fn beacon(&mut self, now: Duration) {
         if self.peer_version.is_some_and(|v| v >= 1) {
-            self.beacons = self.beacons.saturating_add(1);
-            self.beacon_deadline = Some(now.saturating_add(BEACON_TIMEOUT));
+            // Asked again meanwhile it has no longer.
+            self.beacon_deadline
+                .get_or_insert(now.saturating_add(BEACON_TIMEOUT));
             self.put(PROTOCOL, &msgpack::map([("p", Value::from(true))]));
         }
     }
 
     /// Takes bytes of the stream, however they were cut. After an error the stream is lost.
     pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), MuxError> {
+        if !bytes.is_empty() {
+            self.beacon_deadline = None;
+        }
         self.buffer.extend_from_slice(bytes);
         let mut buffer = core::mem::take(&mut self.buffer);
         let mut at = 0usize;
@@ -280,9 +282,7 @@ impl Mux {
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.beacon_deadline.is_some_and(|d| d <= now) {
             self.beacon_deadline = None;
-            if self.beacons != 0 {
-                self.events.push_back(Event::Dead);
-            }
+            self.events.push_back(Event::Dead);
         }
     }
 
@@ -447,8 +447,7 @@ impl Mux {
         }
         match msgpack::get(value, "p").and_then(Value::as_bool) {
             Some(true) => self.put(PROTOCOL, &msgpack::map([("p", Value::from(false))])),
-            // Never below zero: an answer too many must not cover up for one that is missing.
-            Some(false) => self.beacons = self.beacons.saturating_sub(1).max(0),
+            Some(false) => {}
             None => return false,
         }
         true

@@ -410,6 +410,8 @@ impl World {
         }
         self.log(|| format!("{} is invited", self.name(n)));
         self.devs[n].life = Life::Invited;
+        // Who copies anew may get it from whoever wrote it, without the ban.
+        self.late.clear();
         self.start_engine(n);
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Broken {
     KeepsParts,
     /// Merges are merged again, though they hold nothing new.
     MergesMerges,
+    /// Routing tables remember whoever is named.
+    LearnsAll,
     /// Some of what is valid is refused: the commits of whose id the first four bits are nought.
     RefusesSome,
 }
@@ -63,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) traitor: bool,
     /// Of a thousand accounts that are honest, those who use a daemon.
     pub(crate) daemons: u64,
+    /// Daemons are linked with no other daemon, as those who are no contacts are.
+    pub(crate) apart: bool,
     pub(crate) mode: ConversationMode,
     /// What people do, all together.
     pub(crate) actions: usize,
@@ -124,6 +128,7 @@ impl Config {
                 2 => 800,
                 _ => 0,
             },
+            apart: false,
             mode: match apart.below(4) {
                 0 => ConversationMode::AdminInvitesOnly,
                 1 => ConversationMode::Public,

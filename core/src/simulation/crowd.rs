@@ -437,6 +437,8 @@ impl Crowd {
         let relation = self.relation(self.devs[by].head, head);
         let (device, now) = (self.devs[of].id, self.now);
         let head = self.commits[head as usize].id;
+        let taker = self.devs[by].id;
+        self.devs[of].spread.took(&taker, head);
         let how = Ended::Well { head, relation };
         self.devs[by].spread.fetched(device, how, now);
         self.drain(by);

@@ -31,6 +31,8 @@ pub(crate) enum Hostile {
     Stubborn,
     /// Writes in twenty years.
     Late,
+    /// Not drawn: says by turns that it has the one or the other side of a merge that all have, and shows the one.
+    Turns(Option<ObjectId>),
     /// Not drawn: takes almost as long as is waited for anything that it is asked for.
     Slow,
     /// Not drawn: writes much, and of what it is asked for sends one object, and then breaks off.
@@ -63,6 +65,7 @@ impl Hostile {
             Self::Rewriter => "rewrites",
             Self::Stubborn => "goes on after the ban",
             Self::Late => "writes from the future",
+            Self::Turns(_) => "says now this, now that",
             Self::Slow => "is slow",
             Self::Drips => "drips",
             Self::Chatty => "writes without end",
@@ -73,7 +76,7 @@ impl Hostile {
     pub(crate) fn offers(&self) -> Option<ObjectId> {
         match self {
             Self::Empty => Some(ObjectId([0xee; 20])),
-            Self::Forger(head) => *head,
+            Self::Forger(head) | Self::Turns(head) => *head,
             _ => None,
         }
     }
@@ -87,7 +90,7 @@ impl World {
         };
         let wait = self.rng.ms(3_000, 30_000);
         self.after(wait, Event::Hostile(n));
-        if !self.devs[n].up || self.devs[n].life != Life::In {
+        if self.stunned || !self.devs[n].up || self.devs[n].life != Life::In {
             return;
         }
         *self.counts.hostile.entry(kind.name()).or_default() += 1;
@@ -110,6 +113,27 @@ impl World {
                 let head = self.forge(n);
                 self.devs[n].hostile = Some(Hostile::Forger(Some(head)));
                 self.lie(n, head);
+            }
+            Hostile::Turns(_) => {
+                let known = self.devs[n].replica.known.values();
+                let sides = known.filter(|node| node.parents.len() > 1);
+                let Some(sides) = sides
+                    .max_by_key(|node| node.time)
+                    .map(|m| m.parents.clone())
+                else {
+                    return;
+                };
+                self.devs[n].hostile = Some(Hostile::Turns(sides.first().copied()));
+                for to in self.linked(n) {
+                    for (turn, head) in (1..10).zip(sides.iter().cycle()) {
+                        if let Some(link) = self.link(n, to) {
+                            self.after(
+                                Duration::from_secs(turn),
+                                Event::Notice(n, to, link, *head),
+                            );
+                        }
+                    }
+                }
             }
             Hostile::Rewriter if self.left > 0 => {
                 self.rewind(n);

@@ -2,6 +2,7 @@
 
 use crate::git::object::{Mode, parse_commit, parse_tree};
 use crate::id::ObjectId;
+use crate::swarm::commit::Commit;
 use crate::swarm::object::{Kind, NewObject, Objects};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,6 +81,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    /// A commit that somebody wrote.
+    pub(crate) fn commit(&self, id: &ObjectId) -> Option<Commit> {
+        let object = self.objects.get(*self.numbers.get(id)? as usize)?;
+        (object.kind == Kind::Commit).then(|| Commit::parse(&object.data).ok())?
+    }
+
     pub(crate) fn add(&mut self, object: NewObject) -> u32 {
         if let Some(n) = self.numbers.get(&object.id) {
             return *n;

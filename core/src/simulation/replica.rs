@@ -18,6 +18,7 @@ use crate::swarm::path::{Standing, Target, TreePath};
 use crate::swarm::tree::Trees;
 use crate::swarm::validate::{BATCH, Validation};
 use crate::swarm::write::{self, Merged, Repository, WriteError, Writer, Written};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -57,11 +58,13 @@ pub(crate) struct Replica {
     pub(crate) conversation: Option<ConversationId>,
     /// What is taken as given, and the last of it: a history in which members became admins, for
     /// which there is no commit that everybody accepts.
-    pub(crate) given: Arc<BTreeSet<ObjectId>>,
+    pub(crate) given: Arc<BTreeMap<ObjectId, u32>>,
     pub(crate) given_head: Option<ObjectId>,
     /// All valid commits that were seen, merges left aside too.
     pub(crate) known: BTreeMap<ObjectId, Node>,
     pub(crate) order: LinearOrder,
+    /// Generations of those that are not in the order.
+    pub(crate) levels: RefCell<BTreeMap<ObjectId, u32>>,
     pub(crate) roles: BTreeMap<AccountId, Role>,
     /// Devices that are banned by themselves.
     pub(crate) banned: BTreeSet<DeviceId>,
@@ -80,6 +83,7 @@ impl Replica {
             given_head: None,
             known: BTreeMap::new(),
             order: LinearOrder::new(),
+            levels: RefCell::default(),
             roles: BTreeMap::new(),
             banned: BTreeSet::new(),
             broken: Broken::Nothing,
@@ -132,6 +136,33 @@ impl Replica {
     /// Whether a commit is part of the history, not just seen.
     pub(crate) fn holds(&self, id: &ObjectId) -> bool {
         self.order.position(id).is_some()
+    }
+
+    /// The generation of a commit that was validated.
+    pub(crate) fn generation(&self, id: &ObjectId) -> Option<u32> {
+        let placed = self.order.generation(id);
+        if let Some(known) = placed.or_else(|| self.given.get(id).copied()) {
+            return Some(known);
+        }
+        if let Some(known) = self.levels.borrow().get(id) {
+            return Some(*known);
+        }
+        let parents = self.known.get(id)?.parents.iter();
+        let below = parents.filter_map(|p| self.generation(p)).max();
+        let level = below.map_or(0, |below| below + 1);
+        self.levels.borrow_mut().insert(*id, level);
+        Some(level)
+    }
+
+    /// How two heads stand to each other.
+    pub(crate) fn relation(
+        &self,
+        view: &View<'_>,
+        ours: ObjectId,
+        theirs: ObjectId,
+    ) -> Result<Relation, WriteError> {
+        let generations = |id: &ObjectId| self.generation(id);
+        write::relation(view, Some(&generations), ours, theirs)
     }
 
     /// Begins a conversation.
@@ -316,7 +347,7 @@ impl Replica {
             ..self.view(pool)
         };
         let judged: Result<(), Fault> = (|| {
-            let known = |id: &ObjectId| self.known.contains_key(id) || self.given.contains(id);
+            let known = |id: &ObjectId| self.generation(id);
             let mut validation = Validation::with_known(&view, conversation, &known, head)?;
             while let Some(batch) = validation.next_batch(BATCH)? {
                 batch.verdict(&SimCrypto.verify_batch(&batch.checks))?;
@@ -336,9 +367,10 @@ impl Replica {
                 Judged::Bad(fault_box(fault))
             }
             (_, None) => Judged::Good(Relation::FastForward),
-            (_, Some(ours)) => {
-                Judged::Good(write::relation(&view, ours, head).expect("both were validated"))
-            }
+            (_, Some(ours)) => Judged::Good(
+                self.relation(&view, ours, head)
+                    .expect("both were validated"),
+            ),
         }
     }
 
@@ -377,7 +409,9 @@ impl Replica {
             None => Merged::FastForward(theirs),
             Some(ours) => {
                 let view = self.view(pool);
-                let mut repository = Repository::new(&view, conversation, ours)?;
+                let generations = |id: &ObjectId| self.generation(id);
+                let repository = Repository::new(&view, conversation, ours)?;
+                let mut repository = repository.follow(&generations);
                 match repository.merge(&self.device.writer(), theirs, now) {
                     // We left: our last word stands.
                     Err(WriteError::NotAMember) if self.role(&self.device.account).is_none() => {

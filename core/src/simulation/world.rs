@@ -158,12 +158,13 @@ pub(crate) struct Counts {
     pub(crate) breaks: usize,
     /// Of honest devices about a device: attempts in a row that brought nothing, and the most.
     pub(crate) in_vain: BTreeMap<(usize, usize), (usize, usize)>,
-    /// The same of those that were to see whether it has merged.
+    /// The same of those that were to see whether it has merged, since the device showed last that it has what was
+    /// the newest.
     pub(crate) looked: BTreeMap<(usize, usize), (usize, usize)>,
-    /// How often a device showed one that it has what was its newest.
-    pub(crate) newest: BTreeMap<(usize, usize), usize>,
     /// The most devices that a routing table knew.
     pub(crate) known: usize,
+    /// Devices that do not exist, of which hostile members told when asked for others.
+    pub(crate) invented: u64,
     /// How often two devices connected.
     pub(crate) connects: BTreeMap<(usize, usize), usize>,
     pub(crate) connected: usize,
@@ -202,10 +203,12 @@ pub(crate) struct World {
     parted: Option<Vec<bool>>,
     pub(crate) left: usize,
     pub(crate) ledger: Vec<Entry>,
-    /// Commits of banned hostile devices, written when everybody knew of the ban.
+    /// Commits of banned hostile devices, written when everybody knew of the ban, and nobody came in since.
     pub(crate) late: Vec<(usize, ObjectId)>,
     pub(crate) counts: Counts,
     pub(crate) hostile_commits: usize,
+    /// Hostile ones say nothing: what an admin among them wrote last, which may be in order, gets to all.
+    pub(crate) stunned: bool,
     /// What must not happen and did.
     pub(crate) wrong: Vec<String>,
     /// What Starlings did not agree on when all was at rest, before somebody wrote once more.
@@ -297,6 +300,7 @@ impl World {
             late: Vec::new(),
             counts: Counts::default(),
             hostile_commits: 0,
+            stunned: false,
             wrong: Vec::new(),
             night: Vec::new(),
             fetch: 0,
@@ -342,8 +346,9 @@ impl World {
         }
         if self.config.admins > 1 {
             let first = &self.devs[0].replica;
-            let (all, head) = (first.known.keys().copied().collect(), first.head);
-            let all = Arc::new(all);
+            let levels = first.known.keys();
+            let levels = levels.filter_map(|id| Some((*id, first.generation(id)?)));
+            let (all, head) = (Arc::new(levels.collect()), first.head);
             for dev in &mut self.devs {
                 dev.replica.given = Arc::clone(&all);
                 dev.replica.given_head = head;
@@ -418,6 +423,14 @@ impl World {
         self.now = end;
     }
 
+    /// Lets time pass until what is to be looked at is there.
+    fn come_to_rest(&mut self) {
+        self.rest(self.config.settle);
+        self.stunned = true;
+        self.rest(Duration::from_secs(60));
+        self.stunned = false;
+    }
+
     /// Runs the story, then heals everything and lets it come to rest.
     pub(crate) fn run(&mut self) {
         self.calm = false;
@@ -449,12 +462,25 @@ impl World {
         }
         while self.left > 0 && self.step(Duration::MAX) {}
         self.heal();
-        self.rest(self.config.settle);
+        self.come_to_rest();
         if self.devs.iter().any(|d| d.daemon.is_some()) {
             self.night = self.stuck();
             // A daemon whose fetch or merge failed goes on with the next message.
             self.wish(0, super::acts::Wish::Text("good night".into()));
-            self.rest(self.config.settle);
+            self.come_to_rest();
+            // And what it has merged and told nobody of comes with what it writes next.
+            let first = self.devs[0].replica.head;
+            let apart: Vec<usize> = (0..self.devs.len())
+                .filter(|n| self.devs[*n].daemon.is_some() && self.devs[*n].life == Life::In)
+                .filter(|n| self.devs[*n].replica.head != first)
+                .collect();
+            for n in &apart {
+                let text = format!("{} says good morning", self.name(*n));
+                self.wish(*n, super::acts::Wish::Text(text));
+            }
+            if !apart.is_empty() {
+                self.come_to_rest();
+            }
         }
     }
 
@@ -693,7 +719,7 @@ impl World {
             Ok((made, said)) => {
                 self.counts.changed_at = self.now;
                 if let Some(spread) = self.devs[n].spread.as_mut().filter(|_| said) {
-                    spread.said();
+                    spread.said(self.now);
                 }
                 if let Some(made) = made {
                     if self.devs[n].daemon.is_some() {

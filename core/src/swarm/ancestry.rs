@@ -15,6 +15,13 @@ pub struct Step {
     pub tree: ObjectId,
 }
 
+/// Looks up the generation of a commit: see [`super::order::Placed::generation`]. `None`: it is not known; it is
+/// counted then.
+pub type Generations<'a> = dyn Fn(&ObjectId) -> Option<u32> + 'a;
+
+/// Commits, each with its place in an order.
+type Places = Vec<(ObjectId, u32)>;
+
 /// A commit that a walk needs and cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WalkError {
@@ -46,6 +53,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 struct Slim {
     time: i64,
+    /// By generation; no less than that of what is below it and not looked at.
+    place: u32,
     /// The parents that are looked at, too, as numbers.
     parents: [u32; 2],
     /// How many children are not out yet.
@@ -76,6 +85,7 @@ impl Met {
         self.ids.push(id);
         self.slim.push(Slim {
             time: 0,
+            place: 0,
             parents: [NONE; 2],
             children: 0,
         });
@@ -100,8 +110,13 @@ impl Met {
 pub struct Walker<'a> {
     objects: &'a dyn Objects,
     steps: BTreeMap<ObjectId, Step>,
-    /// Commits of which an order is known, by id, each with its place in it.
-    places: Vec<(ObjectId, u32)>,
+    /// Commits of which an order is known, by id, each with its place in it. Where generations are looked up, the place
+    /// is the generation and one.
+    places: Places,
+    /// Where generations of others are looked up.
+    generations: Option<&'a Generations<'a>>,
+    /// The places of those that had none, as they were counted.
+    counted: BTreeMap<ObjectId, u32>,
     /// Steps that searches for common ancestors may still take.
     left: u64,
 }
@@ -119,6 +134,8 @@ impl<'a> Walker<'a> {
             objects,
             steps: BTreeMap::new(),
             places: Vec::new(),
+            generations: None,
+            counted: BTreeMap::new(),
             left: u64::MAX,
         }
     }
@@ -127,16 +144,57 @@ impl<'a> Walker<'a> {
     /// commit are they ancestors. Searches for common ancestors follow it, and not times, which lie where
     /// clocks are wrong: so they look at what lies between the two commits, and at nothing else. Takes
     /// 24 bytes a commit.
-    pub fn place(&mut self, oldest_first: &[ObjectId]) {
+    pub fn place<'i>(&mut self, oldest_first: impl IntoIterator<Item = &'i ObjectId>) {
         // Places begin with one: commits that have none are older than all these.
-        self.places = oldest_first.iter().copied().zip(1..).collect();
+        self.places = oldest_first.into_iter().copied().zip(1..).collect();
         self.places.sort_unstable();
     }
 
-    fn place_of(&self, id: &ObjectId) -> u32 {
+    /// From now on searches for common ancestors follow the generations of commits, which are looked up or counted:
+    /// then they look at no commit twice, and the steps that one takes depend on nothing but the history.
+    pub fn follow(&mut self, generations: &'a Generations<'a>) {
+        self.generations = Some(generations);
+    }
+
+    fn place_of(&mut self, id: &ObjectId) -> Result<u32, WalkError> {
+        if let Some(place) = self.known_place(id) {
+            return Ok(place);
+        }
+        // Counted from those below that have one.
+        let mut todo = vec![(*id, false)];
+        while let Some((id, ready)) = todo.pop() {
+            if self.known_place(&id).is_some() {
+                continue;
+            }
+            let parents = self.step(id)?.node.parents.clone();
+            if ready {
+                let below = parents.iter().filter_map(|p| self.known_place(p)).max();
+                let place = below.unwrap_or(0).saturating_add(1);
+                self.counted.insert(id, place);
+            } else {
+                todo.push((id, true));
+                todo.extend(parents.into_iter().map(|p| (p, false)));
+            }
+        }
+        Ok(self.known_place(id).unwrap_or(0))
+    }
+
+    /// How many commits follow each other on the longest way to one, as far as that is known.
+    pub fn depth(&self, id: &ObjectId) -> Option<u32> {
+        self.known_place(id)
+    }
+
+    /// Without generations, commits that have no place are older than all that have one.
+    fn known_place(&self, id: &ObjectId) -> Option<u32> {
         let found = self.places.binary_search_by(|(at, _)| at.cmp(id)).ok();
-        let found = found.and_then(|n| self.places.get(n));
-        found.map_or(0, |(_, place)| *place)
+        if let Some((_, place)) = found.and_then(|n| self.places.get(n)) {
+            return Some(*place);
+        }
+        let Some(generations) = self.generations else {
+            return Some(0);
+        };
+        let counted = self.counted.get(id).copied();
+        counted.or_else(|| Some(generations(id)?.saturating_add(1)))
     }
 
     /// From now on, all searches for common ancestors together may take this many steps:
@@ -179,8 +237,33 @@ impl<'a> Walker<'a> {
         known: &dyn Fn(&ObjectId) -> bool,
         max: usize,
     ) -> Result<Vec<ObjectId>, WalkError> {
-        if known(&head) {
-            return Ok(Vec::new());
+        let known = |id: &ObjectId| known(id).then_some(0);
+        Ok(self.walk(head, &known, max)?.0)
+    }
+
+    /// The same with what is known by its generation, which searches follow from now on.
+    pub fn order_and_follow(
+        &mut self,
+        head: ObjectId,
+        known: &'a Generations<'a>,
+        max: usize,
+    ) -> Result<Vec<ObjectId>, WalkError> {
+        self.follow(known);
+        let (order, mut places) = self.walk(head, known, max)?;
+        places.sort_unstable();
+        self.places = places;
+        Ok(order)
+    }
+
+    /// The order, and the same commits with their places by generation.
+    fn walk(
+        &mut self,
+        head: ObjectId,
+        known: &Generations<'_>,
+        max: usize,
+    ) -> Result<(Vec<ObjectId>, Places), WalkError> {
+        if known(&head).is_some() {
+            return Ok(Default::default());
         }
         let mut met = Met::default();
         let mut todo = vec![met.number(head, max)?.0];
@@ -190,7 +273,12 @@ impl<'a> Walker<'a> {
             // Each is read once here: there is nothing to keep.
             let commit = self.read(id)?.node;
             let mut parents = Vec::with_capacity(commit.parents.len());
-            for parent in commit.parents.iter().filter(|p| !known(p)) {
+            let mut place = 1;
+            for parent in &commit.parents {
+                if let Some(generation) = known(parent) {
+                    place = place.max(generation.saturating_add(2));
+                    continue;
+                }
                 let (parent, new) = met.number(*parent, max)?;
                 if new {
                     todo.push(parent);
@@ -202,6 +290,7 @@ impl<'a> Walker<'a> {
             }
             if let Some(slim) = met.at(number) {
                 slim.time = commit.time;
+                slim.place = place;
                 for (to, from) in slim.parents.iter_mut().zip(&parents) {
                     *to = *from;
                 }
@@ -212,11 +301,13 @@ impl<'a> Walker<'a> {
         }
         met.numbers = BTreeMap::new();
         let mut out = Vec::with_capacity(met.ids.len());
+        let mut numbers = Vec::with_capacity(met.ids.len());
         let mut queue = Queue::new();
         queue.push(met.at(0).map_or(0, |s| s.time), 0);
         while let Some(number) = queue.pop() {
             let id = usize::try_from(number).ok().and_then(|n| met.ids.get(n));
             out.extend(id.copied());
+            numbers.push(number);
             for parent in met.parents(number) {
                 let Some(slim) = met.at(parent) else { continue };
                 slim.children = slim.children.saturating_sub(1);
@@ -225,7 +316,16 @@ impl<'a> Walker<'a> {
                 }
             }
         }
-        Ok(out)
+        let mut places = Vec::with_capacity(out.len());
+        for (number, id) in numbers.into_iter().zip(&out).rev() {
+            let parents = met.parents(number);
+            let below = parents.into_iter().filter_map(|p| Some(met.at(p)?.place));
+            let place = below.max().map_or(0, |place| place.saturating_add(1));
+            let Some(slim) = met.at(number) else { continue };
+            slim.place = slim.place.max(place);
+            places.push((*id, slim.place));
+        }
+        Ok((out, places))
     }
 
     /// Says no more than that it cannot be read; [`Commit::parse`] is stricter.
@@ -295,7 +395,8 @@ impl<'a> Walker<'a> {
             .filter(|(_, f)| **f & (BOTH | STALE) == BOTH)
             .map(|(id, _)| *id)
             .collect();
-        if bases.len() > 1 && paint.keys().any(|id| self.place_of(id) == 0) {
+        let misled = |id| self.known_place(id) == Some(0);
+        if bases.len() > 1 && self.generations.is_none() && paint.keys().any(misled) {
             // Times may have misled the walk: drop those that lie below another one.
             if bases.len() > PAIRS {
                 self.drop_lower(&mut bases, max)?;
@@ -382,7 +483,7 @@ impl<'a> Walker<'a> {
             let time = self.step(id)?.node.time;
             *flags.entry(id).or_default() |= flag;
             if queued.insert(id) {
-                queue.push((self.place_of(&id), time, id));
+                queue.push((self.place_of(&id)?, time, id));
             }
         }
         for id in &queued {
@@ -414,7 +515,7 @@ impl<'a> Walker<'a> {
                 flags.insert(parent, new);
                 if queued.insert(parent) {
                     let time = self.step(parent)?.node.time;
-                    queue.push((self.place_of(&parent), time, parent));
+                    queue.push((self.place_of(&parent)?, time, parent));
                     interesting = interesting.saturating_add(usize::from(counts(new)));
                 } else if counts(old) && !counts(new) {
                     interesting = interesting.saturating_sub(1);
@@ -500,14 +601,74 @@ mod tests {
             let newer = drawn.1.iter().filter(|id| !old.contains(id));
             let newer: Vec<_> = newer.copied().collect();
             half.place(&newer);
+            // Each has a generation, to be counted.
+            let mut counted = Walker::new(&drawn);
+            counted.follow(&|_| None);
             for _ in 0..20 {
                 let [a, b] = [(); 2].map(|()| drawn.1[below(drawn.1.len())]);
                 let expected = drawn.bases(a, b);
-                for walker in [&mut Walker::new(&drawn), &mut placed, &mut half] {
+                for walker in [
+                    &mut Walker::new(&drawn),
+                    &mut placed,
+                    &mut half,
+                    &mut counted,
+                ] {
                     assert_eq!(walker.merge_bases(a, b, 1_000).unwrap(), expected, "{seed}");
                 }
             }
         }
+    }
+
+    /// Whoever has the older part, and knows its generations, whoever has all, and whoever begins with nothing
+    /// takes as many steps for each merge; and no commit is looked at twice, whatever clocks say.
+    #[test]
+    fn how_long_a_search_is_depends_on_the_history_alone() {
+        let mut longer_by_times = false;
+        for seed in 0..40 {
+            let mut rng = Rng::new([seed; 32]);
+            let mut below = |n: usize| rng.below(n);
+            let mut drawn = Drawn::default();
+            drawn.commit(&[], 1_000);
+            for _ in 0..60 {
+                let near = drawn.1.len().min(9);
+                let [a, b] = [(); 2].map(|()| drawn.1[drawn.1.len() - 1 - below(near)]);
+                let parents: Vec<_> = if a == b { vec![a] } else { vec![a, b] };
+                drawn.commit(&parents, 1 + below(2_000) as u64);
+            }
+            let last = *drawn.1.last().unwrap();
+            let mut generations: BTreeMap<ObjectId, u32> = BTreeMap::new();
+            for id in &drawn.1 {
+                let parents = Walker::new(&drawn).step(*id).unwrap().node.parents.clone();
+                let above = parents.iter().map(|p| generations[p] + 1).max();
+                generations.insert(*id, above.unwrap_or(0));
+            }
+            let of = |id: &ObjectId| generations.get(id).copied();
+            let old = drawn.below(drawn.1[30]);
+            let of_old = |id: &ObjectId| of(id).filter(|_| old.contains(id));
+            let mut walkers = [(); 4].map(|()| Walker::new(&drawn));
+            walkers[0].order_and_follow(last, &|_| None, 1_000).unwrap();
+            walkers[1].order_and_follow(last, &of_old, 1_000).unwrap();
+            walkers[2].follow(&of);
+            walkers[3].follow(&of_old);
+            for _ in 0..20 {
+                let [a, b] = [(); 2].map(|()| drawn.1[below(drawn.1.len())]);
+                let spent: Vec<u64> = walkers
+                    .iter_mut()
+                    .map(|walker| {
+                        walker.allow(1_000);
+                        walker.merge_bases(a, b, 1_000).unwrap();
+                        1_000 - walker.left
+                    })
+                    .collect();
+                assert!(spent.iter().all(|n| *n == spent[0]), "{seed}: {spent:?}");
+                assert!(spent[0] <= drawn.1.len() as u64, "{seed}: {spent:?}");
+                let mut by_times = Walker::new(&drawn);
+                by_times.allow(spent[0]);
+                let found = by_times.merge_bases(a, b, 1_000);
+                longer_by_times |= found == Err(WalkError::TooTangled);
+            }
+        }
+        assert!(longer_by_times, "clocks were right");
     }
 
     /// Two who each merge what many wrote at the same moment: nobody is made to compare each with each.

@@ -9,6 +9,7 @@ use super::ancestry::{WalkError, Walker};
 use super::object::NewObject;
 use super::path::{Standing, Target, TreePath};
 use super::tree::{TreeFault, Trees};
+use super::validate::{Limits, MAX_COMMITS};
 use crate::id::{AccountId, ObjectId};
 use std::collections::BTreeMap;
 
@@ -74,16 +75,32 @@ pub fn is_banned(
     Ok(false)
 }
 
+/// Steps that one search for common ancestors may take: what validation allows for one merge, with nothing beside it. No
+/// more are needed than there are commits where the walker follows generations, so nothing that a fetch may bring is
+/// too much; and whoever validates takes as many.
+pub const STEPS: u64 = Limits::STEPS;
+
 /// Compares two heads; never says [`Relation::Alike`], for which trees are to be read.
 pub fn relation(
     walker: &mut Walker<'_>,
     ours: ObjectId,
     theirs: ObjectId,
 ) -> Result<Relation, MergeFault> {
+    relation_within(walker, STEPS, ours, theirs)
+}
+
+/// The same with so many steps: for those who ask often, and can do without an answer where heads are far apart.
+pub fn relation_within(
+    walker: &mut Walker<'_>,
+    steps: u64,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Relation, MergeFault> {
     if ours == theirs {
         return Ok(Relation::UpToDate);
     }
-    let bases = walker.merge_bases(ours, theirs, super::validate::MAX_COMMITS)?;
+    walker.allow(steps);
+    let bases = walker.merge_bases(ours, theirs, MAX_COMMITS)?;
     Ok(if bases.contains(&theirs) {
         Relation::UpToDate
     } else if bases.contains(&ours) {
@@ -105,7 +122,8 @@ pub fn unite(
     let (tree, objects) = merge_trees(walker, trees, ours, theirs)?;
     let (our_tree, their_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
     let mut only_merges = |head, have| -> Result<bool, WalkError> {
-        let own = walker.new_commits(head, have, super::validate::MAX_COMMITS)?;
+        walker.allow(STEPS);
+        let own = walker.new_commits(head, have, MAX_COMMITS)?;
         Ok(own.values().all(|node| node.parents.len() > 1))
     };
     let (we, they) = (only_merges(ours, theirs)?, only_merges(theirs, ours)?);
@@ -129,7 +147,10 @@ pub fn merge_trees(
     let differing = trees.diff(Some(ours_tree), Some(theirs_tree))?;
     let mut edits: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
     let mut merged: BTreeMap<TreePath, Option<ObjectId>> = BTreeMap::new();
-    let bases = walker.merge_bases(ours, theirs, super::validate::MAX_COMMITS)?;
+    walker.allow(STEPS);
+    let bases = walker.merge_bases(ours, theirs, MAX_COMMITS)?;
+    // For all crossings together.
+    walker.allow(STEPS);
     if bases.is_empty() {
         return Err(MergeFault::Unrelated);
     }
@@ -195,23 +216,29 @@ fn choose(
     for base in bases {
         let tree = walker.step(*base)?.tree;
         let value = trees.lookup(tree, &path)?;
+        let below = match past {
+            Some((other, known)) if known != value => below(walker, other, *base, depth)?,
+            _ => None,
+        };
         past = Some(match past {
             None => (*base, value),
             Some((_, known)) if known == value => (*base, value),
-            Some(other) if depth < MAX_CROSSINGS => {
-                let below = walker.merge_bases(other.0, *base, super::validate::MAX_COMMITS)?;
-                let value = choose(
-                    walker,
-                    trees,
-                    other,
-                    (*base, value),
-                    &below,
-                    path,
-                    depth.saturating_add(1),
-                )?;
+            Some(other) => {
+                let value = match below {
+                    Some(below) => choose(
+                        walker,
+                        trees,
+                        other,
+                        (*base, value),
+                        &below,
+                        path,
+                        depth.saturating_add(1),
+                    )?,
+                    None if other.1.is_none() => None,
+                    None => value,
+                };
                 (*base, value)
             }
-            Some((_, known)) => (*base, if known.is_none() { None } else { value }),
         });
     }
     let before = past.and_then(|(_, value)| value);
@@ -226,4 +253,22 @@ fn choose(
     } else {
         b_value
     })
+}
+
+/// What two common pasts have in common, unless that is too deep down or takes too long: then it is done without.
+/// Where they disagree on a path nobody asks for one of its values, so the merge is as good.
+fn below(
+    walker: &mut Walker<'_>,
+    a: ObjectId,
+    b: ObjectId,
+    depth: usize,
+) -> Result<Option<Vec<ObjectId>>, WalkError> {
+    if depth >= MAX_CROSSINGS {
+        return Ok(None);
+    }
+    match walker.merge_bases(a, b, MAX_COMMITS) {
+        Ok(below) => Ok(Some(below)),
+        Err(WalkError::TooTangled) => Ok(None),
+        Err(other) => Err(other),
+    }
 }

@@ -284,6 +284,11 @@ impl LinearOrder {
         self.known.get(id).map(|k| k.position)
     }
 
+    /// The generation of a commit of the order: see [`Placed::generation`].
+    pub fn generation(&self, id: &ObjectId) -> Option<u32> {
+        self.known.get(id).map(|k| k.generation)
+    }
+
     /// The commit that is read before this one.
     pub fn linear_parent(&self, id: &ObjectId) -> Option<ObjectId> {
         self.order.get(self.position(id)?.checked_sub(1)?).copied()

@@ -4,8 +4,10 @@
 //! the structure of a batch of commits, which gives the signatures to check, then
 //! the verdict over their results. The verdict on a commit depends on the commit,
 //! its ancestors and nothing else: not on the day, not on what else is known here.
+//! One exception is [`Misbehaviour::TooTangled`], which bounds what all merges of
+//! a fetch may take together.
 
-use super::ancestry::WalkError;
+use super::ancestry::{Generations, WalkError};
 use super::commit::Commit;
 use super::judge::{Author, Judge};
 use super::message::Message;
@@ -33,8 +35,14 @@ pub struct Limits {
     pub commits: usize,
     /// Steps that searching the common ancestors of merges may take, all together.
     pub steps: u64,
-    /// And so many more for each commit.
+    /// And so many more for each new commit, or for each generation up to the head where those are more: what was
+    /// validated earlier counts by its longest line.
     pub steps_per_commit: u64,
+}
+
+impl Limits {
+    /// Steps that one validation may take, however few commits it has: see [`Limits::default`].
+    pub const STEPS: u64 = 2_000_000;
 }
 
 impl Default for Limits {
@@ -43,7 +51,7 @@ impl Default for Limits {
             commits: MAX_COMMITS,
             // An honest merge is a handful of commits from where its sides parted; 100,000 commits
             // that part for years and meet are within it. Our limits.
-            steps: 2_000_000,
+            steps: Self::STEPS,
             steps_per_commit: 200,
         }
     }
@@ -162,18 +170,25 @@ impl<'a> Validation<'a> {
         let new = match have {
             Some(have) => {
                 let new = judge.walker.new_commits(head, have, limits.commits);
-                new.map(|new| linear(head, &new))
+                let new = new.map(|new| linear(head, &new));
+                if let Ok(new) = &new {
+                    judge.walker.place(new.iter().rev());
+                }
+                new
             }
-            None => judge.walker.order(head, &|_| false, limits.commits),
+            None => judge
+                .walker
+                .order_and_follow(head, &|_| None, limits.commits),
         };
         Self::start(judge, head, new, limits)
     }
 
-    /// Everything that can be reached from `head` before something `known`, which was validated earlier.
+    /// Everything that can be reached from `head` before something `known`, which was validated earlier: whatever has a
+    /// generation. So searches take as many steps as for somebody who validates all at once.
     pub fn with_known(
         objects: &'a dyn Objects,
         conversation: ConversationId,
-        known: &dyn Fn(&ObjectId) -> bool,
+        known: &'a Generations<'a>,
         head: ObjectId,
     ) -> Result<Self, Fault> {
         Self::within(Limits::default(), objects, conversation, known, head)
@@ -184,11 +199,28 @@ impl<'a> Validation<'a> {
         limits: Limits,
         objects: &'a dyn Objects,
         conversation: ConversationId,
+        known: &'a Generations<'a>,
+        head: ObjectId,
+    ) -> Result<Self, Fault> {
+        let mut judge = Judge::new(objects, conversation);
+        let new = judge.walker.order_and_follow(head, known, limits.commits);
+        Self::start(judge, head, new, limits)
+    }
+
+    /// The same with something known by its id alone: a piece of a history that is judged again when all of it is there.
+    /// Searches may take more steps than they do then.
+    pub fn piece(
+        limits: Limits,
+        objects: &'a dyn Objects,
+        conversation: ConversationId,
         known: &dyn Fn(&ObjectId) -> bool,
         head: ObjectId,
     ) -> Result<Self, Fault> {
         let mut judge = Judge::new(objects, conversation);
         let new = judge.walker.order(head, known, limits.commits);
+        if let Ok(new) = &new {
+            judge.walker.place(new.iter().rev());
+        }
         Self::start(judge, head, new, limits)
     }
 
@@ -227,9 +259,11 @@ impl<'a> Validation<'a> {
             Fault::of(commit, misbehaviour)
         })?;
         commits.reverse();
-        let steps = limits.steps_per_commit.saturating_mul(commits.len() as u64);
+        // As many as for whoever validates all of it: what is new may be few merges of a long history.
+        let below = judge.walker.depth(&head).unwrap_or(0) as usize;
+        let all = commits.len().max(below) as u64;
+        let steps = limits.steps_per_commit.saturating_mul(all);
         judge.walker.allow(steps.saturating_add(limits.steps));
-        judge.walker.place(&commits);
         Ok(Self {
             judge,
             commits,
@@ -419,7 +453,13 @@ impl<'a> Validation<'a> {
                     judge.walker.step(first)?.tree,
                     judge.walker.step(second)?.tree,
                 );
-                let bases = match judge.walker.merge_bases(first, second, most) {
+                // What changes nothing drops nothing.
+                let same = trees.0 == trees.1 && trees.0 == commit.tree;
+                let bases = match same {
+                    true => Ok(Vec::new()),
+                    false => judge.walker.merge_bases(first, second, most),
+                };
+                let bases = match bases {
                     Ok(bases) => bases,
                     Err(WalkError::Missing(_)) if self.window => Vec::new(),
                     Err(error) => return Err(error.into()),

@@ -2,7 +2,7 @@
 //!
 //! Nothing is stored here: the caller keeps the objects, then moves its head.
 
-use super::ancestry::{WalkError, Walker};
+use super::ancestry::{Generations, WalkError, Walker};
 use super::commit::{Commit, Draft};
 use super::judge::{Judge, Root};
 use super::members::{self, Profile};
@@ -239,6 +239,13 @@ impl<'a> Repository<'a> {
             judge,
             head: Some((head, commit)),
         })
+    }
+
+    /// Searches for common ancestors follow these generations. Without, they follow times, and a tangle may make
+    /// a merge impossible.
+    pub fn follow(mut self, generations: &'a Generations<'a>) -> Self {
+        self.judge.walker.follow(generations);
+        self
     }
 
     pub(super) fn tree(&self) -> Result<ObjectId, WriteError> {
@@ -662,13 +669,18 @@ impl Objects for NewObjects<'_> {
     }
 }
 
-/// How two heads stand to each other, and whether a merge would be a commit.
-pub fn relation(
-    objects: &dyn Objects,
+/// How two heads stand to each other, and whether a merge would be a commit. Without generations the search
+/// follows times.
+pub fn relation<'a>(
+    objects: &'a dyn Objects,
+    generations: Option<&'a Generations<'a>>,
     ours: ObjectId,
     theirs: ObjectId,
 ) -> Result<Relation, WriteError> {
     let mut walker = Walker::new(objects);
+    if let Some(generations) = generations {
+        walker.follow(generations);
+    }
     let relation = merge::relation(&mut walker, ours, theirs)?;
     if relation != Relation::Diverged {
         return Ok(relation);

@@ -165,7 +165,7 @@ rules! {
     }
     TooTangled(c) {
         // Too much in its first merge, whatever was walked before.
-        c.room.tangle(&c.mallory, 251, 1);
+        c.room.tangle(&c.mallory, 251, 1, true);
         refusal(&c.room)
     }
     MalformedCommit(c) {

@@ -242,7 +242,7 @@ impl Room {
 
     pub fn valid_within(&self, limits: Limits) -> Result<Verdict, Fault> {
         let (objects, id) = (&self.objects, self.conversation);
-        Validation::within(limits, objects, id, &|_| false, self.head)?.run(&AwsLc)
+        Validation::within(limits, objects, id, &|_| None, self.head)?.run(&AwsLc)
     }
 
     pub fn commit(&self, id: ObjectId) -> Commit {
@@ -388,17 +388,25 @@ impl Room {
         self.objects.insert(Kind::Tree, &bytes)
     }
 
-    /// A history whose merges make long searches for common ancestors necessary, each for itself.
-    pub fn tangle(&mut self, by: &Device, long: usize, merges: usize) {
-        let tree = self.tree();
+    /// A history whose merges make long searches for common ancestors necessary, each for itself, if the one side
+    /// `changes` something: the certificate of the device.
+    pub fn tangle(&mut self, by: &Device, long: usize, merges: usize, changes: bool) {
+        let before = self.tree();
+        let device = TreePath::device(by.id());
+        let mut renewed = self.file(device);
+        renewed.push(b'\n');
+        let tree = match changes {
+            true => self.changed(&[(device, Some(&renewed))]),
+            false => before,
+        };
         let text = r#"{"body":"","type":"text/plain"}"#;
-        let mut ends = [self.head; 2];
-        for end in &mut ends {
+        let mut ends = [(self.head, before), (self.head, tree)];
+        for (end, tree) in &mut ends {
             for _ in 0..long {
-                *end = self.forge_tree(by, text, tree, vec![*end]);
+                *end = self.forge_tree(by, text, *tree, vec![*end]);
             }
         }
-        let [a, b] = ends;
+        let [(a, _), (b, _)] = ends;
         let merge = Message::merge(b).to_text();
         let mut head = self.forge_tree(by, &merge, tree, vec![a, b]);
         for _ in 0..merges {

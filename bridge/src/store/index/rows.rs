@@ -307,6 +307,14 @@ impl<'a> Rows<'a> {
             .optional()
     }
 
+    /// The generation of a commit of the history.
+    pub fn generation(&self, commit: &ObjectId) -> Result<Option<u32>> {
+        self.db
+            .prepare_cached("SELECT generation FROM commits WHERE c=?1 AND id=?2")?
+            .query_row(params![self.key, commit.as_bytes()], |r| r.get(0))
+            .optional()
+    }
+
     /// The history from a place on, oldest first.
     pub fn from(&self, first: u64) -> Result<Vec<Row>> {
         self.db

@@ -5,4 +5,6 @@ pub(crate) fn run(data: &[u8]) {
         let bytes = message.encode();
         assert_eq!(Message::first(&bytes), Ok(Some((bytes.len(), message))));
     }
+    // What a lease holds.
+    let _ = starling_core::drt::unpack_chain(data);
 }

@@ -9,6 +9,20 @@ use super::*;
 /// What each keeps for others, in bytes: little, so that a flood fills it.
 const STORAGE: usize = 128 << 10;
 
+/// What is broken on purpose, to see that it would be noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    Nothing,
+    /// Who put something to stay does not put it again.
+    PutsOnce,
+    /// Nodes keep four times what they are allowed to.
+    KeepsMore,
+    /// One of them asks for something twice a second when all is quiet.
+    NeverQuiet,
+    /// Who gets something does so six times.
+    AsksAgain,
+}
+
 /// Something that was put to stay, and who listens for it.
 struct Kept {
     key: InfoHash,
@@ -26,6 +40,7 @@ struct Crowd {
     kept: Vec<Kept>,
     /// How often a listener was told that a value is gone which was not, at most.
     gone: usize,
+    broken: Broken,
 }
 
 /// What was seen.
@@ -46,7 +61,7 @@ struct Figures {
 
 impl Crowd {
     /// They join one after the other within a minute, each through one that is there.
-    fn new(seed: u8, size: usize) -> Self {
+    fn new(seed: u8, size: usize, broken: Broken) -> Self {
         let mut crowd = Self {
             w: World::new(seed),
             rng: Rng::new([!seed; 32]),
@@ -54,6 +69,7 @@ impl Crowd {
             stay: size / 5,
             kept: Vec::new(),
             gone: 0,
+            broken,
         };
         crowd.w.latency = (ms(10), ms(150));
         for n in 0..size {
@@ -72,7 +88,12 @@ impl Crowd {
 
     /// A new node, by way of two that are there.
     fn come(&mut self) -> usize {
-        let n = self.w.add(|c| c.limits.storage = STORAGE);
+        let more = if self.broken == Broken::KeepsMore {
+            4
+        } else {
+            1
+        };
+        let n = self.w.add(|c| c.limits.storage = more * STORAGE);
         for _ in 0..2 {
             let via = self.any(|_| true);
             if via != n {
@@ -101,7 +122,8 @@ impl Crowd {
         let key = InfoHash::of(&[self.seed, id as u8]);
         let listen = self.w.listen(listener, key);
         let value = Value::new(0, format!("value {id}").into_bytes()).with_id(id);
-        self.w.put(writer, key, value, true);
+        let stays = self.broken != Broken::PutsOnce;
+        self.w.put(writer, key, value, stays);
         self.kept.push(Kept {
             key,
             id,
@@ -114,6 +136,12 @@ impl Crowd {
     fn found(&mut self, which: usize, by: impl Fn(usize) -> bool) -> Duration {
         let (key, id) = (self.kept[which].key, self.kept[which].id);
         let who = self.any(by);
+        if self.broken == Broken::AsksAgain {
+            for _ in 0..5 {
+                let get = self.w.get(who, key);
+                self.w.wait(who, get);
+            }
+        }
         let get = self.w.get(who, key);
         let (ok, took) = self.w.wait(who, get);
         let values = self.w.values(who, get);
@@ -198,8 +226,8 @@ impl Crowd {
     }
 }
 
-fn life(seed: u8, size: usize) -> Figures {
-    let mut c = Crowd::new(seed, size);
+fn life(seed: u8, size: usize, broken: Broken) -> Figures {
+    let mut c = Crowd::new(seed, size, broken);
     c.w.loss = 20;
     for _ in 0..15 {
         c.put(|_| true, |_| true);
@@ -243,7 +271,16 @@ fn life(seed: u8, size: usize) -> Figures {
 
     c.w.run(secs(600));
     let before: Vec<usize> = c.w.peers.iter().map(|p| p.sent).collect();
-    c.w.run(secs(600));
+    if broken == Broken::NeverQuiet {
+        for n in 0..1_200u16 {
+            let mut key = [0; 20];
+            key[..2].copy_from_slice(&n.to_be_bytes());
+            c.w.get(0, InfoHash(key));
+            c.w.run(ms(500));
+        }
+    } else {
+        c.w.run(secs(600));
+    }
     let up = c.w.peers.iter().zip(before).filter(|(p, _)| p.up);
     let sent: Vec<usize> = up.map(|(p, before)| p.sent - before).collect();
     Figures {
@@ -262,8 +299,8 @@ fn life(seed: u8, size: usize) -> Figures {
     }
 }
 
-fn lives(seed: u8, size: usize) {
-    let f = life(seed, size);
+fn lives(seed: u8, size: usize, broken: Broken) {
+    let f = life(seed, size, broken);
     println!(
         "{} nodes: {:.0} datagrams of each in ten quiet minutes, {} at most; a get: {:.1} requests, \
          {} ms, {} at most; {} kB kept at most; said to be gone {:?} times",
@@ -278,14 +315,38 @@ fn lives(seed: u8, size: usize) {
     );
     // What a node does grows with the logarithm at most, and nobody's part is much larger.
     let log = f64::from(u32::try_from(size).unwrap().ilog2());
-    assert!(f.quiet.0 <= 40.0 * log, "{f:?}");
-    assert!(f.quiet.1 as f64 <= 400.0 * log, "{f:?}");
-    assert!(f.requests <= 6.0 * log, "{f:?}");
+    assert!(f.requests <= 6.0 * log, "requests of a get: {f:?}");
+    assert!(f.quiet.0 <= 40.0 * log, "not quiet: {f:?}");
+    assert!(f.quiet.1 as f64 <= 400.0 * log, "one is not quiet: {f:?}");
 }
 
 #[test]
 fn whatever_happens_all_is_found() {
-    lives(1, 120);
+    lives(1, 120, Broken::Nothing);
+}
+
+#[test]
+#[should_panic(expected = "seed 1: ")]
+fn it_is_noticed_when_nothing_is_put_again() {
+    lives(1, 120, Broken::PutsOnce);
+}
+
+#[test]
+#[should_panic(expected = " bytes")]
+fn it_is_noticed_when_nodes_keep_more_than_they_may() {
+    lives(1, 120, Broken::KeepsMore);
+}
+
+#[test]
+#[should_panic(expected = "not quiet")]
+fn it_is_noticed_when_somebody_is_never_quiet() {
+    lives(1, 40, Broken::NeverQuiet);
+}
+
+#[test]
+#[should_panic(expected = "requests of a get")]
+fn it_is_noticed_when_a_get_asks_too_many() {
+    lives(1, 120, Broken::AsksAgain);
 }
 
 /// As many nodes as `SIM_NODES` says.
@@ -295,7 +356,7 @@ fn in_thousands_too() {
     let sizes = std::env::var("SIM_NODES").unwrap_or_else(|_| "100 1000 4000".into());
     for size in sizes.split(' ').filter_map(|n| n.parse().ok()) {
         let began = std::time::Instant::now();
-        lives(7, size);
+        lives(7, size, Broken::Nothing);
         println!("  ({:.1} s of this machine)", began.elapsed().as_secs_f64());
     }
 }

@@ -31,6 +31,12 @@ impl Crypto for FakeCrypto {
     fn read_private_key(&self, _: &[u8]) -> Result<Box<dyn PrivateKey>, CryptoError> {
         Err(CryptoError::Failed)
     }
+    fn aes_gcm_seal(&self, _: &[u8], _: &[u8; 12], _: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        Err(CryptoError::Failed)
+    }
+    fn aes_gcm_open(&self, _: &[u8], _: &[u8; 12], _: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        Err(CryptoError::Failed)
+    }
     fn random(&self, _: &mut [u8]) {}
 }
 

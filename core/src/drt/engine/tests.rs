@@ -459,6 +459,33 @@ fn leases_that_cannot_be_are_not_even_checked() {
 }
 
 #[test]
+fn of_a_lease_whose_signature_is_wrong_nothing_is_kept() {
+    let mut drt = in_group(98);
+    let device = dev(0x80);
+    connect(&mut drt, device, BOB);
+    let outputs = hear(&mut drt, device, mobile(device, BOB));
+    assert_eq!(check(&outputs), Some((device, CertificateSource::Store)));
+    let verdict = Verdict::Bad;
+    drt.handle(now(4), Input::LeaseChecked { device, verdict });
+    let outputs = drain(&mut drt);
+    // It is not looked into once more with another certificate.
+    assert_eq!(check(&outputs), None);
+    assert!(!outputs.contains(&Output::MobilesChanged));
+    assert!(drt.mobile_infos().is_empty() && drt.mobiles.timeout(now(4)).is_none());
+    // Nor is it given on.
+    connect(&mut drt, dev(0x81), account(1));
+    let outputs = hear(&mut drt, dev(0x81), Message::find(dev(0x84)));
+    let found = sent(&outputs)[0].1.found.clone().unwrap();
+    assert!(found.mobile.is_empty() && found.infos.is_empty());
+    // It keeps no good one out.
+    let outputs = hear(&mut drt, device, mobile(device, BOB));
+    assert_eq!(check(&outputs), Some((device, CertificateSource::Store)));
+    let verdict = Verdict::Good;
+    drt.handle(now(5), Input::LeaseChecked { device, verdict });
+    assert_eq!(drt.mobile_infos().len(), 1);
+}
+
+#[test]
 fn a_missing_certificate_is_asked_of_who_gave_the_lease_then_looked_for_in_the_network() {
     let mut drt = in_group(98);
     connect(&mut drt, dev(0x10), account(1));

@@ -56,9 +56,9 @@ impl Default for Limits {
             total: 1 << 30,
             // git and libgit2 chain at most 50 deltas by default.
             depth: 128,
-            // Two objects of the largest size at once: each is there a second time for a moment, and
-            // all of it stays below 200 MB.
-            held: 64 << 20,
+            // One object of the largest size: what is made of it is there beside it, a second time for a
+            // moment, and all of it stays below 200 MB, with what was given back and is not taken back yet.
+            held: 32 << 20,
         }
     }
 }

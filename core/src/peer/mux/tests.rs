@@ -128,10 +128,43 @@ fn an_unanswered_beacon_is_death_and_an_answered_one_is_not() {
     alice.handle_timeout(at(13));
     assert_eq!(alice.poll_event(), None);
     alice.beacon(at(20));
-    // One that nobody asked for does not help.
     drain(&mut alice);
     alice.handle_timeout(at(23));
     assert_eq!(alice.poll_event(), Some(Event::Dead));
+    // An answer may stand behind megabytes: part of any packet shows that the peer is there.
+    alice.beacon(at(30));
+    alice.handle_bytes(&[0x92]).unwrap();
+    assert_eq!(alice.poll_timeout(), None);
+    alice.handle_timeout(at(33));
+    assert_eq!(alice.poll_event(), None);
+    // What came before says nothing.
+    alice.beacon(at(40));
+    alice.handle_bytes(&[]).unwrap();
+    alice.handle_timeout(at(43));
+    assert_eq!(alice.poll_event(), Some(Event::Dead));
+}
+
+/// All that a version says is whether a peer knows beacons.
+#[test]
+fn a_later_version_is_spoken_to_like_ours() {
+    let at = Duration::from_secs;
+    let mut alice = Mux::new(TlsRole::Client);
+    assert_eq!(drain(&mut alice), version());
+    // Nothing is known of the peer yet.
+    alice.beacon(at(1));
+    assert_eq!((drain(&mut alice), alice.poll_timeout()), (vec![], None));
+    let later = msgpack::map([("v", Value::from(99)), ("new", Value::from("thing"))]);
+    alice
+        .handle_bytes(&packet(PROTOCOL, &msgpack::encode(&later)))
+        .unwrap();
+    assert_eq!(events(&mut alice), [Event::Version(99)]);
+    alice.beacon(at(2));
+    assert_eq!(hex::encode(drain(&mut alice)), "92cdffffc40481a170c3");
+    assert_eq!(alice.poll_timeout(), Some(at(5)));
+    let mut bob = Mux::new(TlsRole::Server);
+    alice.request("x").unwrap();
+    carry(&mut alice, &mut bob);
+    assert!(matches!(bob.poll_event(), Some(Event::Requested(_, name)) if name == "x"));
 }
 
 #[test]

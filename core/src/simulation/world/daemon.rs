@@ -15,7 +15,6 @@ use crate::simulation::replica::Replica;
 use crate::swarm::merge::Relation;
 use crate::swarm::message::{Action, Message};
 use crate::swarm::spread::Ended;
-use crate::swarm::write;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -216,7 +215,7 @@ impl World {
         let before = dev.heads.get(&other).copied();
         let before = before.filter(|before| replica.known.contains_key(before));
         let relation =
-            before.map(|before| write::relation(&replica.view(&self.pool), before, head));
+            before.map(|before| replica.relation(&replica.view(&self.pool), before, head));
         let looks = match relation {
             Some(Ok(Relation::UpToDate)) => return,
             Some(Ok(Relation::FastForward)) | None => merged_lately(replica),
@@ -224,8 +223,8 @@ impl World {
         };
         let newest = replica.head == Some(head);
         dev.heads.insert(other, head);
-        if newest {
-            *self.counts.newest.entry((n, other)).or_default() += 1;
+        if looks && newest {
+            self.counts.looked.entry((n, other)).or_default().0 = 0;
         }
         if looks && let Some(spread) = &mut dev.spread {
             spread.look(id, newest, now);

@@ -1,11 +1,12 @@
 //! Who is linked with whom: links come and go as the network and, where they decide it, the routing
 //! tables of all devices want.
 
-use super::{Event, Fetching, Life, World, pair};
+use super::{Dev, Event, Fetching, Life, World, pair};
 use crate::drt::Input;
 use crate::drt::testkit::Mesh;
 use crate::id::AccountId;
-use crate::simulation::config::{Config, Links};
+use crate::simulation::config::{Broken, Config, Links};
+use crate::simulation::hostile::Hostile;
 use crate::simulation::rng::Rng;
 use crate::swarm::members::Role;
 use crate::swarm::spread::{Ended, Standing};
@@ -41,6 +42,8 @@ impl World {
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         let apart = self.parted.as_ref().is_some_and(|side| side[a] != side[b]);
         let key = pair(a, b);
+        let strangers = [a, b].iter().all(|n| self.devs[*n].daemon.is_some());
+        let apart = apart || self.config.apart && strangers;
         if !self.devs[a].up || !self.devs[b].up || apart || self.links.contains_key(&key) {
             return;
         }
@@ -55,6 +58,10 @@ impl World {
         self.counts.connected += 1;
         for (n, other) in [(a, b), (b, a)] {
             self.greet(n, other);
+            let (id, now) = (self.devs[other].replica.device.id, self.now);
+            if let Some(spread) = &mut self.devs[n].spread {
+                spread.anew(&id, now);
+            }
             if self.devs[n].daemon.is_some() && self.devs[n].life != Life::Stranger {
                 self.daemon_asks(n, other, None);
             }
@@ -119,6 +126,8 @@ impl World {
         self.tell_tables(a, b, false);
         for (n, other) in [(a, b), (b, a)] {
             let id = self.devs[other].replica.device.id;
+            // What was seen over a link is forgotten with it.
+            self.counts.looked.entry((n, other)).or_default().0 = 0;
             if let Some(fetching) = self.devs[n].fetching.remove(&other) {
                 let progressed = self.keep_part(n, fetching);
                 self.count_end(n, other, false);
@@ -200,7 +209,16 @@ impl World {
     pub(super) fn tables(&self) -> Option<Mesh> {
         let all = self.devs.iter().map(|d| &d.replica.device);
         let all: Vec<_> = all.map(|d| (d.id, d.account)).collect();
-        (self.config.links == Links::Drt).then(|| Mesh::of(self.config.seed, &all))
+        (self.config.links == Links::Drt).then(|| {
+            let mut mesh = Mesh::of(self.config.seed, &all);
+            // Who says it has what does not exist knows whom nobody knows.
+            let lies = |d: &Dev| matches!(d.hostile, Some(Hostile::Liar | Hostile::Flooder));
+            for (n, _) in self.devs.iter().enumerate().filter(|(_, d)| lies(d)) {
+                mesh.invent(n);
+            }
+            mesh.learns_all = self.config.broken == Broken::LearnsAll;
+            mesh
+        })
     }
 
     /// A device learnt who is a member: its table follows, or begins.
@@ -275,10 +293,6 @@ impl World {
     pub(super) fn follow_tables(&mut self) {
         while let Some(change) = self.mesh.as_mut().and_then(Mesh::poll_change) {
             let (a, b) = (change.a, change.b);
-            for n in [a, b] {
-                let known = self.mesh.as_ref().map_or(0, |m| m.drt(n).nodes().count());
-                self.counts.known = self.counts.known.max(known);
-            }
             if change.open {
                 self.channels.insert(pair(a, b));
                 if self.links.contains_key(&pair(a, b)) {
@@ -292,6 +306,9 @@ impl World {
             } else if self.channels.remove(&pair(a, b)) && !self.graph[a].contains(&b) {
                 self.cut(a, b);
             }
+        }
+        if let Some(mesh) = &self.mesh {
+            (self.counts.known, self.counts.invented) = (mesh.counts.known, mesh.counts.invented);
         }
     }
 }

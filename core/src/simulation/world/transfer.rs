@@ -212,6 +212,10 @@ impl World {
                 if self.devs[by].fetching.is_empty() && self.config.broken != Broken::KeepsParts {
                     self.devs[by].staged.clear();
                 }
+                let taker = self.devs[by].replica.device.id;
+                if let Some(spread) = &mut self.devs[of].spread {
+                    spread.took(&taker, head);
+                }
                 self.has_shown(of, by, head);
                 Ended::Well { head, relation }
             }

@@ -11,6 +11,7 @@
 //!
 //! * news go to each linked device once, never back to where they came from, and only after they
 //!   really arrived here; while a device waits for its next notice, a newer head replaces the older;
+//! * who does nothing about what it was told when its link came up is told again, up to three times (`again.rs`);
 //! * one fetch a device at a time, and one a conversation as long as it gets on: what the first
 //!   device sends need not be loaded from the second; news during a fetch are looked at after it;
 //! * one owner of backoff a device, asked whatever the reason of a fetch is;
@@ -21,7 +22,7 @@
 //!   others do, and does not give up (`line.rs`).
 //!
 //! All memory is bounded: a few dozen bytes a linked device, [`MAX_REMEMBERED`] devices that are
-//! gone, [`MAX_REFUSED`] heads a device, [`MAX_ARRIVED`] heads that wait to be merged.
+//! gone, [`MAX_REFUSED`] and 16 heads a device, [`MAX_ARRIVED`] heads that wait to be merged.
 //!
 //! ```
 //! # use starling_core::swarm::spread::{Action, Ended, Spread, Standing};
@@ -42,11 +43,13 @@
 //! assert_eq!(spread.poll(now), None, "Bob has it already");
 //! ```
 
+mod again;
 mod line;
 mod looks;
 mod patience;
 mod peer;
 
+pub use again::{AGAIN, FRESH};
 pub use line::*;
 pub use looks::*;
 pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
@@ -111,6 +114,9 @@ pub const MAX_REMEMBERED: usize = 256;
 /// Heads that arrived and wait to be merged; of more, the oldest is dropped, to be fetched again
 /// when it is heard of again.
 pub const MAX_ARRIVED: usize = 64;
+
+/// Heads that one device said it has, and that are not here.
+const MAX_SAID: usize = 16;
 
 /// What a linked device is to the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,8 +215,12 @@ pub(crate) enum Mutation {
     WaitsOnce,
     /// Nobody is asked for a merge that it did not tell of.
     NeverLooks,
+    /// Who was looked at in vain is looked at as often as anyone.
+    LooksInVain,
     /// What is found by looking is told at once, and looked for again at once, for ever.
     AlwaysLooks,
+    /// What says nothing is told at once, unless it was found by looking.
+    TellsAll,
     /// Whatever a fetch that broke has brought, it is gone on with at once.
     AnyProgress,
 }
@@ -230,12 +240,14 @@ pub struct Spread {
     arrived: BTreeMap<ObjectId, Arrived>,
     /// Heads that were taken in without changing ours: nothing new, until ours is another one.
     aside: BTreeSet<ObjectId>,
-    /// The head that is being taken in, and whether it was found by looking.
-    entering: Option<(ObjectId, bool)>,
-    /// How often in a row our head came by looking, and nobody said anything: see [`ROUNDS`].
-    rounds: u32,
-    /// Since when our head is one that came by looking and was not told: see [`HUSH`].
+    /// The head that is being taken in, and at whom it was found by looking.
+    entering: Option<(ObjectId, Option<DeviceId>)>,
+    /// Since when our head is one that says nothing and was not told: see [`HUSH`].
     hushed: Option<Duration>,
+    /// How often such a head was told since somebody said something.
+    idle: u32,
+    /// What is being taken in was more than merges.
+    says: bool,
     turn: u64,
     #[cfg(test)]
     pub(crate) mutation: Mutation,
@@ -257,8 +269,9 @@ impl Spread {
             arrived: BTreeMap::new(),
             aside: BTreeSet::new(),
             entering: None,
-            rounds: 0,
             hushed: None,
+            idle: 0,
+            says: false,
             turn: 0,
             #[cfg(test)]
             mutation: Mutation::Nothing,
@@ -287,6 +300,8 @@ impl Spread {
         let peer = self.peers.entry(device).or_default();
         let before = peer.standing.replace(standing);
         if before.is_none() {
+            (peer.fresh, peer.repeated, peer.took) = (None, 0, None);
+            peer.unsaid = true;
             // Connecting anew: what failed over the old link may work now. Not so a bad history.
             let relief = peer
                 .relieved_at
@@ -300,6 +315,7 @@ impl Spread {
         }
         if standing == Standing::Outside {
             peer.want = None;
+            peer.said.clear();
             peer.told = None;
             peer.has = None;
             if let Some(running) = &mut peer.running {
@@ -314,10 +330,16 @@ impl Spread {
                     from: now.saturating_add(wait),
                     turn,
                     insists: false,
+                    since: now,
                 });
             }
             self.to_tell.insert(device);
         }
+    }
+
+    /// Whether what came from a device was bad, or against the rules, since it last sent something good.
+    pub fn sent_bad(&self, device: &DeviceId) -> bool {
+        self.peers.get(device).is_some_and(|p| p.refusals > 0)
     }
 
     /// The link with a device is gone. A fetch that runs is still to be reported.
@@ -327,6 +349,7 @@ impl Spread {
             peer.told = None;
             peer.has = None;
             peer.want = None;
+            peer.said.clear();
         }
         self.to_tell.remove(device);
         self.forget();
@@ -347,6 +370,7 @@ impl Spread {
             return;
         }
         peer.has = Some(head);
+        peer.unsaid &= self.head != Some(head);
         #[cfg(test)]
         match self.mutation {
             Mutation::AnswersNotices => {
@@ -358,10 +382,24 @@ impl Spread {
             _ => {}
         }
         if here || self.only_tells {
-            // It is not ahead of us: whatever was to be looked for is answered. It may lack ours.
-            peer.want = peer.want.filter(|w| w.insists);
+            if let Some(want) = peer
+                .want
+                .filter(|_| !peer.said.is_empty() && !self.only_tells)
+            {
+                // What it said before is not here: a daemon that fetches tells of what it fetched, and not
+                // of its merge of that with its own.
+                peer.want = Some(want.as_look());
+            } else {
+                // It is not ahead of us: whatever was to be looked for is answered.
+                peer.want = peer.want.filter(|w| w.insists);
+            }
+            // It may lack ours.
             self.to_tell.insert(device);
         } else {
+            if peer.said.len() >= MAX_SAID {
+                peer.said.pop_first();
+            }
+            peer.said.insert(head);
             // A newer notice replaces the older one, and does not lose its turn.
             let turn = peer.want.map_or(turn, |w| w.turn);
             peer.want = Some(Want {
@@ -369,13 +407,19 @@ impl Spread {
                 from: now,
                 turn,
                 insists: false,
+                since: now,
             });
         }
     }
 
     /// A commit was written here.
-    pub fn wrote(&mut self, head: ObjectId, _now: Duration) {
-        self.rounds = 0;
+    pub fn wrote(&mut self, head: ObjectId, now: Duration) {
+        self.followed(head);
+        self.said(now);
+    }
+
+    /// The head moved, by what came: what that says is another matter, see [`Self::said`].
+    pub fn followed(&mut self, head: ObjectId) {
         self.move_to(Some(head), false);
     }
 
@@ -391,7 +435,7 @@ impl Spread {
     /// A fetch has ended.
     pub fn fetched(&mut self, device: DeviceId, how: Ended, now: Duration) {
         let turn = self.next_turn();
-        let (ours, look_wait) = (self.head, self.look_wait());
+        let (ours, soonest) = (self.head, self.soonest_look());
         let mut arrived = None;
         let Some(peer) = self.peers.get_mut(&device) else {
             return;
@@ -410,6 +454,10 @@ impl Spread {
                 if peer.hears() {
                     peer.has = Some(head);
                 }
+                // All that it has is here, but for what it said since.
+                let since = peer.want.and_then(|w| w.head).filter(|h| *h != head);
+                peer.said.retain(|h| Some(*h) == since);
+                peer.unsaid &= ours != Some(head);
                 let new = relation != Relation::UpToDate && !self.aside.contains(&head);
                 if new {
                     peer.looks = 0;
@@ -424,13 +472,19 @@ impl Spread {
                     // Who was looked at in vain may have failed in what it said.
                     peer.failures = 0;
                     peer.slight = 0;
-                    peer.refusals = 0;
-                    peer.not_before = now;
+                    // Bad packs are made good by a good one: it costs nothing to show us our own head.
+                    if new {
+                        peer.refusals = 0;
+                    }
+                    if peer.refusals == 0 {
+                        peer.not_before = now;
+                    }
                 }
                 let answered = |w: &Want| w.head.is_none_or(|h| h == head);
                 // What is to be looked at later is not what was fetched now.
                 let later = |w: &Want| w.insists && w.from > now;
                 peer.want = peer.want.filter(|w| !answered(w) || later(w));
+                let look_wait = peer.look_wait(soonest);
                 if let Some(look) = peer.want.as_mut().filter(|w| new && w.insists) {
                     look.from = look.from.min(now.saturating_add(look_wait));
                 }
@@ -477,6 +531,12 @@ impl Spread {
             && let Some(peer) = self.peers.get_mut(&device)
         {
             (peer.not_before, peer.failures) = (now, 0);
+        }
+        #[cfg(test)]
+        if self.mutation == Mutation::LooksInVain
+            && let Some(peer) = self.peers.get_mut(&device)
+        {
+            peer.looks = 0;
         }
         #[cfg(test)]
         if self.mutation == Mutation::AnyProgress
@@ -528,14 +588,16 @@ impl Spread {
         known: &dyn Fn(&ObjectId) -> bool,
         now: Duration,
     ) {
-        let looked = self.entering.take().is_some_and(|(_, looked)| looked);
+        let looked = self.entering.take().and_then(|(_, looked)| looked);
+        let says = core::mem::take(&mut self.says);
         let waiting = self.arrived.len();
         self.arrived.retain(|head, _| !known(head));
         let merged_by_others = self.arrived.len() < waiting;
         for (device, peer) in &mut self.peers {
-            let wants = peer.want.and_then(|w| w.head);
-            if wants.is_some_and(|head| known(&head)) {
-                peer.want = None;
+            peer.said.retain(|head| !known(head));
+            let answered = |w: &Want| w.head.is_some_and(|head| known(&head));
+            if let Some(want) = peer.want.filter(answered) {
+                peer.want = (!peer.said.is_empty()).then(|| want.as_look());
             }
             if peer.has == Some(theirs) && peer.hears() {
                 // It may lack what we have besides. Where two hold the same but for merges, one
@@ -561,10 +623,17 @@ impl Spread {
             let merged = ours != Some(theirs);
             let hushed = self.hushed;
             self.move_to(ours, merged);
-            if looked {
+            for peer in self.peers.values_mut() {
+                peer.unsaid &= peer.has != ours;
+            }
+            #[cfg(test)]
+            let says = says || self.mutation == Mutation::TellsAll;
+            if looked.is_some() || !says {
                 self.hush_from(hushed, now);
-            } else {
-                self.look_later(now);
+            }
+            match looked {
+                Some(device) => self.found_at(device),
+                None => self.look_later(now),
             }
             if merged {
                 self.pause_merges(now);
@@ -603,10 +672,12 @@ impl Spread {
                 return Some(fetch);
             }
             let arrived = self.arrived.remove(&head);
-            self.entering = Some((head, arrived.is_some_and(|a| a.looked)));
+            let looked = arrived.filter(|a| a.looked).map(|a| a.from);
+            self.entering = Some((head, looked));
             return Some(Action::Merge(head));
         }
-        if let Some((device, head)) = self.due_notice(now) {
+        let notice = self.due_notice(now).or_else(|| self.due_repeat(now));
+        if let Some((device, head)) = notice {
             return Some(Action::Tell(device, head));
         }
         self.begin_fetch(now)
@@ -630,9 +701,11 @@ impl Spread {
             let peer = self.peers.get(device)?;
             self.lacks_notice(peer)?;
             let gap = peer.told.map(|t| t.at.saturating_add(NOTICE_GAP));
+            let hush = if peer.unsaid { Duration::ZERO } else { hush };
             Some(gap.unwrap_or_default().max(hush))
         });
-        let next = merges.chain(notices).min();
+        let repeats = self.repeats().map(|(_, at)| at);
+        let next = merges.chain(notices).chain(repeats).min();
         // A head that is being taken in may be what is wanted.
         if self.entering.is_some() {
             return next;
@@ -683,8 +756,9 @@ impl Spread {
     /// Nobody has to be asked for this head any more.
     fn drop_wants(&mut self, head: ObjectId) {
         for peer in self.peers.values_mut() {
-            if peer.want.is_some_and(|w| w.head == Some(head)) {
-                peer.want = None;
+            peer.said.remove(&head);
+            if let Some(want) = peer.want.filter(|w| w.head == Some(head)) {
+                peer.want = (!peer.said.is_empty()).then(|| want.as_look());
             }
         }
     }
@@ -723,10 +797,10 @@ impl Spread {
     }
 
     fn due_notice(&mut self, now: Duration) -> Option<(DeviceId, ObjectId)> {
-        if self.hush(now).is_some() {
-            return None;
+        let hush = self.hush(now).is_some();
+        if !hush && self.hushed.take().is_some() {
+            self.idle = self.idle.saturating_add(1);
         }
-        self.hushed = None;
         let mut done = Vec::new();
         let mut found = None;
         for device in &self.to_tell {
@@ -738,6 +812,9 @@ impl Spread {
                 done.push(*device);
                 continue;
             };
+            if hush && !peer.unsaid {
+                continue;
+            }
             if peer
                 .told
                 .is_none_or(|t| t.at.saturating_add(NOTICE_GAP) <= now)
@@ -752,6 +829,7 @@ impl Spread {
         }
         let (device, head) = found?;
         let peer = self.peers.get_mut(&device)?;
+        peer.unsaid = false;
         peer.told = Some(Told {
             head,
             at: now,

@@ -17,6 +17,19 @@ pub(super) struct Want {
     pub(super) turn: u64,
     /// Whatever it says meanwhile, it is asked: see [`Spread::look`].
     pub(super) insists: bool,
+    /// Since when it is wanted.
+    pub(super) since: Duration,
+}
+
+impl Want {
+    /// To see what it has, whatever it says.
+    pub(super) fn as_look(self) -> Self {
+        Self {
+            head: None,
+            insists: true,
+            ..self
+        }
+    }
 }
 
 /// A notice that was sent.
@@ -34,15 +47,27 @@ pub(super) struct Peer {
     pub(super) standing: Option<Standing>,
     /// What it was told last over this link.
     pub(super) told: Option<Told>,
+    /// Since when there is this link, where the device may take an older one for alive.
+    pub(super) fresh: Option<Duration>,
+    /// How often it was told once more over this link: see [`super::AGAIN`].
+    pub(super) repeated: usize,
+    /// What it fetched from here last, over this link.
+    pub(super) took: Option<ObjectId>,
     /// The head it said it has, or was fetched from it.
     pub(super) has: Option<ObjectId>,
+    /// Something was said, and it was not told of that or of anything later.
+    pub(super) unsaid: bool,
     pub(super) want: Option<Want>,
+    /// What it said it has since all that it had was here, and is not here.
+    pub(super) said: BTreeSet<ObjectId>,
     pub(super) running: Option<Running>,
     pub(super) failures: u32,
     /// Fetches that broke off and had brought little, less those that brought more: see [`SLIGHT`].
     pub(super) slight: u32,
-    /// How often in a row it was looked in vain: see [`LOOKS`].
+    /// How often in a row it was looked in vain: see [`super::LOOKS`].
     pub(super) looks: u32,
+    /// How often in a row our head came by looking at it, and nobody said anything: see [`super::ROUNDS`].
+    pub(super) rounds: u32,
     /// Histories that broke the rules, and bad packs: those pauses outlast a connection.
     pub(super) refusals: u32,
     /// No fetch before this.
@@ -94,6 +119,7 @@ impl Peer {
                 from: now,
                 turn,
                 insists: false,
+                since: now,
             });
         }
     }

@@ -488,6 +488,60 @@ fn a_bad_pack_is_the_fault_of_the_device_which_is_asked_ever_less_also_over_new_
 }
 
 #[test]
+fn a_bad_pack_is_made_good_by_a_good_one_and_not_by_our_own_head() {
+    let mut s = among(ALICE, &[BOB]);
+    let (mut now, mut asked) = (at(0), Vec::new());
+    while now < at(600_000) {
+        for action in all(&mut s, now) {
+            if action == Action::Fetch(BOB) {
+                asked.push(now);
+                s.fetched(BOB, Ended::Bad, now);
+                assert!(s.sent_bad(&BOB));
+            }
+        }
+        s.unlinked(&BOB);
+        s.linked(BOB, Standing::Member, now);
+        s.heard(BOB, OLD, false, now);
+        if work(&mut s, now) == [Action::Fetch(BOB)] {
+            s.fetched(BOB, well(OLD, Relation::UpToDate), now);
+        }
+        s.heard(BOB, NEW, false, now);
+        now += at(500);
+    }
+    assert!(asked.len() < 12, "{asked:?}");
+    now += at(600_000);
+    s.heard(BOB, NEW, false, now);
+    assert_eq!(work(&mut s, now), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(NEW, Relation::FastForward), now);
+    assert!(!s.sent_bad(&BOB));
+}
+
+#[test]
+fn who_told_of_its_own_and_then_of_what_it_fetched_is_asked_for_its_own() {
+    // As a daemon does, whose head then is a merge of the two.
+    let theirs = ObjectId([60; 20]);
+    for (then, known) in [(NEW, false), (OLD, true)] {
+        let mut s = among(ALICE, &[BOB, CAROL]);
+        s.heard(CAROL, NEW, false, at(1_000));
+        assert_eq!(work(&mut s, at(1_000)), [Action::Fetch(CAROL)]);
+        s.heard(BOB, theirs, false, at(1_010));
+        s.heard(BOB, then, known, at(1_020));
+        assert_eq!(work(&mut s, at(1_020)), []);
+        s.fetched(CAROL, well(NEW, Relation::FastForward), at(1_100));
+        let mut did = work(&mut s, at(1_100));
+        s.settled(NEW, Some(NEW), &|id| *id == NEW, at(1_100));
+        did.extend(work(&mut s, at(2_100)));
+        did.retain(|a| matches!(a, Action::Fetch(_)));
+        assert_eq!(did, [Action::Fetch(BOB)]);
+        s.fetched(BOB, well(NEWER, Relation::Diverged), at(2_200));
+        // Now all that it said is here.
+        s.settled(NEWER, Some(NEWER), &|_| true, at(2_300));
+        s.heard(BOB, NEW, true, at(2_400));
+        assert_eq!(work(&mut s, at(60_000)), []);
+    }
+}
+
+#[test]
 fn who_says_it_has_what_it_has_not_is_asked_ever_less() {
     let mut s = among(ALICE, &[BOB]);
     let (mut now, mut asked) = (at(0), 0);
@@ -837,4 +891,5 @@ fn what_makes_no_commit_waits_for_nobody() {
     }
 }
 
+mod again;
 mod looks;

@@ -1,0 +1,136 @@
+//! A Starling and a Jami daemon of today, the first of whom loses its network for a while: what was written meanwhile is shown
+//! soon after it is back, though no connection was ended.
+
+use serde_json::json;
+use starling_e2e::peer::{silent, sound};
+use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, wait};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// An address that nobody had.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 200);
+
+/// So long it may take, on a machine that does much else. By itself it is one to eight seconds.
+const SOON: Duration = Duration::from_secs(40);
+
+/// Alice with a Starling and Bob with a daemon, who have a conversation.
+struct Story {
+    alice: Starling,
+    bob: Jami,
+    bob_id: String,
+    /// Alice's.
+    host: Host,
+    conversation: String,
+    // Last: everything above runs in it.
+    _lab: Lab,
+}
+
+impl Story {
+    fn new(group: bool) -> Self {
+        let mut lab = Lab::new();
+        let boot = jami::boot(&mut lab);
+        let bootstrap = format!("{}:4222", boot.addr);
+        let hosts = ["alice", "bob"].map(|name| lab.host(name));
+        let mut alice = Starling::start(&hosts[0], &bootstrap);
+        let mut bob = Jami::with_account(&hosts[1], &boot, "Bob");
+        let bob_id = bob.id();
+        alice.have_account("Alice");
+        let mut conversation = alice.add_contact(&bob_id);
+        assert_eq!(bob.wait_request(), conversation);
+        bob.accept(&conversation);
+        alice.wait_role(&conversation, &bob_id, "member");
+        if group {
+            let made = alice.rpc("conversation.create", json!({"account": alice.account(), "mode": "invitesOnly", "title": "Birds", "members": [bob_id]}));
+            conversation = made["id"].as_str().expect("an id").to_owned();
+            bob.wait_request_for(&conversation);
+            bob.accept(&conversation);
+            alice.wait_role(&conversation, &bob_id, "member");
+        }
+        let mut story = Self {
+            alice,
+            bob,
+            bob_id,
+            host: hosts[0].clone(),
+            conversation,
+            _lab: lab,
+        };
+        // Each has fetched from the other, and keeps the channel for the next time.
+        story.talk("before");
+        story
+    }
+
+    /// Each writes, and reads what the other writes.
+    fn talk(&mut self, what: &str) {
+        let (a, b) = (format!("{what}: alice"), format!("{what}: bob"));
+        self.alice.send(&self.conversation, &a);
+        self.bob.wait_text(&self.conversation, &a);
+        self.bob.send(&self.conversation, &b);
+        self.alice.wait_text_or_history(&self.conversation, &b);
+    }
+
+    fn connected(&self) -> bool {
+        let account = json!({"account": self.alice.account()});
+        let links = self.alice.rpc("link.list", account);
+        let mut links = links.as_array().expect("links").iter();
+        links.any(|l| l["peer"] == self.bob_id.as_str() && l["phase"] == "connected")
+    }
+
+    /// Alice loses her network, and both write (Bob only if `both`). When she has noticed, it is back.
+    fn outage(&mut self, next: Option<Ipv4Addr>, both: bool) {
+        let host = self.host.clone();
+        host.unplug();
+        self.alice.send(&self.conversation, "alice, meanwhile");
+        if both {
+            self.bob.send(&self.conversation, "bob, meanwhile");
+        }
+        wait::until("the Starling to notice", || {
+            (!self.connected()).then_some(())
+        });
+        let before = self.bob.mark();
+        match next {
+            Some(addr) => host.plug_elsewhere(addr),
+            None => host.plug(),
+        }
+        let back = Instant::now();
+        let shown = self
+            .bob
+            .shown(&self.conversation, "alice, meanwhile", before);
+        println!("bob shows it after {:?}", shown - back);
+        if both {
+            self.alice
+                .wait_text_or_history(&self.conversation, "bob, meanwhile");
+            println!("alice shows it after {:?}", back.elapsed());
+        }
+        assert!(back.elapsed() < SOON, "{:?}", back.elapsed());
+        self.talk("after");
+        let texts = self.alice.texts(&self.conversation);
+        assert_eq!(texts.len(), if both { 6 } else { 5 }, "{texts:?}");
+        for (name, repository) in [
+            ("alice", self.alice.repository(&self.conversation)),
+            ("bob", self.bob.repository(&self.conversation)),
+        ] {
+            sound(name, &repository);
+        }
+        silent(&self.bob);
+    }
+}
+
+/// The daemon takes the connection of before for alive, and fetches over it what it is told of over the next one, for
+/// the three seconds that it waits for a sign of life. Bob writes nothing, so there is nothing else to tell it of.
+#[test]
+fn what_only_the_starling_wrote_is_shown_when_it_is_back_at_another_address() {
+    needs!(jami::missing());
+    Story::new(false).outage(Some(ELSEWHERE), false);
+}
+
+#[test]
+fn what_both_wrote_is_shown_when_the_starling_is_back_at_another_address() {
+    needs!(jami::missing());
+    Story::new(false).outage(Some(ELSEWHERE), true);
+}
+
+#[test]
+fn what_both_wrote_in_a_group_is_shown_when_the_starling_is_back_at_its_address() {
+    needs!(jami::missing());
+    Story::new(true).outage(None, true);
+}
