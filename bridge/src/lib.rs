@@ -11,8 +11,9 @@ pub mod serve;
 pub mod store;
 pub mod verify;
 
-/// What is freed goes back to the machine. The C library's allocator keeps it for each thread, and messages of
-/// some megabytes, which any member can write, are worked on by all threads in turn: reading fifty of them left
-/// a third more behind.
+/// What is freed goes back to the machine, soon and whichever thread freed it (`.cargo/config.toml` says how soon).
+/// The C library's allocator keeps it for each thread, and messages of some megabytes, which any member can write, are
+/// worked on by all threads in turn: reading fifty of them left a third more behind. Others give it back only when the
+/// same thread works again.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
