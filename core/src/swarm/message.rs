@@ -557,6 +557,13 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_unknown_messages_are_kept_to_the_last_digit() {
+        let text = r#"{"on":-13333333330040033366,"type":"something"}"#;
+        let read = Message::parse(text).expect("a message");
+        assert_eq!(Message::parse(&read.to_text()), Ok(read));
+    }
+
+    #[test]
     fn bad_messages_are_named() {
         assert_eq!(Message::parse("hello"), Err(BadMessage::NotJson));
         assert_eq!(Message::parse("[]"), Err(BadMessage::NotJson));
