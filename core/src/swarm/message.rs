@@ -557,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_unknown_messages_are_kept_to_the_last_digit() {
+    fn numbers_of_unknown_messages_are_kept_as_precise_as_a_double() {
         let text = r#"{"on":-13333333330040033366,"type":"something"}"#;
         let read = Message::parse(text).expect("a message");
         assert_eq!(Message::parse(&read.to_text()), Ok(read));
