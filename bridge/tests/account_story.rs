@@ -170,6 +170,30 @@ async fn nothing_is_lost_or_doubled_when_they_are_away_in_turns() {
     // Two that merge at once must not go on merging each other's merges.
     let commits = a.verify(id).await.unwrap().commits;
     assert!(commits < 20, "{commits} commits for 7 messages");
+    // What is exported is all of it, for whoever checks it elsewhere, and for git.
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().join("conversation.bundle");
+    std::fs::write(&bundle, a.bundle(id).await.unwrap()).unwrap();
+    let (mut verdict, mut complaints) = (Vec::new(), Vec::new());
+    let code = starling_bridge::verify::run(&bundle, &mut verdict, &mut complaints);
+    assert_eq!(
+        (code, String::from_utf8(complaints).unwrap().as_str()),
+        (0, "")
+    );
+    let in_order = format!("conversation {id}: {commits} commits, all in order\n");
+    assert_eq!(String::from_utf8(verdict).unwrap(), in_order);
+    let clone = std::process::Command::new("git")
+        .args([
+            "clone",
+            "--quiet",
+            "--bare",
+            "-c",
+            "transfer.fsckObjects=true",
+        ])
+        .args([bundle.as_path(), &dir.path().join("clone")])
+        .output()
+        .unwrap();
+    assert!(clone.status.success(), "{clone:?}");
     drop((a, b));
     for who in [&mut alice, &mut bob] {
         let path = who.account().repository_path(&id);
