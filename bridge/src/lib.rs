@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod actor;
+mod addresses;
 pub mod api;
 pub mod conversation;
 pub mod crypto;

@@ -36,8 +36,8 @@ impl Account {
     }
 
     /// Takes back another device of this account: nobody lets it in from now on, as soon as they hear of
-    /// it. That is tried until somebody can be reached, and not waited for. There is no way back: it has to come anew, with another key. `password`: that of the account,
-    /// if it has one.
+    /// it. That is tried until somebody can be reached, and not waited for. There is no way back: it has to come
+    /// anew, with another key. `password`: that of the account, if it has one.
     pub async fn revoke_device(
         &self,
         device: DeviceId,

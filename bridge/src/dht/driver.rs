@@ -4,7 +4,7 @@ use super::bootstrap::{BootstrapAddr, resolve};
 use super::lan::{self, Announced};
 use super::sockets::{Sockets, receive};
 use super::{Command, DhtConfig, ListenEvent, PutError, Ticket};
-use crate::peer::own_addresses;
+use crate::addresses::own_addresses;
 use starling_core::crypto::Crypto;
 use starling_core::dht::node::{Connectivity, Node, NodeConfig, NodeEvent, NodeStatus, OpId};
 use starling_core::dht::packet::MAX_DATAGRAM;

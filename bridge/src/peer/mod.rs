@@ -26,6 +26,5 @@ pub use dht_signalling::{DhtSignalling, MAX_DEVICES};
 pub use manager::{
     Incoming, Limits, LinkEvent, LinkState, OpenError, PeerConfig, PeerManager, Policy,
 };
-pub(crate) use net::own_addresses;
 pub use revocations::{REVOCATIONS, RevocationStore, TakeError};
 pub use signalling::{Announced, Family, Presence, Signal, Signalling, SignallingError, Wanted};

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use starling_core::id::{AccountId, DeviceId};
 use starling_core::identity::{CertificateChain, RevocationError, RevocationList};
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -50,8 +51,14 @@ impl PeerManager {
             let _turn = turn;
             inner.take_if_met(&account, list)
         };
-        let taken = tokio::task::spawn_blocking(take).await;
-        taken.unwrap_or_else(|e| Err(TakeError::Io(e.to_string())))
+        match tokio::task::spawn_blocking(take).await {
+            Ok(taken) => taken,
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // Starling is ending.
+                Err(e) => Err(TakeError::Io(e.to_string())),
+            },
+        }
     }
 
     /// Whether an account is known to have taken back a device of its own that was met, or this one. What others
