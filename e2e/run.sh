@@ -5,7 +5,7 @@
 #                                FILTER, or whose program's name is FILTER; all without
 #     e2e/run.sh --unit          all others, a program each; then those in docs
 #
-# STARLING_TESTS_AT_ONCE says how many at the same time (outside 2, else 4). What a test prints is in
+# STARLING_TESTS_AT_ONCE says how many at the same time (outside 3, else 4). What a test prints is in
 # target/e2e/ or target/unit/, and here as well where it failed. A test that was skipped says why.
 # With STARLING_TESTS_NEW=1 those are passed over, and counted, that passed before with the very same files: the
 # program, the binary, the page, what is beside the sources and is no source.
@@ -53,7 +53,7 @@ if [ "${1:-}" = --list ]; then
     exit 0
 fi
 
-kind=e2e at_once=2 filter=${1:-} which=()
+kind=e2e at_once=3 filter=${1:-} which=()
 [ "$filter" != --unit ] || kind=unit at_once=4
 logs=$(realpath -m "$target/$kind")
 mkdir -p "$logs"
@@ -70,7 +70,7 @@ programs=$(env "CARGO_TARGET_${host}_RUNNER=$run --list" cargo test --workspace 
     sed -n 's/^program\t//p')
 tests=()
 # The longest first, so that none of them is left at the end.
-long='/(groups|screenshots|admins|rows|hostile_[a-z]*|starling_core|fellow_members|account_damage|broken_fetch|revocation|dht_interop|identity_archive|account_groups)-[0-9a-f]*$'
+long='/(groups|outage|screenshots|admins|rows|hostile_[a-z]*|starling_core|fellow_members|account_damage|broken_fetch|revocation|dht_interop|identity_archive|account_groups)-[0-9a-f]*$'
 while IFS=$'\t' read -r dir program; do
     name=$(basename "$program")
     is=unit
@@ -92,7 +92,7 @@ STARLING_TESTS_DATA=$(find core bridge web e2e static \( -path core/fuzz -o -nam
     -type f ! -name '*.rs' -printf '%p %s %T@\n' | sort | sha256sum)
 STARLING_TESTS_BINARY=$({
     stat -L -c '%n %i %s %Y' "$target/debug/starling" "$target/debug/examples/planted" "${STARLING_JAMI_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/starling/jami}"/{version,jamid.node} || true
-    find dist -type f -printf '%p %s %T@\n' | sort
+    [ ! -d dist ] || find dist -type f -printf '%p %s %T@\n' | sort
 } 2>/dev/null | sha256sum)
 export STARLING_TESTS_DATA STARLING_TESTS_BINARY
 printf '%s\n' "${tests[@]}" | xargs -d '\n' -n 3 -P "${STARLING_TESTS_AT_ONCE:-$at_once}" "$run" --one "$logs" | tee "$logs/said" || {
