@@ -228,7 +228,9 @@ impl Account {
         device: DeviceId,
         commit: ObjectId,
     ) {
-        conversation.engines.spread(|s, _| s.took(&device, commit));
+        conversation
+            .engines
+            .spread(|s, now| s.took(&device, commit, now));
         let changed = conversation
             .ask(move |r| {
                 r.fetched(device, id, commit, now())

@@ -438,7 +438,7 @@ impl Crowd {
         let (device, now) = (self.devs[of].id, self.now);
         let head = self.commits[head as usize].id;
         let taker = self.devs[by].id;
-        self.devs[of].spread.took(&taker, head);
+        self.devs[of].spread.took(&taker, head, now);
         let how = Ended::Well { head, relation };
         self.devs[by].spread.fetched(device, how, now);
         self.drain(by);

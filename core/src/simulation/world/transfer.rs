@@ -214,7 +214,7 @@ impl World {
                 }
                 let taker = self.devs[by].replica.device.id;
                 if let Some(spread) = &mut self.devs[of].spread {
-                    spread.took(&taker, head);
+                    spread.took(&taker, head, self.now);
                 }
                 self.has_shown(of, by, head);
                 Ended::Well { head, relation }

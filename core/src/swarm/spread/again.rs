@@ -20,6 +20,9 @@ pub const AGAIN: [Duration; 3] = [
 /// Only what was told so soon after the link came up is told again: later there is no older connection.
 pub const FRESH: Duration = Duration::from_secs(30);
 
+/// Whoever fetches so soon after the link came up may be a daemon, which looks at everyone it comes to.
+pub const COMES: Duration = Duration::from_secs(3);
+
 impl Spread {
     /// The link with a device is a new one. It may not know yet that an older one is dead.
     pub fn anew(&mut self, device: &DeviceId, now: Duration) {
@@ -28,10 +31,16 @@ impl Spread {
         }
     }
 
-    /// A device has fetched from here, and has everything up to `head`: it need not be told of that again.
-    pub fn took(&mut self, device: &DeviceId, head: ObjectId) {
-        if let Some(peer) = self.peers.get_mut(device) {
-            peer.took = Some(head);
+    /// A device has fetched from here, and has everything up to `head`: it need not be told of that again. If its link
+    /// has just come up, it is looked what it has itself.
+    pub fn took(&mut self, device: &DeviceId, head: ObjectId, now: Duration) {
+        let Some(peer) = self.peers.get_mut(device) else {
+            return;
+        };
+        peer.took = Some(head);
+        peer.came |= peer.fresh.is_some_and(|at| now <= at.saturating_add(COMES));
+        if peer.is_to_be_seen() && peer.want.is_none() && peer.running.is_none() {
+            self.look(*device, false, now);
         }
     }
 

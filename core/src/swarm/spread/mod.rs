@@ -49,7 +49,7 @@ mod looks;
 mod patience;
 mod peer;
 
-pub use again::{AGAIN, FRESH};
+pub use again::{AGAIN, COMES, FRESH};
 pub use line::*;
 pub use looks::*;
 pub use patience::{GETS_ON, HOLD_GAP, LONGEST_HOLD, PATIENCE, PREPARES};
@@ -300,7 +300,7 @@ impl Spread {
         let peer = self.peers.entry(device).or_default();
         let before = peer.standing.replace(standing);
         if before.is_none() {
-            (peer.fresh, peer.repeated, peer.took) = (None, 0, None);
+            (peer.fresh, peer.repeated, peer.took, peer.came) = (None, 0, None, false);
             peer.unsaid = true;
             // Connecting anew: what failed over the old link may work now. Not so a bad history.
             let relief = peer
@@ -384,7 +384,7 @@ impl Spread {
         if here || self.only_tells {
             if let Some(want) = peer
                 .want
-                .filter(|_| !peer.said.is_empty() && !self.only_tells)
+                .filter(|_| peer.is_to_be_seen() && !self.only_tells)
             {
                 // What it said before is not here: a daemon that fetches tells of what it fetched, and not
                 // of its merge of that with its own.
@@ -454,6 +454,7 @@ impl Spread {
                 if peer.hears() {
                     peer.has = Some(head);
                 }
+                peer.came = false;
                 // All that it has is here, but for what it said since.
                 let since = peer.want.and_then(|w| w.head).filter(|h| *h != head);
                 peer.said.retain(|h| Some(*h) == since);
@@ -597,7 +598,7 @@ impl Spread {
             peer.said.retain(|head| !known(head));
             let answered = |w: &Want| w.head.is_some_and(|head| known(&head));
             if let Some(want) = peer.want.filter(answered) {
-                peer.want = (!peer.said.is_empty()).then(|| want.as_look());
+                peer.want = peer.is_to_be_seen().then(|| want.as_look());
             }
             if peer.has == Some(theirs) && peer.hears() {
                 // It may lack what we have besides. Where two hold the same but for merges, one
@@ -758,7 +759,7 @@ impl Spread {
         for peer in self.peers.values_mut() {
             peer.said.remove(&head);
             if let Some(want) = peer.want.filter(|w| w.head == Some(head)) {
-                peer.want = (!peer.said.is_empty()).then(|| want.as_look());
+                peer.want = peer.is_to_be_seen().then(|| want.as_look());
             }
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct Peer {
     pub(super) repeated: usize,
     /// What it fetched from here last, over this link.
     pub(super) took: Option<ObjectId>,
+    /// It fetched from here when its link had just come up, and what it has itself was not seen since.
+    pub(super) came: bool,
     /// The head it said it has, or was fetched from it.
     pub(super) has: Option<ObjectId>,
     /// Something was said, and it was not told of that or of anything later.
@@ -83,6 +85,14 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn hears(&self) -> bool {
         self.standing >= Some(Standing::Invited)
+    }
+
+    /// Whether it is to be looked at, whatever it says. It says less than it has: something else, which is not here yet;
+    /// or it is a daemon that has just come. Those fetch from everyone they come to, and what they tell of then may
+    /// be older than what they have: a notice that waited for somebody to be told.
+    pub(super) fn is_to_be_seen(&self) -> bool {
+        let came = self.came && self.standing == Some(Standing::Member);
+        came || !self.said.is_empty()
     }
 
     /// Until when its fetch keeps others from starting, if it does at all.

@@ -52,7 +52,7 @@ fn who_has_taken_it_or_says_that_it_has_it_is_not_told_again() {
         assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, OLD)]);
         match says {
             true => s.heard(BOB, OLD, true, at(100)),
-            false => s.took(&BOB, OLD),
+            false => s.took(&BOB, OLD, at(100)),
         }
         assert_eq!(times(&mut s, at(100)), []);
         // What it took over the last link says nothing of this one.
@@ -66,12 +66,14 @@ fn who_has_taken_it_or_says_that_it_has_it_is_not_told_again() {
 fn who_took_what_was_before_is_told_again_of_what_is_new() {
     let mut s = linked();
     assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, OLD)]);
-    s.took(&BOB, OLD);
+    s.took(&BOB, OLD, at(0));
     s.heard(BOB, OLD, true, at(100));
     s.wrote(NEW, at(200));
     assert_eq!(all(&mut s, at(200)), [Action::Tell(BOB, NEW)]);
+    assert_eq!(all(&mut s, at(400)), [Action::Fetch(BOB)]);
+    s.fetched(BOB, well(OLD, Relation::UpToDate), at(400));
     assert_eq!(all(&mut s, at(1_200)), [Action::Tell(BOB, NEW)]);
-    s.took(&BOB, NEW);
+    s.took(&BOB, NEW, at(3_100));
     assert_eq!(s.poll_timeout(), None);
 }
 

@@ -263,3 +263,38 @@ fn what_takes_long_to_begin_is_not_slow() {
         assert_eq!(last == 1, soon, "{begins} s, {takes} s");
     }
 }
+
+/// A daemon that comes fetches at once, and its notice may be one that waited since before it wrote.
+#[test]
+fn who_comes_and_fetches_here_is_looked_at_once_whatever_it_says() {
+    for fetches_first in [true, false] {
+        let mut s = among(ALICE, &[CAROL]);
+        s.linked(BOB, Standing::Member, at(0));
+        s.anew(&BOB, at(0));
+        assert_eq!(all(&mut s, at(0)), [Action::Tell(BOB, OLD)]);
+        if fetches_first {
+            s.took(&BOB, OLD, at(1));
+        }
+        // He and Carol say the same, and it comes from her.
+        s.heard(CAROL, NEW, false, at(2));
+        assert_eq!(all(&mut s, at(2)), [Action::Fetch(CAROL)]);
+        s.heard(BOB, NEW, false, at(2));
+        s.fetched(CAROL, well(NEW, Relation::FastForward), at(3));
+        assert_eq!(all(&mut s, at(3)), [Action::Merge(NEW)]);
+        s.settled(NEW, Some(NEW), &|h| *h != NEWER, at(3));
+        if !fetches_first {
+            assert_eq!((all(&mut s, at(4)), s.poll_timeout()), (vec![], None));
+            s.took(&BOB, OLD, at(4));
+        }
+        let now = due(&s).max(at(4));
+        assert_eq!(all(&mut s, now), [Action::Fetch(BOB)]);
+        s.fetched(BOB, well(NEWER, Relation::FastForward), now);
+        assert_eq!(all(&mut s, now), [Action::Merge(NEWER)]);
+        s.settled(NEWER, Some(NEWER), &|_| true, now);
+        // Who fetches later has something to fetch.
+        let now = now.max(at(0) + COMES + at(1));
+        s.took(&BOB, NEWER, now);
+        let told = [Action::Tell(CAROL, NEWER)];
+        assert_eq!((all(&mut s, now), s.poll_timeout()), (told.to_vec(), None));
+    }
+}
