@@ -20,7 +20,7 @@ pub const AGAIN: [Duration; 3] = [
 /// Only what was told so soon after the link came up is told again: later there is no older connection.
 pub const FRESH: Duration = Duration::from_secs(30);
 
-/// Whoever fetches so soon after the link came up may be a daemon, which looks at everyone it comes to.
+/// Whoever fetches so soon after the link came up may be a daemon: it looks at everyone it comes to.
 pub const COMES: Duration = Duration::from_secs(3);
 
 impl Spread {
