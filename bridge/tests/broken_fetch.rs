@@ -7,7 +7,7 @@ mod hostile_support;
 #[path = "../../core/tests/swarm/mod.rs"]
 mod swarm;
 
-use account_support::{PATIENCE, node};
+use account_support::{Bridge, PATIENCE, node};
 use hostile_support::process::Victim;
 use hostile_support::{
     Hostile, Play, fsck, offers, offers_room, pack, play, verify, victim, writer_of,
@@ -118,6 +118,21 @@ fn breaks_off(room: &Room, seed: u64, packs: Arc<watch::Sender<Vec<usize>>>) -> 
     })
 }
 
+/// Vic is told of a room, and asked in first if it is `new`, and has all of it in the end.
+async fn comes_to(vic: &Bridge, eve: &Hostile, room: &Room, new: bool) {
+    let (id, head) = (room.conversation, room.head);
+    if new {
+        eve.invite(id);
+        vic.accepts(id).await;
+    } else {
+        eve.tell_commit(id, head);
+    }
+    vic.until("all of it", |a| async move {
+        (a.conversation(&id)?.head() == head).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
     let first = node(None);
@@ -140,17 +155,7 @@ async fn what_came_of_a_broken_fetch_is_kept_and_the_next_needs_less() {
             }
             let packs = Arc::new(watch::Sender::new(Vec::new()));
             eve.serve(id, breaks_off(&room, seed * 2 + round, packs.clone()));
-            if round == 0 {
-                eve.invite(id);
-                vic.accepts(id).await;
-            } else {
-                eve.tell_commit(id, room.head);
-            }
-            let head = room.head;
-            vic.until("all of it", |a| async move {
-                (a.conversation(&id)?.head() == head).then_some(())
-            })
-            .await;
+            comes_to(&vic, &eve, &room, round == 0).await;
             let packs = packs.borrow().clone();
             println!("{seed} {round}: {packs:?}");
             assert!(packs.len() > 2, "{packs:?}");
@@ -494,17 +499,7 @@ async fn a_pack_that_lacks_objects_is_asked_for_again_before_anybody_is_told() {
     for (round, (ways, says)) in rounds.into_iter().enumerate() {
         let packs = Arc::new(watch::Sender::new(Vec::new()));
         eve.serve(id, gives(&room, ways, packs.clone()));
-        if round == 0 {
-            eve.invite(id);
-            vic.accepts(id).await;
-        } else {
-            eve.tell_commit(id, room.head);
-        }
-        let head = room.head;
-        vic.until("all of it", |a| async move {
-            (a.conversation(&id)?.head() == head).then_some(())
-        })
-        .await;
+        comes_to(&vic, &eve, &room, round == 0).await;
         assert_eq!(packs.borrow().len(), ways.len());
         assert_eq!(told(), says, "{ways:?}");
         tokio::task::block_in_place(|| go_on(&mut room, &ben, 10));

@@ -2,7 +2,7 @@
 //! soon after it is back, though no connection was ended.
 
 use serde_json::json;
-use starling_e2e::peer::{silent, sound};
+use starling_e2e::peer::{bootstrap, silent, sound};
 use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, wait};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ impl Story {
     fn new(group: bool) -> Self {
         let mut lab = Lab::new();
         let boot = jami::boot(&mut lab);
-        let bootstrap = format!("{}:4222", boot.addr);
+        let bootstrap = bootstrap(&boot);
         let hosts = ["alice", "bob"].map(|name| lab.host(name));
         let mut alice = Starling::start(&hosts[0], &bootstrap);
         let mut bob = Jami::with_account(&hosts[1], &boot, "Bob");
