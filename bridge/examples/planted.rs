@@ -118,6 +118,7 @@ impl Owner {
             conversation: id,
             head,
             now: now()?,
+            alone: false,
         };
         Ok((store, room))
     }

@@ -20,7 +20,7 @@ use starling_core::swarm::tree::{Change, Trees};
 use starling_core::swarm::validate::Validation;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use swarm::Room;
+use swarm::{Device, Room};
 
 /// Every merge of the history takes each file as it is on one of its sides (what the daemon asks
 /// of merges), and its author is still there in it.
@@ -142,6 +142,45 @@ fn every_pair_ends_in_one_state_for_everybody() {
             .collect()
     });
     assert_eq!(left_is_greater.len(), 2);
+}
+
+/// What a daemon that is at `at` shows of another head: a cut of the order, newest first.
+fn shown_by_a_daemon(room: &Room, at: ObjectId) -> Vec<ObjectId> {
+    let mut walker = Walker::new(&room.objects);
+    let order = walker.order(room.head, &|_| false, 1_000).unwrap();
+    order.into_iter().take_while(|id| *id != at).collect()
+}
+
+#[test]
+fn a_daemon_is_shown_what_was_written_before_its_own_head() {
+    let (ann, ben) = (Device::load("ann"), Device::load("ben"));
+    let start = Room::group(&[&ann, &ben]);
+    // Ann writes without a network, Ben before, in the same second, and later.
+    for (ahead, alone, one_more) in [
+        (-1, true, false),
+        (0, true, true),
+        (5, true, true),
+        (5, false, false),
+    ] {
+        let (mut a, mut b) = (start.clone(), start.clone());
+        a.alone = alone;
+        b.now = start.now.strict_add_signed(ahead);
+        let words = [a.say(&ann, "one"), a.say(&ann, "two")];
+        let there = b.say(&ben, "meanwhile");
+        let before = a.head;
+        a.pull(&ann, &b).unwrap();
+        a.valid().unwrap();
+        let parents = a.commit(a.head).parents;
+        assert_eq!(parents[0], before);
+        assert_eq!(parents[1] != there, one_more, "{ahead}");
+        assert_eq!(merges_are_plain(&a), 1 + usize::from(one_more));
+        let shown = shown_by_a_daemon(&a, there);
+        let all = words.iter().all(|id| shown.contains(id));
+        assert_eq!(all, alone, "{ahead}: {shown:?}");
+        // The other one takes it in, and it is the end of it.
+        b.pull(&ben, &a).unwrap();
+        assert_eq!(b.head, a.head);
+    }
 }
 
 #[test]

@@ -442,7 +442,7 @@ fn who_was_banned_meanwhile_cannot_merge() {
         b.objects.insert(kind, data);
     }
     assert_eq!(
-        b.open().merge(&ben.writer(), a.head, b.now),
+        b.open().merge(&ben.writer(), a.head, &|_| false, b.now),
         Err(WriteError::NotAMember)
     );
 }

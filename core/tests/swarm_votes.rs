@@ -297,7 +297,9 @@ fn a_banned_device_follows_and_its_late_words_are_not_taken() {
         apart.objects.insert(kind, data);
     }
     assert_eq!(
-        apart.open().merge(&tablet.writer(), room.head, apart.now),
+        apart
+            .open()
+            .merge(&tablet.writer(), room.head, &|_| false, apart.now),
         Err(WriteError::NotAMember)
     );
     // What it wrote before it was banned, somebody else may bring: it was honest.

@@ -5,7 +5,7 @@ use serde_json::json;
 use starling_e2e::peer::{bootstrap, silent, sound};
 use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, wait};
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// An address that nobody had.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 200);
@@ -84,6 +84,10 @@ impl Story {
         host.unplug();
         self.alice.send(&self.conversation, "alice, meanwhile");
         if both {
+            // Later, by the seconds that commits have: of a merge a daemon shows what is newer than its own head.
+            let second = || UNIX_EPOCH.elapsed().map_or(0, |t| t.as_secs());
+            let wrote = second();
+            wait::until("the next second", || (second() > wrote).then_some(()));
             self.bob.send(&self.conversation, "bob, meanwhile");
         }
         wait::until("the Starling to notice", || {

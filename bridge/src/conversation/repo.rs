@@ -565,7 +565,8 @@ impl Repo {
             let generations = |id: &ObjectId| known.generation(id);
             let repository = Repository::new(&*self.store, self.id, self.head)?;
             let mut repository = repository.follow(&generations);
-            match repository.merge(&writer(&self.me), theirs, now) {
+            let unknown = |ours: &[ObjectId]| self.is_here_alone(ours);
+            match repository.merge(&writer(&self.me), theirs, &unknown, now) {
                 // We left: others take in our last word, and we take in no more of theirs.
                 Err(WriteError::NotAMember)
                     if matches!(self.snapshot.role(&self.own()), None | Some(Role::Left)) =>
@@ -601,12 +602,9 @@ impl Repo {
                     .collect();
                 self.store
                     .commit(&objects, Some(self.head), written.commit)?;
-                let commit = written
-                    .objects
-                    .iter()
-                    .find(|o| o.id == written.commit)
-                    .and_then(|o| Commit::parse(&o.data).ok());
-                all.extend(commit.map(|c| Written::new(written.commit, &c, self.own())));
+                let made = written.objects.iter().filter(|o| o.kind == Kind::Commit);
+                let made = made.filter_map(|o| Some((o.id, Commit::parse(&o.data).ok()?)));
+                all.extend(made.map(|(id, c)| Written::new(id, &c, self.own())));
                 written.commit
             }
         };
@@ -752,6 +750,24 @@ impl Repo {
             .fetched
             .values()
             .any(|f| f.commit == *commit || self.timeline.is_after(&f.commit, Some(commit)))
+    }
+
+    /// Whether all of these were written here, and no other device is known to have any of them.
+    fn is_here_alone(&self, commits: &[ObjectId]) -> bool {
+        let own = |id: &ObjectId| {
+            self.timeline
+                .commit(id)
+                .is_some_and(|c| c.device == self.me.identity.device_id())
+        };
+        // Who has a later one has the first.
+        let first = commits.iter().filter_map(|id| self.timeline.place(id));
+        let Some(first) = first.min() else {
+            return false;
+        };
+        let fetched = self.progress.fetched.values().map(|f| &f.commit);
+        let mut elsewhere = fetched.chain(self.heads.values());
+        !elsewhere.any(|id| self.timeline.place(id).is_some_and(|place| place >= first))
+            && commits.iter().all(own)
     }
 
     /// Up to where a person says they have read.

@@ -596,7 +596,7 @@ impl Timeline {
         self.epoch != self.index.epoch() || trouble.is_some()
     }
 
-    fn place(&self, id: &ObjectId) -> Option<u64> {
+    pub(super) fn place(&self, id: &ObjectId) -> Option<u64> {
         if let Some(known) = self.memory().places.get(id) {
             return *known;
         }

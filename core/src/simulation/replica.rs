@@ -412,7 +412,7 @@ impl Replica {
                 let generations = |id: &ObjectId| self.generation(id);
                 let repository = Repository::new(&view, conversation, ours)?;
                 let mut repository = repository.follow(&generations);
-                match repository.merge(&self.device.writer(), theirs, now) {
+                match repository.merge(&self.device.writer(), theirs, &|_| true, now) {
                     // We left: our last word stands.
                     Err(WriteError::NotAMember) if self.role(&self.device.account).is_none() => {
                         return nothing;

@@ -46,6 +46,31 @@ pub struct Author {
     pub(super) device_blob: ObjectId,
 }
 
+impl Author {
+    /// That neither certificate had expired at that time, unix seconds. Gives the account's.
+    pub(super) fn in_force_at(
+        &self,
+        device: DeviceId,
+        time: i64,
+    ) -> Result<&Certificate, Misbehaviour> {
+        let device_path = TreePath::device(device);
+        let account_path = TreePath::Live(Target::Account(self.standing, self.account));
+        let account_certificate = self
+            .account_chain
+            .first()
+            .ok_or(Misbehaviour::UnreadableCertificate(account_path))?;
+        for (certificate, path) in [
+            (&self.device_certificate, device_path),
+            (account_certificate, account_path),
+        ] {
+            if i64::try_from(certificate.not_after()).is_ok_and(|end| end < time) {
+                return Err(Misbehaviour::CertificateExpired(path));
+            }
+        }
+        Ok(account_certificate)
+    }
+}
+
 /// Looks people up in trees, and keeps what it found.
 pub struct Judge<'a> {
     pub(super) trees: Trees<'a>,

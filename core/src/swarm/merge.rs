@@ -136,6 +136,30 @@ pub fn unite(
     })
 }
 
+/// What we wrote that a daemon does not show if it is at `theirs` and fetches our merge of both, and the time of the
+/// oldest of it.
+///
+/// It lists what is new to it by time, newest first ([`super::order::linear`]), and stops where it meets its own head.
+/// Who writes without a network is older than what the others wrote meanwhile: then all that they wrote comes after the
+/// stop, and the daemon takes it into its repository and says nothing of it. A commit that stands between the merge
+/// and their head, and is older than all of ours, has their head listed last. (Those who are at `ours` would not be shown
+/// theirs then, so this is for what nobody else has.)
+pub fn hidden_before(
+    walker: &mut Walker<'_>,
+    ours: ObjectId,
+    theirs: ObjectId,
+) -> Result<Option<(Vec<ObjectId>, i64)>, MergeFault> {
+    let stop = walker.step(theirs)?.node.time;
+    walker.allow(STEPS);
+    let own = walker.new_commits(ours, theirs, MAX_COMMITS)?;
+    let oldest = own.values().map(|node| node.time).min();
+    let said = own.iter().filter(|(_, node)| node.parents.len() < 2);
+    let said: Vec<ObjectId> = said.map(|(id, _)| *id).collect();
+    Ok(oldest
+        .filter(|time| *time <= stop && !said.is_empty())
+        .map(|time| (said, time)))
+}
+
 /// The merged tree of two heads, and the objects that are new.
 pub fn merge_trees(
     walker: &mut Walker<'_>,

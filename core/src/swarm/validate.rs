@@ -479,20 +479,7 @@ impl<'a> Validation<'a> {
             }
             more => return Err(Misbehaviour::TooManyParents(more.len())),
         };
-        let device_path = TreePath::device(commit.device);
-        let account_path = TreePath::Live(Target::Account(author.standing, author.account));
-        let account_certificate = author
-            .account_chain
-            .first()
-            .ok_or(Misbehaviour::UnreadableCertificate(account_path))?;
-        for (certificate, path) in [
-            (&author.device_certificate, device_path),
-            (account_certificate, account_path),
-        ] {
-            if i64::try_from(certificate.not_after()).is_ok_and(|end| end < time) {
-                return Err(Misbehaviour::CertificateExpired(path));
-            }
-        }
+        let account_certificate = author.in_force_at(commit.device, time)?;
         let mut checks = Vec::with_capacity(2);
         if judge.vouched.insert((author.device_blob, author.account)) {
             let check = author

@@ -605,11 +605,14 @@ impl<'a> Repository<'a> {
         self.on_head(writer, Message::UpdateProfile, edits, objects, now_unix)
     }
 
-    /// Takes in another head, which has been validated.
+    /// Takes in another head, which has been validated. Of what only we have `unknown` says whether nobody else is
+    /// known to have it: then it is shown by daemons that are at the other head, though it be older than that (see
+    /// [`merge::hidden_before`]), by one more commit on top of theirs.
     pub fn merge(
         &mut self,
         writer: &Writer<'_>,
         theirs: ObjectId,
+        unknown: &dyn Fn(&[ObjectId]) -> bool,
         now_unix: u64,
     ) -> Result<Merged, WriteError> {
         let Some(ours) = self.head.as_ref().map(|(id, _)| *id) else {
@@ -626,16 +629,19 @@ impl<'a> Repository<'a> {
             Union::Ours => return Ok(Merged::UpToDate),
             Union::Commit(tree, objects) => (tree, objects),
         };
-        let message = Message::merge(theirs);
+        let mut all = objects;
+        let below = self.stand_below(writer, ours, theirs, unknown)?;
+        let second = below.as_ref().map_or(theirs, |b| b.id);
+        all.extend(below);
+        let message = Message::merge(second);
         let draft = Draft {
             tree,
-            parents: vec![ours, theirs],
+            parents: vec![ours, second],
             name: writer.name,
             device: writer.device,
             time: now_unix,
             message: &message.to_text(),
         };
-        let mut all = objects;
         // The merged tree must still have us, or nobody would take the commit.
         let reader = super::object::Overlay(NewObjects(&all), self.judge.trees.objects());
         let mut judge = Judge::new(&reader, self.judge.conversation);
@@ -654,6 +660,46 @@ impl<'a> Repository<'a> {
             message,
             objects: all,
         })))
+    }
+
+    /// A merge of their head with its own past, older than what of ours would be hidden by it.
+    fn stand_below(
+        &mut self,
+        writer: &Writer<'_>,
+        ours: ObjectId,
+        theirs: ObjectId,
+        unknown: &dyn Fn(&[ObjectId]) -> bool,
+    ) -> Result<Option<NewObject>, WriteError> {
+        let Some((hidden, oldest)) = merge::hidden_before(&mut self.judge.walker, ours, theirs)?
+        else {
+            return Ok(None);
+        };
+        let step = self.judge.walker.step(theirs).map_err(MergeFault::from)?;
+        let (tree, past) = (step.tree, step.node.parents.first().copied());
+        let (Some(past), Some(time)) =
+            (past, oldest.checked_sub(1).and_then(|t| t.try_into().ok()))
+        else {
+            return Ok(None);
+        };
+        // Who is no member there cannot write there, nor whose certificates are renewed on our side only.
+        let author = self.judge.author(tree, writer.device);
+        if !author.is_ok_and(|a| a.in_force_at(writer.device, oldest).is_ok())
+            || self
+                .judge
+                .has(tree, TreePath::Banned(Target::Device(writer.device)))?
+            || !unknown(&hidden)
+        {
+            return Ok(None);
+        }
+        let draft = Draft {
+            tree,
+            parents: vec![theirs, past],
+            name: writer.name,
+            device: writer.device,
+            time,
+            message: &Message::merge(past).to_text(),
+        };
+        Ok(Some(draft.sign(writer.key)?))
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Room {
     pub head: ObjectId,
     /// The clock, unix seconds.
     pub now: u64,
+    /// Whether nobody is known to have what only this one has.
+    pub alone: bool,
 }
 
 /// A day on which all certificates of the samples are valid.
@@ -164,6 +166,7 @@ impl Room {
             conversation: id.into(),
             head: id,
             now: at + 1,
+            alone: true,
         }
     }
 
@@ -222,7 +225,7 @@ impl Room {
         )?;
         match self
             .open()
-            .merge(&me.writer(), other.head, self.now)
+            .merge(&me.writer(), other.head, &|_| self.alone, self.now)
             .unwrap()
         {
             Merged::UpToDate => {}
