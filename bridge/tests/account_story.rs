@@ -3,12 +3,67 @@
 
 mod account_support;
 
-use account_support::{Bridge, befriend, keys, messages, named, node, texts};
+use account_support::{Bridge, befriend, group, keys, messages, named, node, texts};
 use starling_bridge::account::Account;
 use starling_core::api::{ConversationMode, Delivery, Event, MemberRole, PresenceState};
 use starling_core::id::ConversationId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What Bob wrote while Alice was away stands before what she wrote then, and had read: it is unread all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_late_is_unread_wherever_it_stands() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let carol = Bridge::of(&first, "Carol").await;
+    let id = group(&alice, ConversationMode::InvitesOnly, &[&bob, &carol]).await;
+    let local = alice.local_id();
+    alice.accounts().set_active(&local, false).await.unwrap();
+    let his = bob.account().send(id, "from Bob".into(), None).await;
+    let his = his.unwrap();
+    let other = carol.id();
+    bob.until("Carol to have it", |a| async move {
+        let status = a.status(id, his).await.unwrap();
+        (status.people.get(&other)?.state == Delivery::Fetched).then_some(())
+    })
+    .await;
+    // Hers is to be later, by whole seconds, and nobody tells of those.
+    let his = messages(&bob.account(), id).await.pop().unwrap();
+    let later = Duration::from_secs(u64::try_from(his.sent_at / 1000).unwrap() + 1);
+    tokio::time::sleep(later.saturating_sub(UNIX_EPOCH.elapsed().unwrap())).await;
+    let own = alice.account().send(id, "from Alice".into(), None).await;
+    let own = own.unwrap();
+    let view = |a: Arc<Account>| async move { a.conversation_view(id).await.unwrap() };
+    assert_eq!(view(alice.account()).await.unread, 0);
+    alice.accounts().set_active(&local, true).await.unwrap();
+    let all = alice
+        .until("what Bob wrote", |a| async move {
+            let all = messages(&a, id).await;
+            all.iter()
+                .any(|m| m.body.as_deref() == Some("from Bob"))
+                .then_some(all)
+        })
+        .await;
+    let place = |body: &str| {
+        all.iter()
+            .position(|m| m.body.as_deref() == Some(body))
+            .unwrap()
+    };
+    assert!(place("from Bob") < place("from Alice"));
+    let line = all[place("from Bob") - 1].id;
+    let seen = alice
+        .until("the count", |a| async move {
+            let view = view(a).await;
+            (view.unread > 0).then_some(view)
+        })
+        .await;
+    assert_eq!((seen.unread, seen.read_up_to), (1, Some(line)));
+    alice.account().mark_displayed(id, own).await.unwrap();
+    let seen = view(alice.account()).await;
+    assert_eq!((seen.unread, seen.read_up_to), (0, Some(own)));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alice_asks_bob_accepts_and_they_chat() {

@@ -26,6 +26,9 @@ pub const MAX_REQUESTS: usize = 200;
 /// for ever can at worst have an old one shown once more.
 pub const MAX_DECLINED: usize = 1000;
 
+/// Most that is kept in mind of what came late, per conversation.
+pub const MAX_LATE: usize = 100;
+
 /// What this device alone knows of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -52,6 +55,8 @@ pub struct Local {
     pub replaces: Option<ConversationId>,
     /// The commit that says that we left: the repository is kept until somebody has it.
     pub left: Option<ObjectId>,
+    /// Messages of others that came when what stands after them had been read: unread until the person looks again.
+    pub late: Vec<ObjectId>,
 }
 
 /// An offer of a conversation: a contact request, or an invitation.

@@ -503,7 +503,7 @@ impl Account {
         self.conversation_view(id).await
     }
 
-    async fn change_local(
+    pub(super) async fn change_local(
         &self,
         id: ConversationId,
         change: impl FnOnce(&mut Local) + Send + 'static,

@@ -1,6 +1,6 @@
 //! What an account says and reads: its conversations, as the API asks for them.
 
-use super::book::Profile;
+use super::book::{MAX_LATE, Profile};
 use super::net::statuses;
 use super::{Account, AccountError, now_unix};
 use crate::conversation::repo::{RepoError, Snapshot};
@@ -125,6 +125,10 @@ impl Account {
             reordered,
         } = changes;
         if let Some(after) = reordered {
+            // A page that is told of them says at once that they are read.
+            if let Err(e) = self.note_late(conversation, &shown).await {
+                tracing::warn!(%e, "what came late is not counted as unread");
+            }
             self.emit(Event::ConversationReordered {
                 account: self.id.clone(),
                 conversation: id,
@@ -188,6 +192,31 @@ impl Account {
             self.wake.notify_one();
         }
         self.show_updated(conversation).await;
+    }
+
+    /// Keeps in mind which of these came when what stands after them had been read.
+    async fn note_late(
+        &self,
+        conversation: &Conversation,
+        new: &[ObjectId],
+    ) -> Result<(), AccountError> {
+        let id = conversation.id;
+        let read = self
+            .book
+            .ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed))
+            .await?;
+        let new = new.to_vec();
+        let late = conversation
+            .ask(move |r| r.late(&new, read.as_ref()))
+            .await?;
+        if late.is_empty() {
+            return Ok(());
+        }
+        self.change_local(id, move |local| {
+            local.late.extend(late);
+            local.late.truncate(MAX_LATE);
+        })
+        .await
     }
 
     /// Reports that a conversation can be used.
@@ -384,9 +413,20 @@ impl Account {
                 address: None,
             });
         };
-        let read_up_to = info.last_displayed;
-        let (last_message, unread) = conversation
-            .ask(move |r| (r.last_message(), r.unread(read_up_to.as_ref())))
+        let late = local.late;
+        let (last_message, unread, read_up_to) = conversation
+            .ask(move |r| {
+                let read = info.last_displayed;
+                let late = r.late(&late, read.as_ref());
+                let unread = r
+                    .unread(read.as_ref())
+                    .saturating_add(u32::try_from(late.len()).unwrap_or(u32::MAX));
+                let read = match late.as_slice() {
+                    [] => read,
+                    late => r.before_first(late),
+                };
+                (r.last_message(), unread, read)
+            })
             .await?;
         let snapshot = conversation.snapshot();
         let read_only = self.read_only(local.invalid.is_some(), &snapshot);
@@ -586,19 +626,28 @@ impl Account {
     ) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
         let message = conversation.ask(move |r| r.read_place(message)).await?;
-        let before = self
+        let (before, late) = self
             .book
-            .ask(move |b| b.conversation(&id).and_then(|c| c.last_displayed))
+            .ask(move |b| {
+                let before = b.conversation(&id).and_then(|c| c.last_displayed);
+                (before, say && !b.local(&id).late.is_empty())
+            })
             .await?;
-        if !conversation
+        let further = conversation
             .ask(move |r| r.timeline().is_after(&message, before.as_ref()))
-            .await?
-        {
+            .await?;
+        if !further && !late {
             return Ok(());
         }
-        self.book
-            .ask(move |b| b.change_conversation(&id, |c| c.last_displayed = Some(message)))
-            .await??;
+        if late {
+            self.change_local(id, |local| local.late = Vec::new())
+                .await?;
+        }
+        if further {
+            self.book
+                .ask(move |b| b.change_conversation(&id, |c| c.last_displayed = Some(message)))
+                .await??;
+        }
         if say && self.shared().options.settings.read_receipts {
             self.tell_members(
                 &conversation,
@@ -612,7 +661,7 @@ impl Account {
         Ok(())
     }
 
-    /// Everything up to a message was read.
+    /// Everything up to a message was read, and what came late.
     pub async fn mark_displayed(
         self: &Arc<Self>,
         id: ConversationId,

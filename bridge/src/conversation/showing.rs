@@ -182,6 +182,24 @@ impl Repo {
         // What one wrote oneself, one has read up to.
         u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)
     }
+
+    /// Of these, what others wrote that says something and stands no later than what was read last: it came after that
+    /// was read.
+    pub fn late(&self, new: &[ObjectId], read_up_to: Option<&ObjectId>) -> Vec<ObjectId> {
+        let (timeline, own) = (&self.timeline, self.own());
+        let Some(last) = read_up_to.and_then(|id| timeline.place(id)) else {
+            return Vec::new();
+        };
+        let late = |id: &&ObjectId| timeline.look(|rows| rows.is_of_others(&own, id, last));
+        new.iter().filter(late).copied().collect()
+    }
+
+    /// The message before the first of these, for a line that says from where on there is something new.
+    pub fn before_first(&self, of: &[ObjectId]) -> Option<ObjectId> {
+        let first = of.iter().min_by_key(|id| self.timeline.place(id))?;
+        let (page, _) = self.timeline.page(Some(first), 1)?;
+        page.first().map(|m| m.id())
+    }
 }
 
 #[cfg(test)]

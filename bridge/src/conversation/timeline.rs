@@ -578,7 +578,10 @@ impl Timeline {
     }
 
     /// Reads from the index; what cannot be read is as if it were not there, until [`Self::follow`].
-    fn look<T: Default>(&self, read: impl FnOnce(&Rows<'_>) -> rusqlite::Result<T>) -> T {
+    pub(super) fn look<T: Default>(
+        &self,
+        read: impl FnOnce(&Rows<'_>) -> rusqlite::Result<T>,
+    ) -> T {
         self.rows(read).unwrap_or_else(|e| {
             tracing::warn!(%e, "the index cannot be read");
             *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);

@@ -328,10 +328,11 @@ pub struct Conversation {
     /// What is shown last: of a long text its beginning, of changes the first words, no reactions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message: Option<Box<Message>>,
-    /// Texts, files and calls of others since the last message read.
+    /// Texts, files and calls of others since the last message read, and those that came later than that and stand
+    /// before it.
     #[serde(default)]
     pub unread: u32,
-    /// The last message read here.
+    /// The last message before what is unread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_up_to: Option<ObjectId>,
     /// What the owner chose for this conversation.

@@ -538,6 +538,21 @@ impl<'a> Rows<'a> {
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
+    /// Whether a commit is a message of somebody else that says something, and stands no later than a place.
+    pub fn is_of_others(&self, own: &AccountId, commit: &ObjectId, last: u64) -> Result<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT 1 FROM commits INDEXED BY commits_id WHERE c=?1 AND id=?2 AND shown=1 AND counts=1 AND place<=?3
+                 AND person IS NOT (SELECT key FROM person WHERE id=?4)",
+            )?
+            .exists(params![
+                self.key,
+                commit.as_bytes(),
+                signed(last),
+                own.as_bytes()
+            ])
+    }
+
     /// The commits in a range of places, oldest first.
     pub fn commits(&self, range: std::ops::Range<u64>) -> Result<Vec<ObjectId>> {
         self.db
