@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// After this our account's lists are published again, if that failed.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(30);
@@ -46,19 +46,9 @@ impl PeerManager {
         list: RevocationList,
     ) -> Result<(), TakeError> {
         let inner = self.inner.clone();
-        let turn = inner.taking_lists.clone().acquire_owned().await;
-        let take = move || {
-            let _turn = turn;
-            inner.take_if_met(&account, list)
-        };
-        match tokio::task::spawn_blocking(take).await {
-            Ok(taken) => taken,
-            Err(e) => match e.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                // Starling is ending.
-                Err(e) => Err(TakeError::Io(e.to_string())),
-            },
-        }
+        let take = move || inner.take_if_met(&account, list);
+        let taken = self.inner.take_in_turn(take).await;
+        taken.unwrap_or_else(|e| Err(TakeError::Io(e.to_string())))
     }
 
     /// Whether an account is known to have taken back a device of its own that was met, or this one. What others
@@ -119,6 +109,25 @@ impl Inner {
         looking.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Checks signatures and writes files, where nobody waits for the thread. One at a time.
+    ///
+    /// # Errors
+    /// Starling is ending, and nothing was done.
+    async fn take_in_turn<T: Send + 'static>(
+        &self,
+        take: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let turn = self.taking_lists.clone().acquire_owned().await;
+        let taking = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            take()
+        });
+        taking.await.map_err(|e| match e.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(e) => e,
+        })
+    }
+
     /// Takes in what was found of the account that a chain, which was verified, leads to. It goes on when nobody waits
     /// for it.
     pub(super) fn take_found(
@@ -132,15 +141,13 @@ impl Inner {
             let lists = found.await;
             let mut all = true;
             for from in (0..lists.len()).step_by(LISTS_AT_ONCE) {
-                let (inner, chain, lists) = (inner.clone(), chain.clone(), lists.clone());
-                let turn = inner.taking_lists.clone().acquire_owned().await;
-                let taking = tokio::task::spawn_blocking(move || {
-                    let _turn = turn;
+                let (this, chain, lists) = (inner.clone(), chain.clone(), lists.clone());
+                let take = move || {
                     let some = lists.iter().skip(from).take(LISTS_AT_ONCE);
                     // All of them, whatever becomes of the first.
-                    some.filter(|list| !inner.take_one(&chain, list)).count() == 0
-                });
-                all &= taking.await.unwrap_or_default();
+                    some.filter(|list| !this.take_one(&chain, list)).count() == 0
+                };
+                all &= inner.take_in_turn(take).await.unwrap_or_default();
             }
             if all {
                 inner.revocations.looked_up(&account, !lists.is_empty());
