@@ -194,7 +194,9 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
     for ((by, of), (_, most)) in &counts.in_vain {
         let pair = (*by.min(of), *by.max(of));
         let connects = counts.connects.get(&pair).copied().unwrap_or(0);
-        if *most > ATTEMPTS + hours + 2 * connects {
+        // Who lies and tells the truth by turns has a clean sheet with each thing that was written and is true.
+        let truths = world.ledger.len();
+        if *most > ATTEMPTS + hours + 2 * connects + truths {
             fault(
                 Check::Attempts,
                 format!(
