@@ -1,5 +1,6 @@
 //! A real Jami daemon of today, driven through its Node.js add-on by `jami/daemon.js`.
 
+use crate::net::NODE_PORT;
 use crate::stock::{self, Stock};
 use crate::{Host, Lab, wait};
 use serde_json::{Map, Value, json};
@@ -301,8 +302,8 @@ impl Jami {
     }
 
     /// Makes an account on the lab's DHT and waits until others can find it. Gives its Jami ID.
-    pub fn create_account(&mut self, name: &str, bootstrap: &str) -> String {
-        self.add_account(name, bootstrap, "", "")
+    pub fn create_account(&mut self, name: &str, boot: &Host) -> String {
+        self.add_account(name, boot, "", "")
     }
 
     /// Starts a daemon with an account that was made before, where a test is not about making one; waits until others
@@ -315,7 +316,7 @@ impl Jami {
         let mut jami = Self::start(host, boot);
         if !known {
             let backup = stock::backup(host);
-            jami.import_account(name, &crate::peer::bootstrap(boot), &backup, "");
+            jami.import_account(name, boot, &backup, "");
             jami.end();
             stock.keep(&places);
             jami.start_again(boot);
@@ -329,25 +330,19 @@ impl Jami {
     pub fn import_account(
         &mut self,
         name: &str,
-        bootstrap: &str,
+        boot: &Host,
         archive: &Path,
         password: &str,
     ) -> String {
-        self.add_account(name, bootstrap, &archive.display().to_string(), password)
+        self.add_account(name, boot, &archive.display().to_string(), password)
     }
 
-    fn add_account(
-        &mut self,
-        name: &str,
-        bootstrap: &str,
-        archive: &str,
-        password: &str,
-    ) -> String {
+    fn add_account(&mut self, name: &str, boot: &Host, archive: &str, password: &str) -> String {
         let template = self.call("getAccountTemplate", json!(["RING"]));
         let mut details: Map<String, Value> = template.as_object().cloned().unwrap_or_default();
         let ours = json!({
             "Account.type": "RING", "Account.alias": name, "Account.displayName": name, "Account.deviceName": name,
-            "Account.hostname": bootstrap, "RingNS.uri": "http://127.0.0.1:8090",
+            "Account.hostname": boot.as_node(), "RingNS.uri": "http://127.0.0.1:8090",
             "Account.upnpEnabled": "false", "Account.proxyEnabled": "false", "Account.proxyListEnabled": "false",
             "Account.dhtProxyListUrl": "", "Account.bootstrapListUrl": "", "Account.peerDiscovery": "false",
             "Account.accountDiscovery": "false", "Account.accountPublish": "false", "TURN.enable": "false",
@@ -649,7 +644,7 @@ pub fn boot_named(lab: &mut Lab, name: &str) -> Host {
     let log = std::fs::File::create(host.dir.join("dhtnode.log")).expect("a log");
     let child = host
         .command(crate::starling::binary())
-        .args(["dhtnode", "--port", "4222"])
+        .args(["dhtnode", "--port", NODE_PORT])
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)
         .spawn()

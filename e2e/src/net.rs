@@ -31,6 +31,9 @@ pub struct Host {
     pub dir: PathBuf,
 }
 
+/// Where the lab's first node listens: the port that OpenDHT's tools take.
+pub(crate) const NODE_PORT: &str = "4222";
+
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// Where a program is, by PATH.
@@ -244,6 +247,11 @@ impl Drop for Lab {
 }
 
 impl Host {
+    /// Its address as that of a DHT node to begin with, as programs are given it.
+    pub fn as_node(&self) -> String {
+        format!("{}:{NODE_PORT}", self.addr)
+    }
+
     /// A command that runs on this machine.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut c = Command::new("ip");

@@ -166,7 +166,7 @@ impl Peer {
 
     pub(crate) fn starling_at(host: Host, boot: &Host) -> Self {
         let name = host.name.as_str();
-        let mut starling = Starling::start(&host, &bootstrap(boot));
+        let mut starling = Starling::start(&host, boot);
         let id = starling.have_account(name);
         Self {
             host,
@@ -232,7 +232,7 @@ impl Peer {
         let program = match &mut self.program {
             Ours(first) => {
                 let backup = first.rpc("account.export", json!({"account": first.account()}));
-                let mut starling = Starling::start(&host, &bootstrap(&self.boot));
+                let mut starling = Starling::start(&host, &self.boot);
                 starling.rpc("account.import", json!({"archive": backup["archive"]}));
                 starling.adopt_account();
                 Ours(Box::new(starling))
@@ -244,7 +244,7 @@ impl Peer {
                 let written = first.call("exportToFile", json!([account, path, ""]));
                 assert_eq!(written, true, "{}: no backup", self.host.name);
                 let mut jami = Jami::start(&host, &self.boot);
-                let id = jami.import_account(name, &bootstrap(&self.boot), &archive, "");
+                let id = jami.import_account(name, &self.boot, &archive, "");
                 assert_eq!(id, self.id, "{name} is another person");
                 Daemon(Box::new(jami))
             }
@@ -709,11 +709,6 @@ pub fn sound(name: &str, repository: &Path) {
 pub fn silent(daemon: &Jami) {
     let name = &daemon.host.name;
     assert_eq!(complaints(daemon), Vec::<String>::new(), "{name}");
-}
-
-/// The address of the lab's first node, as programs are given it.
-pub fn bootstrap(boot: &Host) -> String {
-    format!("{}:4222", boot.addr)
 }
 
 fn git(path: &Path, args: &[&str]) -> String {

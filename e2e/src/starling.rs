@@ -78,13 +78,18 @@ pub fn plant(arguments: &[&str], bridges: &[&Starling], after: &[String]) -> Str
 }
 
 impl Starling {
+    /// A bridge on each of these machines; `boot` runs the lab's first node.
+    pub fn each<const N: usize>(hosts: &[Host; N], boot: &Host) -> [Self; N] {
+        hosts.each_ref().map(|host| Self::start(host, boot))
+    }
+
     /// Starts a bridge and waits until it serves.
-    pub fn start(host: &Host, bootstrap: &str) -> Self {
+    pub fn start(host: &Host, boot: &Host) -> Self {
         let mut s = Self {
             host: host.clone(),
             child: None,
             listener: None,
-            bootstrap: bootstrap.into(),
+            bootstrap: boot.as_node(),
             url: String::new(),
             events: Arc::default(),
             account: None,
@@ -172,6 +177,13 @@ impl Starling {
     /// The process, for those who want to know what it uses.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the bridge runs").id()
+    }
+
+    /// Whether there is a connection with a device of somebody.
+    pub fn is_connected(&self, person: &str) -> bool {
+        let links = self.rpc("link.list", json!({"account": self.account()}));
+        let mut links = links.as_array().expect("links").iter();
+        links.any(|l| l["peer"] == person && l["phase"] == "connected")
     }
 
     /// One API call.

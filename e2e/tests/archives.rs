@@ -5,7 +5,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use starling_e2e::peer::bootstrap;
 use starling_e2e::{Host, Jami, Lab, Peer, Starling, jami, needs, wait};
 use std::path::{Path, PathBuf};
 
@@ -69,12 +68,7 @@ fn a_daemon_takes_over_the_backup_of_a_starling() {
         let host = lab.host(name);
         let archive = export(alice.as_starling(), &host, password);
         let mut daemon = Jami::start(&host, &boot);
-        let id = daemon.import_account(
-            name,
-            &bootstrap(&boot),
-            &archive,
-            password.unwrap_or_default(),
-        );
+        let id = daemon.import_account(name, &boot, &archive, password.unwrap_or_default());
         assert_eq!(id, alice.id, "{name} is another person");
         wait_knows(&mut daemon, &bob.id, &conversation);
     }
@@ -108,7 +102,7 @@ fn a_starling_takes_over_the_backup_of_a_daemon() {
                 dir.join("archive.gz")
             }
         };
-        let mut starling = Starling::start(&host, &bootstrap(&boot));
+        let mut starling = Starling::start(&host, &boot);
         if password.is_some() {
             let archive = STANDARD.encode(std::fs::read(&path).expect("a backup"));
             let refused = starling.try_rpc("account.import", json!({"archive": archive}));
@@ -201,7 +195,7 @@ fn a_device_that_a_starling_revokes_is_not_let_in() {
     let host = lab.host("laptop");
     let archive = export(phone, &host, Some(PASSWORD));
     let mut laptop = Jami::start(&host, &boot);
-    let id = laptop.import_account("laptop", &bootstrap(&boot), &archive, PASSWORD);
+    let id = laptop.import_account("laptop", &boot, &archive, PASSWORD);
     assert_eq!(id, bob.id);
     let details = laptop.call("getVolatileAccountDetails", json!([laptop.account()]));
     let device = details["Account.deviceID"].as_str().expect("a device");

@@ -44,7 +44,7 @@ async fn the_audit_finds_what_is_wrong() {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let host = lab.host("alice");
-    let mut alice = Starling::start(&host, &format!("{}:4222", boot.addr));
+    let mut alice = Starling::start(&host, &boot);
     let page = Browser::open(&mut lab, &host).await;
     page.screen(
         DESKTOP.0,
@@ -89,11 +89,8 @@ async fn everything_is_reached_by_keyboard_and_one_sees_where_one_is() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob"].map(|name| lab.host(name));
-    let [mut alice, mut bob] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     let two = bob.befriend(&alice);

@@ -34,10 +34,9 @@ async fn first_run(browser: &Browser, bridge: &mut Starling, name: &str) -> Stri
 async fn pair() -> (Pair, String, String) {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let (alice_host, bob_host) = (lab.host("alice"), lab.host("bob"));
-    let mut alice = Starling::start(&alice_host, &bootstrap);
-    let mut bob = Starling::start(&bob_host, &bootstrap);
+    let mut alice = Starling::start(&alice_host, &boot);
+    let mut bob = Starling::start(&bob_host, &boot);
     let alices = Browser::open(&mut lab, &alice_host).await;
     let bobs = Browser::open(&mut lab, &bob_host).await;
     let alice_id = first_run(&alices, &mut alice, "Alice").await;

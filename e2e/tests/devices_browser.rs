@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use starling_e2e::browser::{DESKTOP, PHONE};
-use starling_e2e::peer::bootstrap;
 use starling_e2e::{Browser, Lab, Starling, browser, jami, needs, wait};
 
 const PASSWORD: &str = "seven green parrots";
@@ -121,11 +120,8 @@ async fn a_device_is_removed_by_another_one() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = bootstrap(&boot);
     let hosts = ["alice", "laptop", "phone"].map(|name| lab.host(name));
-    let [mut alice, mut laptop, mut phone] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut laptop, mut phone] = Starling::each(&hosts, &boot);
     alice.create_account("Alice Martin");
     let bob = laptop.create_account("Bob Okonkwo");
     let two = alice.befriend(&laptop);

@@ -78,11 +78,8 @@ async fn a_group_is_made_grows_bans_lets_back_in_and_is_left() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob", "cat", "dora"].map(|name| lab.host(name));
-    let [mut alice, mut bob, mut cat, mut dora] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob, mut cat, mut dora] = Starling::each(&hosts, &boot);
     let alice_id = alice.have_account("Alice");
     let bob_id = bob.have_account("Bob");
     let cat_id = cat.have_account("Cat");
@@ -321,10 +318,9 @@ async fn a_history_against_the_rules_is_explained() {
     needs!(jami::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "cat", "dora"].map(|name| lab.host(name));
-    let mut alice = Starling::start(&hosts[0], &bootstrap);
-    let mut cat = Starling::start(&hosts[1], &bootstrap);
+    let mut alice = Starling::start(&hosts[0], &boot);
+    let mut cat = Starling::start(&hosts[1], &boot);
     let mut dora = Jami::with_account(&hosts[2], &boot, "Dora");
     alice.have_account("Alice Martin");
     let cat_id = cat.have_account("Cat Delacroix");

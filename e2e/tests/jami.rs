@@ -1,7 +1,7 @@
 //! Starling and the Jami daemon of today, unmodified, on a private network.
 
 use serde_json::{Value, json};
-use starling_e2e::peer::{bootstrap, complaints, silent, sound};
+use starling_e2e::peer::{complaints, silent, sound};
 use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, starling, wait};
 use std::panic::AssertUnwindSafe;
 
@@ -26,7 +26,7 @@ fn meet() -> Story {
 fn meet_new() -> Story {
     let of_jami = |host: &Host, boot: &Host, name: &str| {
         let mut jami = Jami::start(host, boot);
-        jami.create_account(name, &bootstrap(boot));
+        jami.create_account(name, boot);
         jami
     };
     meet_with(of_jami, Starling::create_account)
@@ -39,7 +39,7 @@ fn meet_with(
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let (alice_host, bob_host) = (lab.host("alice"), lab.host("bob"));
-    let mut alice = Starling::start(&alice_host, &bootstrap(&boot));
+    let mut alice = Starling::start(&alice_host, &boot);
     let mut bob = of_jami(&bob_host, &boot, "Bob");
     let bob_id = bob.id();
     let alice_id = of_starling(&mut alice, "Alice");
@@ -92,10 +92,16 @@ impl Story {
 
     /// Whether Alice is connected with Bob.
     fn connected(&self) -> bool {
-        let account = json!({"account": self.alice.account()});
-        let links = self.alice.rpc("link.list", account);
-        let mut links = links.as_array().expect("links").iter();
-        links.any(|l| l["peer"] == self.bob_id.as_str() && l["phase"] == "connected")
+        self.alice.is_connected(&self.bob_id)
+    }
+
+    /// Whether each of both had asked the other for a connection before there was one.
+    fn asked_at_once(&self) -> bool {
+        let log = self.bob.log();
+        let first = |words: &str| log.find(words).unwrap_or(usize::MAX);
+        let asked = first("Start TLS session - Initied by connectDevice()");
+        let was_asked = first("Start TLS session - Initied by DHT request");
+        asked.max(was_asked) < first("Connection is ready")
     }
 
     /// How often Bob's daemon has said that.
@@ -133,7 +139,7 @@ impl Story {
     /// Carol comes, with another Starling, and asks Alice; gives the conversation.
     fn somebody_else_asks(&mut self) -> String {
         let host = self.lab.host("carol");
-        let mut carol = Starling::start(&host, &format!("{}:4222", self.boot.addr));
+        let mut carol = Starling::start(&host, &self.boot);
         carol.have_account("Carol");
         let conversation = carol.add_contact(&self.alice_id);
         self.others.push(carol);
@@ -161,6 +167,28 @@ fn starling_asks_jami_and_they_chat() {
     let conversation = story.befriend();
     story.chat(&conversation, "round");
     assert_eq!(story.alice.texts(&conversation).len(), 20);
+    story.check(&conversation);
+}
+
+/// Whoever asked whom, one connection serves both, whichever ends; and the daemon finds nothing wrong with that.
+#[test]
+fn both_ask_for_a_connection_at_the_same_moment() {
+    needs!(jami::missing());
+    // Bob fetches what he accepted while Alice greets him. Seldom one of them has the connection by then.
+    let story = (0..5).find_map(|_| {
+        let mut story = meet();
+        let conversation = story.befriend();
+        story.chat(&conversation, "first");
+        story.asked_at_once().then_some((story, conversation))
+    });
+    let (mut story, conversation) = story.expect("both ask at once, one time in five");
+    // One and then the other.
+    story.alice.down();
+    story.alice.up();
+    story.chat(&conversation, "with one anew");
+    story.bob_starts_anew();
+    story.chat(&conversation, "with the other anew");
+    assert!(story.connected());
     story.check(&conversation);
 }
 
@@ -286,7 +314,7 @@ fn jami_declines_and_is_left_alone() {
     story.alice.down();
     story.alice.up();
     let carol_host = story.lab.host("carol");
-    let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
+    let mut carol = Starling::start(&carol_host, &story.boot);
     carol.have_account("Carol");
     let with_carol = carol.add_contact(&story.bob_id);
     story.bob.wait_request_for(&with_carol);
@@ -404,8 +432,7 @@ fn a_starling_whose_network_was_gone_is_found_at_its_next_address() {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let hosts = ["alice", "carol"].map(|name| lab.host(name));
-    let bootstrap = format!("{}:4222", boot.addr);
-    let [mut alice, mut carol] = hosts.each_ref().map(|h| Starling::start(h, &bootstrap));
+    let [mut alice, mut carol] = Starling::each(&hosts, &boot);
     alice.have_account("Alice");
     carol.have_account("Carol");
     let two = alice.befriend(&carol);
@@ -441,7 +468,7 @@ fn three_in_one_group_and_one_catches_up() {
     story.befriend();
     // Carol is on a second Starling. Alice knows both; Bob and Carol meet in the group.
     let carol_host = story.lab.host("carol");
-    let mut carol = Starling::start(&carol_host, &format!("{}:4222", story.boot.addr));
+    let mut carol = Starling::start(&carol_host, &story.boot);
     let carol_id = carol.have_account("Carol");
     let with_carol = story.alice.add_contact(&carol_id);
     assert_eq!(carol.wait_request(), with_carol);

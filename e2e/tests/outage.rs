@@ -2,7 +2,7 @@
 //! soon after it is back, though no connection was ended.
 
 use serde_json::json;
-use starling_e2e::peer::{bootstrap, silent, sound};
+use starling_e2e::peer::{silent, sound};
 use starling_e2e::{Host, Jami, Lab, Starling, jami, needs, wait};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -32,9 +32,8 @@ impl Story {
     fn new(group: bool) -> Self {
         let mut lab = Lab::new();
         let boot = jami::boot(&mut lab);
-        let bootstrap = bootstrap(&boot);
         let hosts = ["alice", "bob"].map(|name| lab.host(name));
-        let mut alice = Starling::start(&hosts[0], &bootstrap);
+        let mut alice = Starling::start(&hosts[0], &boot);
         let mut bob = Jami::with_account(&hosts[1], &boot, "Bob");
         let bob_id = bob.id();
         alice.have_account("Alice");
@@ -71,13 +70,6 @@ impl Story {
         self.alice.wait_text_or_history(&self.conversation, &b);
     }
 
-    fn connected(&self) -> bool {
-        let account = json!({"account": self.alice.account()});
-        let links = self.alice.rpc("link.list", account);
-        let mut links = links.as_array().expect("links").iter();
-        links.any(|l| l["peer"] == self.bob_id.as_str() && l["phase"] == "connected")
-    }
-
     /// Alice loses her network, and both write (Bob only if `both`). When she has noticed, it is back.
     fn outage(&mut self, next: Option<Ipv4Addr>, both: bool) {
         let host = self.hosts[0].clone();
@@ -91,7 +83,7 @@ impl Story {
             self.bob.send(&self.conversation, "bob, meanwhile");
         }
         wait::until("the Starling to notice", || {
-            (!self.connected()).then_some(())
+            (!self.alice.is_connected(&self.bob_id)).then_some(())
         });
         let before = self.bob.mark();
         match next {
@@ -118,7 +110,7 @@ impl Story {
         host.unplug();
         self.alice.send(&self.conversation, "alice, meanwhile");
         wait::until("the Starling to notice", || {
-            (!self.connected()).then_some(())
+            (!self.alice.is_connected(&self.bob_id)).then_some(())
         });
         let before = self.bob.mark();
         host.plug_elsewhere(ELSEWHERE);

@@ -56,11 +56,8 @@ async fn some_are_turned_away_and_one_is_a_friend_who_comes_and_goes() {
     // Where everybody has an address of their own, one is connected directly; in a house, on the same network.
     let mut lab = Lab::public();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob", "carol", "denys"].map(|name| lab.host(name));
-    let [mut alice, mut bob, mut carol, mut denys] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob, mut carol, mut denys] = Starling::each(&hosts, &boot);
     let alice_id = alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     carol.have_account("Carol Lindqvist");
@@ -191,9 +188,8 @@ async fn somebody_comes_with_a_backup_that_has_a_password() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["old", "new"].map(|name| lab.host(name));
-    let mut old = Starling::start(&hosts[0], &bootstrap);
+    let mut old = Starling::start(&hosts[0], &boot);
     let id = old.have_account("Alice Martin");
     let backup = old.rpc(
         "account.export",
@@ -201,7 +197,7 @@ async fn somebody_comes_with_a_backup_that_has_a_password() {
     );
     old.down();
 
-    let mut new = Starling::start(&hosts[1], &bootstrap);
+    let mut new = Starling::start(&hosts[1], &boot);
     let page = Browser::open(&mut lab, &hosts[1]).await;
     page.go(new.url()).await;
     page.press("button", "I have a backup of an account").await;
@@ -292,11 +288,8 @@ async fn the_page_says_so_where_it_is_shown_what_nobody_signed() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob"].map(|name| lab.host(name));
-    let [mut alice, mut bob] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     let two = alice.befriend(&bob);

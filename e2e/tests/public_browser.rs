@@ -8,11 +8,8 @@ async fn a_stranger_comes_in_by_the_address_and_what_a_ban_cut_off_is_sent_again
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob"].map(|name| lab.host(name));
-    let [mut alice, mut bob] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     let bob_id = bob.have_account("Bob Okonkwo");
     let alices = Browser::open(&mut lab, &hosts[0]).await;
@@ -158,7 +155,7 @@ async fn a_list_of_two_hundred_is_quick_and_readable() {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
     let host = lab.host("alice");
-    let mut alice = Starling::start(&host, &format!("{}:4222", boot.addr));
+    let mut alice = Starling::start(&host, &boot);
     alice.have_account("Alice Martin");
     for n in 0..200 {
         let title = match n / NAMES.len() {

@@ -64,13 +64,12 @@ async fn screenshots_of_every_view() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let (here, there) = (lab.host("alice"), lab.host("bob"));
     let (far, away) = (lab.host("cat"), lab.host("denys"));
-    let mut alice = Starling::start(&here, &bootstrap);
-    let mut bob = Starling::start(&there, &bootstrap);
-    let mut cat = Starling::start(&far, &bootstrap);
-    let mut denys = Starling::start(&away, &bootstrap);
+    let mut alice = Starling::start(&here, &boot);
+    let mut bob = Starling::start(&there, &boot);
+    let mut cat = Starling::start(&far, &boot);
+    let mut denys = Starling::start(&away, &boot);
     bob.have_account("Bob Okonkwo");
     let cat_id = cat.have_account("Catherine Delacroix-Featherstonehaugh");
     let denys_id = denys.have_account("Денис Шевченко");

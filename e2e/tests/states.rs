@@ -41,11 +41,8 @@ async fn screenshots_of_two_accounts() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob"].map(|name| lab.host(name));
-    let [mut alice, mut bob] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     let private = alice.befriend(&bob);
@@ -112,11 +109,8 @@ async fn screenshots_of_what_is_not_sent_and_of_starling_stopped() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob"].map(|name| lab.host(name));
-    let [mut alice, mut bob] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     let page = Browser::open(&mut lab, &hosts[0]).await;
@@ -209,11 +203,8 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     needs!(browser::missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob", "cat"].map(|name| lab.host(name));
-    let [mut alice, mut bob, mut cat] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob, mut cat] = Starling::each(&hosts, &boot);
     let alice_id = alice.have_account("Alice Martin");
     bob.have_account("Bob Okonkwo");
     cat.have_account("Catherine Delacroix-Featherstonehaugh");
@@ -338,7 +329,7 @@ async fn screenshots_of_second_thoughts_and_of_who_is_away() {
     alice.down();
     boot.unplug();
     let boot = jami::boot_named(&mut lab, "boot-again");
-    let mut alice = Starling::start(&hosts[0], &format!("{}:4222", boot.addr));
+    let mut alice = Starling::start(&hosts[0], &boot);
     alice.adopt_account();
     page.fill("Message to Bob Okonkwo", "Are you still there?\n")
         .await;

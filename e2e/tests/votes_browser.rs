@@ -35,11 +35,8 @@ async fn two_admins_vote_and_the_second_vote_decides() {
     needs!(starling::planter_missing());
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let hosts = ["alice", "bob", "denys"].map(|name| lab.host(name));
-    let [mut alice, mut bob, mut denys] = hosts
-        .each_ref()
-        .map(|host| Starling::start(host, &bootstrap));
+    let [mut alice, mut bob, mut denys] = Starling::each(&hosts, &boot);
     alice.have_account("Alice Martin");
     let bob_id = bob.have_account("Bob Okonkwo");
     let denys_id = denys.have_account("Денис Шевченко");

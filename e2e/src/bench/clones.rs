@@ -48,21 +48,20 @@ pub(crate) fn run(history: &Path, kept: &Path, sizes: &[usize]) -> Vec<Row> {
 fn one(history: &Path, kept: &Path, size: usize) -> Vec<Row> {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let host = lab.host("writer");
     if !kept.join("id").is_file() {
-        write(history, kept, size, &host, &bootstrap);
+        write(history, kept, size, &host, &boot);
     }
     let group = std::fs::read_to_string(kept.join("id")).expect("the conversation's id");
-    let mut writer = bring_back(kept, &host, &bootstrap);
+    let mut writer = bring_back(kept, &host, &boot);
     // It has its index before anybody asks.
     let page = json!({"account": writer.account(), "conversation": group, "limit": 1});
     writer.rpc("conversation.history", page);
 
-    let mut ours = Starling::start(&lab.host("starling"), &bootstrap);
+    let mut ours = Starling::start(&lab.host("starling"), &boot);
     let our_id = ours.create_account("Starling");
     let mut theirs = Jami::start(&lab.host("daemon"), &boot);
-    let their_id = theirs.create_account("Daemon", &bootstrap);
+    let their_id = theirs.create_account("Daemon", &boot);
     let with = writer.add_contact(&our_id);
     ours.wait_request_for(&with);
     ours.accept(&with);
@@ -132,8 +131,8 @@ fn one(history: &Path, kept: &Path, size: usize) -> Vec<Row> {
 }
 
 /// Makes an account with a group of one, and writes a long history into it.
-fn write(history: &Path, kept: &Path, size: usize, host: &Host, bootstrap: &str) {
-    let mut writer = Starling::start(host, bootstrap);
+fn write(history: &Path, kept: &Path, size: usize, host: &Host, boot: &Host) {
+    let mut writer = Starling::start(host, boot);
     writer.create_account("Writer");
     let group = writer.rpc(
         "conversation.create",
@@ -159,9 +158,9 @@ fn write(history: &Path, kept: &Path, size: usize, host: &Host, bootstrap: &str)
 }
 
 /// A Starling with the data that was kept.
-fn bring_back(kept: &Path, host: &Host, bootstrap: &str) -> Starling {
+fn bring_back(kept: &Path, host: &Host, boot: &Host) -> Starling {
     copy(&kept.join("data"), &host.dir.join("starling"));
-    let mut writer = Starling::start(host, bootstrap);
+    let mut writer = Starling::start(host, boot);
     writer.adopt_account();
     writer
 }

@@ -84,10 +84,9 @@ pub(crate) fn run() -> Vec<Row> {
 fn starlings() -> Spread {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let mut people = Vec::new();
     for n in 0..PEOPLE {
-        let mut s = Starling::start(&lab.host(&format!("s{n}")), &bootstrap);
+        let mut s = Starling::start(&lab.host(&format!("s{n}")), &boot);
         let id = s.create_account(&format!("Person {n}"));
         people.push((s, id));
     }
@@ -181,11 +180,10 @@ fn daemons() -> Spread {
     };
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let mut people = Vec::new();
     for n in 0..PEOPLE {
         let mut j = Jami::start(&lab.host(&format!("j{n}")), &boot);
-        let id = j.create_account(&format!("Person {n}"), &bootstrap);
+        let id = j.create_account(&format!("Person {n}"), &boot);
         people.push((j, id));
         in_time();
     }

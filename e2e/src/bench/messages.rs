@@ -3,7 +3,7 @@
 use crate::process;
 use crate::table::{Aim, Row, p50_p95};
 use serde_json::json;
-use starling_e2e::{Client, Jami, Lab, Starling, jami};
+use starling_e2e::{Client, Host, Jami, Lab, Starling, jami};
 use std::time::{Duration, Instant};
 
 const MESSAGES: usize = 100;
@@ -18,22 +18,21 @@ const IN_A_ROW: usize = 60;
 pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
     let mut lab = Lab::new();
     let boot = jami::boot(&mut lab);
-    let bootstrap = format!("{}:4222", boot.addr);
     let host = |lab: &mut Lab, name| lab.host(name);
 
     // Those without an account.
-    let empty = Starling::start(&host(&mut lab, "empty"), &bootstrap);
+    let empty = Starling::start(&host(&mut lab, "empty"), &boot);
     let empty_daemon = Jami::start(&host(&mut lab, "empty-daemon"), &boot);
 
     let mut online = Vec::new();
-    let (ann, _, seconds) = make_starling(&mut lab, "ann", &bootstrap);
+    let (ann, _, seconds) = make_starling(&mut lab, "ann", &boot);
     online.push(seconds);
-    let (ben, ben_id, seconds) = make_starling(&mut lab, "ben", &bootstrap);
+    let (ben, ben_id, seconds) = make_starling(&mut lab, "ben", &boot);
     online.push(seconds);
     let mut daemons_online = Vec::new();
-    let (mut joe, joe_id, seconds) = make_daemon(&mut lab, "joe", &boot, &bootstrap);
+    let (mut joe, joe_id, seconds) = make_daemon(&mut lab, "joe", &boot);
     daemons_online.push(seconds);
-    let (mut kim, kim_id, seconds) = make_daemon(&mut lab, "kim", &boot, &bootstrap);
+    let (mut kim, kim_id, seconds) = make_daemon(&mut lab, "kim", &boot);
     daemons_online.push(seconds);
 
     let ours = ann.add_contact(&ben_id);
@@ -204,21 +203,16 @@ pub(crate) fn run(ours_per_second: Option<f64>) -> Vec<Row> {
     rows
 }
 
-fn make_starling(lab: &mut Lab, name: &str, bootstrap: &str) -> (Starling, String, f64) {
-    let mut s = Starling::start(&lab.host(name), bootstrap);
+fn make_starling(lab: &mut Lab, name: &str, boot: &Host) -> (Starling, String, f64) {
+    let mut s = Starling::start(&lab.host(name), boot);
     let start = Instant::now();
     let id = s.create_account(name);
     (s, id, start.elapsed().as_secs_f64())
 }
 
-fn make_daemon(
-    lab: &mut Lab,
-    name: &str,
-    boot: &starling_e2e::Host,
-    bootstrap: &str,
-) -> (Jami, String, f64) {
+fn make_daemon(lab: &mut Lab, name: &str, boot: &Host) -> (Jami, String, f64) {
     let mut j = Jami::start(&lab.host(name), boot);
     let start = Instant::now();
-    let id = j.create_account(name, bootstrap);
+    let id = j.create_account(name, boot);
     (j, id, start.elapsed().as_secs_f64())
 }
