@@ -11,6 +11,33 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_hears_that_their_message_was_read() {
+    let first = node(None);
+    let alice = Bridge::of(&first, "Alice").await;
+    let bob = Bridge::of(&first, "Bob").await;
+    let id = befriend(&alice, &bob).await;
+    let sent = bob.account().send(id, "Hello".into(), None).await.unwrap();
+    alice.has_texts(id, &["Hello"]).await;
+    let local = bob.local_id();
+    bob.accounts().set_active(&local, false).await.unwrap();
+    let his = bob.id();
+    alice
+        .until("Bob to be away", |a| async move {
+            let c = a.contact(his).await.unwrap();
+            (c.presence.state != PresenceState::Connected).then_some(())
+        })
+        .await;
+    alice.account().mark_displayed(id, sent).await.unwrap();
+    bob.accounts().set_active(&local, true).await.unwrap();
+    let other = alice.id();
+    bob.until("the receipt", |a| async move {
+        let status = a.status(id, sent).await.unwrap();
+        (status.people.get(&other)?.state == Delivery::Read).then_some(())
+    })
+    .await;
+}
+
 /// What Bob wrote while Alice was away stands before what she wrote then, and had read: it is unread all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_late_is_unread_wherever_it_stands() {

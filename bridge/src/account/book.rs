@@ -12,7 +12,7 @@ use starling_core::account::{
 };
 use starling_core::api::RefusedHistory;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many open requests of one person are kept (`MAX_TRUST_REQUESTS` in the reference bounds
 /// all of them by 20, where it gives them away).
@@ -57,6 +57,8 @@ pub struct Local {
     pub left: Option<ObjectId>,
     /// Messages of others that came when what stands after them had been read: unread until the person looks again.
     pub late: Vec<ObjectId>,
+    /// Whose messages were read while they were away: they are told when they come.
+    pub owed: BTreeSet<AccountId>,
 }
 
 /// An offer of a conversation: a contact request, or an invitation.
@@ -345,6 +347,23 @@ impl Book {
     /// What this device alone knows of a conversation.
     pub fn local(&self, id: &ConversationId) -> Local {
         self.local.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Where somebody is still to be told up to where we have read; from now on they count as told.
+    pub fn take_owed(
+        &mut self,
+        id: &AccountId,
+    ) -> Result<Vec<(ConversationId, ObjectId)>, StateError> {
+        let owed = self.local.iter().filter(|(_, l)| l.owed.contains(id));
+        let owed: Vec<_> = owed.map(|(c, l)| (*c, l.clone())).collect();
+        let mut read = Vec::new();
+        for (conversation, mut local) in owed {
+            local.owed.remove(id);
+            self.set_local(conversation, local)?;
+            let info = self.conversation(&conversation);
+            read.extend(info.and_then(|c| Some((conversation, c.last_displayed?))));
+        }
+        Ok(read)
     }
 
     /// Writes what this device alone knows of a conversation.

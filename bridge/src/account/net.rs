@@ -515,6 +515,7 @@ impl Account {
         let account = self.clone();
         self.spawn(async move {
             account.meet_device(id, device).await;
+            account.tell_what_was_read(id, device).await;
             account.show_profile(id, device).await;
         });
     }

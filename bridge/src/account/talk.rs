@@ -13,12 +13,12 @@ use starling_core::api::{
     self, ApiError, ConversationMode, ConversationPreferences, ConversationState, ErrorCode, Event,
     MemberAction, MemberRole, MessageFound, MessageType,
 };
-use starling_core::id::{AccountId, ConversationId, ObjectId};
+use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::notice::Notice;
 use starling_core::swarm::members::Role;
 use starling_core::swarm::message::{ConversationMode as Mode, Message as Swarm};
 use starling_core::swarm::write::{Repository, WriteError, Writer, Written};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -630,16 +630,17 @@ impl Account {
             .book
             .ask(move |b| {
                 let before = b.conversation(&id).and_then(|c| c.last_displayed);
-                (before, say && !b.local(&id).late.is_empty())
+                let late = if say { b.local(&id).late } else { Vec::new() };
+                (before, late)
             })
             .await?;
         let further = conversation
             .ask(move |r| r.timeline().is_after(&message, before.as_ref()))
             .await?;
-        if !further && !late {
+        if !further && late.is_empty() {
             return Ok(());
         }
-        if late {
+        if !late.is_empty() {
             self.change_local(id, |local| local.late = Vec::new())
                 .await?;
         }
@@ -649,13 +650,20 @@ impl Account {
                 .await??;
         }
         if say && self.shared().options.settings.read_receipts {
-            self.tell_members(
-                &conversation,
-                &Notice::Displayed {
-                    conversation: id,
-                    message,
-                },
-            );
+            let notice = Notice::Displayed {
+                conversation: id,
+                message,
+            };
+            let told = self.tell_members(&conversation, &notice);
+            let mut owed = conversation
+                .ask(move |r| r.authors_read(before.as_ref(), &message, &late))
+                .await?;
+            let (snapshot, own) = (conversation.snapshot(), self.jami_id());
+            owed.retain(|id| *id != own && snapshot.takes_part(id) && !told.contains(id));
+            if !owed.is_empty() {
+                self.change_local(id, |local| local.owed.extend(owed))
+                    .await?;
+            }
         }
         self.show_updated(&conversation).await;
         Ok(())
@@ -675,22 +683,45 @@ impl Account {
     pub fn set_typing(&self, id: ConversationId, active: bool) -> Result<(), AccountError> {
         let conversation = self.need_conversation(&id)?;
         if self.shared().options.settings.typing {
-            self.tell_members(
-                &conversation,
-                &Notice::Composing {
-                    conversation: id,
-                    active,
-                },
-            );
+            let notice = Notice::Composing {
+                conversation: id,
+                active,
+            };
+            drop(self.tell_members(&conversation, &notice));
         }
         Ok(())
     }
 
-    fn tell_members(&self, conversation: &Conversation, notice: &Notice) {
+    /// Gives those who were told.
+    fn tell_members(&self, conversation: &Conversation, notice: &Notice) -> BTreeSet<AccountId> {
         let (snapshot, own) = (conversation.snapshot(), self.jami_id());
+        let mut told = BTreeSet::new();
         for (device, id) in self.links.connected() {
-            if id != own && snapshot.takes_part(&id) {
-                self.links.tell(&device, notice);
+            if id != own && snapshot.takes_part(&id) && self.links.tell(&device, notice) {
+                told.insert(id);
+            }
+        }
+        told
+    }
+
+    /// Somebody is there: they are told what of theirs was read while they were not.
+    pub(super) async fn tell_what_was_read(&self, id: AccountId, device: DeviceId) {
+        if !self.shared().options.settings.read_receipts {
+            return;
+        }
+        let owed = match self.book.ask(move |b| b.take_owed(&id)).await {
+            Ok(Ok(owed)) => owed,
+            Ok(Err(e)) => return tracing::warn!(%e, "what was read is not told"),
+            Err(_) => return,
+        };
+        for (conversation, message) in owed {
+            let shared = self.conversation(&conversation);
+            if shared.is_some_and(|c| c.snapshot().takes_part(&id)) {
+                let notice = Notice::Displayed {
+                    conversation,
+                    message,
+                };
+                self.links.tell(&device, &notice);
             }
         }
     }

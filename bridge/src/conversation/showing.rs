@@ -7,7 +7,7 @@ use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::swarm::history::Entry;
 use starling_core::swarm::members::Role;
 use starling_core::swarm::message::ConversationMode;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most unread messages that are counted; beyond, "99+" is said anyway.
 const MAX_UNREAD: usize = 1000;
@@ -192,6 +192,27 @@ impl Repo {
         };
         let late = |id: &&ObjectId| timeline.look(|rows| rows.is_of_others(&own, id, last));
         new.iter().filter(late).copied().collect()
+    }
+
+    /// Who wrote what was read by going on from one message to another, and what came late.
+    pub fn authors_read(
+        &self,
+        before: Option<&ObjectId>,
+        to: &ObjectId,
+        late: &[ObjectId],
+    ) -> BTreeSet<AccountId> {
+        let place = |id| {
+            self.timeline
+                .place(id)
+                .map_or(0, |place| place.saturating_add(1))
+        };
+        let end = place(to);
+        let start = before
+            .map_or(0, place)
+            .max(end.saturating_sub(MAX_UNREAD as u64));
+        let read = self.timeline.look(|rows| rows.authors(start..end));
+        let late = late.iter().filter_map(|id| self.timeline.author(id));
+        read.into_iter().chain(late).collect()
     }
 
     /// The message before the first of these, for a line that says from where on there is something new.

@@ -553,6 +553,20 @@ impl<'a> Rows<'a> {
             ])
     }
 
+    /// Who wrote the messages that say something in a range of places.
+    pub fn authors(&self, range: std::ops::Range<u64>) -> Result<Vec<AccountId>> {
+        self.db
+            .prepare_cached(
+                "SELECT DISTINCT person.id FROM commits INDEXED BY commits_shown CROSS JOIN person ON person.key=person
+                 WHERE c=?1 AND shown=1 AND counts=1 AND place>=?2 AND place<?3",
+            )?
+            .query_map(
+                params![self.key, signed(range.start), signed(range.end)],
+                |r| account(r, 0),
+            )?
+            .collect()
+    }
+
     /// The commits in a range of places, oldest first.
     pub fn commits(&self, range: std::ops::Range<u64>) -> Result<Vec<ObjectId>> {
         self.db
