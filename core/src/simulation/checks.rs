@@ -1,5 +1,6 @@
 //! What must hold when a story is over, everything is whole again and time has passed.
 
+use super::config::Links;
 use super::world::{Life, World};
 use crate::id::ObjectId;
 use crate::swarm::ballot::Subject;
@@ -180,7 +181,13 @@ pub(crate) fn check(world: &World) -> Vec<(Check, String)> {
             ),
         );
     }
-    let allowed = MERGES * counts.at_once;
+    // Who has nobody before them in line merges at once: with links of routing tables one device of all, with others one
+    // of each neighbourhood. And where those who are first are hostile the next ones merge, all at the same time.
+    let first = match world.config.links {
+        Links::Random(each) => devices / (each + 1),
+        Links::Mesh | Links::Drt => world.config.hostile / 10,
+    };
+    let allowed = (MERGES + first) * counts.at_once;
     if counts.merges > allowed {
         let at_once = counts.at_once;
         let text = format!("{} for {at_once} commits at once", counts.merges);
