@@ -19,7 +19,7 @@ const signals = {
   AccountsChanged: [],
   RegistrationStateChanged: ['account', 'state', 'code', 'detail'],
   VolatileDetailsChanged: ['account', 'details'],
-  AccountMessageStatusChanged: ['account', 'conversation_id', 'peer', 'message_id', 'state'],
+  AccountMessageStatusChanged: ['account', 'message_id', 'peer', 'state'],
   ComposingStatusChanged: ['account', 'conversation_id', 'from', 'status'],
   ContactAdded: ['account', 'uri', 'confirmed'],
   ContactRemoved: ['account', 'uri', 'banned'],

@@ -47,6 +47,9 @@ pub(crate) fn loud(log: &str) -> Vec<Loud> {
 /// From when on the arrival of events is counted.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// What the daemon calls the state of a message that was read.
+const DISPLAYED: i32 = 3;
+
 /// A running daemon with at most one account.
 pub struct Jami {
     /// The machine.
@@ -551,6 +554,49 @@ impl Jami {
                 && a["member_uri"] == member
                 && a["event"] == event)
                 .then_some(())
+        });
+    }
+
+    /// Says that everything up to a message was read.
+    pub fn mark_displayed(&mut self, conversation: &str, message: &str) {
+        self.call(
+            "setMessageDisplayed",
+            json!([
+                self.account(),
+                format!("swarm:{conversation}"),
+                message,
+                DISPLAYED
+            ]),
+        );
+    }
+
+    /// Waits until the client is told that somebody has read a message.
+    pub fn wait_displayed(&self, message: &str, by: &str) {
+        self.wait("a read mark", 0, |s, a| {
+            (s == "accountMessageStatusChanged"
+                && a["message_id"] == message
+                && a["peer"] == by
+                && a["state"] == DISPLAYED)
+                .then_some(())
+        });
+    }
+
+    /// Says that somebody types here, or stopped.
+    pub fn set_composing(&mut self, conversation: &str, composing: bool) {
+        self.call(
+            "setIsComposing",
+            json!([self.account(), format!("swarm:{conversation}"), composing]),
+        );
+    }
+
+    /// Waits until the client is told that somebody types, or stopped.
+    pub fn wait_composing(&self, conversation: &str, from: &str, composing: bool) {
+        self.wait("somebody typing", 0, |s, a| {
+            (s == "composingStatusChanged"
+                && a["conversation_id"] == conversation
+                && a["from"] == from
+                && a["status"] == i32::from(composing))
+            .then_some(())
         });
     }
 

@@ -389,6 +389,52 @@ fn jami_makes_a_group_with_starling() {
 }
 
 #[test]
+fn read_marks_and_typing_cross() {
+    needs!(jami::missing());
+    let mut story = meet();
+    let conversation = story.befriend();
+    let of_alice = |story: &Story, id: &str| json!({"account": story.alice.account(), "conversation": conversation, "id": id});
+    let sent = story.alice.send(&conversation, "from Alice");
+    assert_eq!(story.bob.wait_text(&conversation, "from Alice"), sent);
+    story.bob.mark_displayed(&conversation, &sent);
+    wait::until("Bob's read mark", || {
+        let status = story.alice.rpc("message.status", of_alice(&story, &sent));
+        (status["status"]["people"][&story.bob_id]["state"] == "read").then_some(())
+    });
+    let answer = story.bob.send(&conversation, "from Bob");
+    story.alice.wait_text(&conversation, "from Bob");
+    let read = |story: &Story, id: &str| {
+        story
+            .alice
+            .rpc("message.markDisplayed", of_alice(story, id));
+    };
+    read(&story, &answer);
+    story.bob.wait_displayed(&answer, &story.alice_id);
+    for typing in [true, false] {
+        let mut params = of_alice(&story, "");
+        params["typing"] = typing.into();
+        story.alice.rpc("message.setTyping", params);
+        story
+            .bob
+            .wait_composing(&conversation, &story.alice_id, typing);
+        story.bob.set_composing(&conversation, typing);
+        story.alice.wait("Bob typing", |t, e| {
+            (t == "typing" && e["id"] == story.bob_id.as_str() && e["typing"] == typing)
+                .then_some(())
+        });
+    }
+    // What is read while Bob is away, he is told when he is back.
+    let last = story.bob.send(&conversation, "and good night");
+    story.alice.wait_text(&conversation, "and good night");
+    story.bob.stop();
+    wait::until("Bob to be gone", || (!story.connected()).then_some(()));
+    read(&story, &last);
+    story.bob_starts_anew();
+    story.bob.wait_displayed(&last, &story.alice_id);
+    story.check(&conversation);
+}
+
+#[test]
 fn each_catches_up_on_what_was_written_while_it_was_away() {
     needs!(jami::missing());
     let mut story = meet();
