@@ -22,8 +22,9 @@ pub struct Crowd {
     /// The pages of those who have a Starling and are there.
     pages: BTreeMap<usize, Client>,
     away: BTreeSet<usize>,
+    boot: Host,
     // Last: everything above runs in it.
-    _lab: Lab,
+    lab: Lab,
 }
 
 /// What somebody uses, before it runs.
@@ -33,6 +34,15 @@ pub enum Kind {
     Starling,
     /// The reference.
     Daemon,
+}
+
+impl Kind {
+    fn start(self, host: Host, boot: &Host) -> Peer {
+        match self {
+            Self::Starling => Peer::starling_at(host, boot),
+            Self::Daemon => Peer::jami_at(host, boot),
+        }
+    }
 }
 
 /// Does something for each of many at the same time.
@@ -68,9 +78,8 @@ impl Crowd {
             .enumerate()
             .map(|(n, kind)| (lab.host(&format!("person{n}")), *kind))
             .collect();
-        let mut people = each(&mut hosts, |_, (host, kind)| match kind {
-            Kind::Starling => Peer::starling_at(host.clone(), &boot),
-            Kind::Daemon => Peer::jami_at(host.clone(), &boot),
+        let mut people = each(&mut hosts, |_, (host, kind)| {
+            kind.start(host.clone(), &boot)
         });
         let Some((first, others)) = people.split_first_mut() else {
             unreachable!("somebody makes the group")
@@ -86,7 +95,8 @@ impl Crowd {
             group,
             pages: BTreeMap::new(),
             away: BTreeSet::new(),
-            _lab: lab,
+            boot,
+            lab,
         };
         for n in 0..kinds.len() {
             crowd.open_page(n);
@@ -113,6 +123,21 @@ impl Crowd {
             first.invite(&self.group, &other.id);
         }
         each(others, |_, other| other.accept(&self.group));
+    }
+
+    /// Somebody comes when all the others have been there for long, and has the whole history. Gives their number.
+    pub fn come_late(&mut self, kind: Kind) -> usize {
+        let n = self.people.len();
+        let host = self.lab.host(&format!("person{n}"));
+        let mut other = kind.start(host, &self.boot);
+        let first = &mut self.people[0];
+        let two = first.ask(&other.id);
+        other.accept(&two);
+        first.wait_role(&two, &other.id, "member");
+        first.gather(&self.group, &mut [&mut other]);
+        self.people.push(other);
+        self.open_page(n);
+        n
     }
 
     fn open_page(&mut self, n: usize) {

@@ -103,6 +103,9 @@ fn story(n: usize) {
     in_turn(&mut crowd, &[gone[0], 1], "all again");
     rest(&crowd, "all again");
     tables_choose(&crowd);
+    // What they have made of it can be cloned.
+    let late = [Kind::Starling, Kind::Daemon].map(|kind| crowd.come_late(kind));
+    in_turn(&mut crowd, &late, "two who came late");
     for who in &crowd.people {
         who.check(&crowd.group);
     }
