@@ -586,18 +586,6 @@ async fn the_largest_lies_cost_no_more() {
     let eve = stage.eve.writer();
     let mut attacks = Vec::new();
 
-    let mut room = stage.room().await;
-    let (base, known) = (room.head, room.objects.clone());
-    tokio::task::block_in_place(|| room.tangle(&eve, 2000, 1000, true));
-    let attack = Attack {
-        what: "a tangled history",
-        end: End::Rule("TooTangled"),
-        head: room.head,
-        play: offers_room(&room, &known),
-    };
-    room.head = base;
-    attacks.push((room, attack));
-
     let room = stage.room().await;
     let (head, pack_of_many) =
         tokio::task::block_in_place(|| unsigned(room.head, room.tree(), eve.id(), 520_000));

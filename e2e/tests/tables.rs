@@ -106,6 +106,8 @@ fn story(n: usize) {
     // What they have made of it can be cloned.
     let late = [Kind::Starling, Kind::Daemon].map(|kind| crowd.come_late(kind));
     in_turn(&mut crowd, &late, "two who came late");
+    // Nothing is written while it is checked.
+    rest(&crowd, "two who came late");
     for who in &crowd.people {
         who.check(&crowd.group);
     }

@@ -127,6 +127,32 @@ const RIGHT: u8 = 2;
 const BOTH: u8 = LEFT | RIGHT;
 const STALE: u8 = 4;
 
+/// So many pairs are searched for at once: one bit each.
+pub const MANY: usize = u128::BITS as usize;
+
+/// The same for many searches.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Colours {
+    left: u128,
+    right: u128,
+    stale: u128,
+}
+
+impl Colours {
+    fn with(self, other: Self) -> Self {
+        Self {
+            left: self.left | other.left,
+            right: self.right | other.right,
+            stale: self.stale | other.stale,
+        }
+    }
+
+    /// Whether some search goes on from here.
+    fn counts(self) -> bool {
+        (self.left | self.right) & !self.stale != 0
+    }
+}
+
 impl<'a> Walker<'a> {
     /// A walker over these objects.
     pub fn new(objects: &'a dyn Objects) -> Self {
@@ -422,6 +448,76 @@ impl<'a> Walker<'a> {
         Ok(bases.into_iter().collect())
     }
 
+    /// What [`Self::merge_bases`] finds for each of some pairs, [`MANY`] at most, by one walk for all: each commit on the
+    /// way is one step, however many look for something there. Searches have to follow generations: times may mislead it.
+    pub fn merge_bases_of(
+        &mut self,
+        pairs: &[(ObjectId, ObjectId)],
+        max: usize,
+    ) -> Result<Vec<Vec<ObjectId>>, WalkError> {
+        let pairs = pairs.get(..MANY).unwrap_or(pairs);
+        let mut colours: BTreeMap<ObjectId, Colours> = BTreeMap::new();
+        for (n, (a, b)) in pairs.iter().enumerate() {
+            colours.entry(*a).or_default().left |= 1 << n;
+            colours.entry(*b).or_default().right |= 1 << n;
+        }
+        let mut queue: BinaryHeap<(u32, ObjectId)> = BinaryHeap::new();
+        for id in colours.keys() {
+            queue.push((self.place_of(id)?, *id));
+        }
+        let mut queued: BTreeSet<ObjectId> = colours.keys().copied().collect();
+        // How many in the queue keep the walk going.
+        let mut interesting = queued.len();
+        while interesting > 0 {
+            let Some((_, id)) = queue.pop() else { break };
+            queued.remove(&id);
+            self.left = self.left.checked_sub(1).ok_or(WalkError::TooTangled)?;
+            let mut down = colours.get(&id).copied().unwrap_or_default();
+            interesting = interesting.saturating_sub(usize::from(down.counts()));
+            down.stale |= down.left & down.right;
+            for parent in self.step(id)?.node.parents.clone() {
+                let old = colours.get(&parent).copied().unwrap_or_default();
+                let new = old.with(down);
+                if new == old {
+                    continue;
+                }
+                if colours.len() >= max.saturating_mul(2) {
+                    return Err(WalkError::TooMany(max));
+                }
+                colours.insert(parent, new);
+                let before = if queued.insert(parent) {
+                    queue.push((self.place_of(&parent)?, parent));
+                    false
+                } else {
+                    old.counts()
+                };
+                interesting = interesting
+                    .saturating_add(usize::from(new.counts()))
+                    .saturating_sub(usize::from(before));
+            }
+        }
+        let mut bases = vec![Vec::new(); pairs.len()];
+        for (id, c) in &colours {
+            let common = c.left & c.right & !c.stale;
+            for (n, found) in bases.iter_mut().enumerate() {
+                if common >> n & 1 == 1 {
+                    found.push(*id);
+                }
+            }
+        }
+        Ok(bases)
+    }
+
+    /// Whether searches follow generations.
+    pub fn follows(&self) -> bool {
+        self.generations.is_some()
+    }
+
+    /// Steps that searches may still take.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Leaves of some commits those that cannot be reached from another one: by one walk down from all of them, to
     /// the first commit.
     fn drop_lower(
@@ -666,6 +762,21 @@ mod tests {
                 by_times.allow(spent[0]);
                 let found = by_times.merge_bases(a, b, 1_000);
                 longer_by_times |= found == Err(WalkError::TooTangled);
+            }
+            // Many at once find the same, and look at no commit twice.
+            let pairs: Vec<_> = (0..MANY)
+                .map(|_| {
+                    let [a, b] = [(); 2].map(|()| drawn.1[below(drawn.1.len())]);
+                    (a, b)
+                })
+                .collect();
+            for walker in &mut walkers {
+                walker.allow(drawn.1.len() as u64);
+                let many = walker.merge_bases_of(&pairs, 1_000).unwrap();
+                walker.allow(u64::MAX);
+                for ((a, b), found) in pairs.iter().zip(many) {
+                    assert_eq!(walker.merge_bases(*a, *b, 1_000).unwrap(), found, "{seed}");
+                }
             }
         }
         assert!(longer_by_times, "clocks were right");

@@ -7,7 +7,7 @@
 //! One exception is [`Misbehaviour::TooTangled`], which bounds what all merges of
 //! a fetch may take together.
 
-use super::ancestry::{Generations, WalkError};
+use super::ancestry::{Generations, MANY, WalkError, Walker};
 use super::commit::Commit;
 use super::judge::{Author, Judge};
 use super::message::Message;
@@ -155,6 +155,63 @@ pub struct Validation<'a> {
     /// Whether ancestors may be missing: a window of commits, not a whole history.
     window: bool,
     limits: Limits,
+    /// What merges that are judged soon have in common.
+    bases: BTreeMap<ObjectId, Vec<ObjectId>>,
+}
+
+/// What a search for common ancestors may cost before the next merges are searched for together: they, too, may be far
+/// from where their sides parted.
+const FAR: u64 = 1_000;
+
+/// The trees of a merge's parents.
+fn sides(
+    walker: &mut Walker<'_>,
+    (first, second): (ObjectId, ObjectId),
+) -> Result<(ObjectId, ObjectId), WalkError> {
+    Ok((walker.step(first)?.tree, walker.step(second)?.tree))
+}
+
+/// The newest common ancestors of a merge's parents. If those are far, also of the next merges that drop something.
+fn bases_of(
+    walker: &mut Walker<'_>,
+    found: &mut BTreeMap<ObjectId, Vec<ObjectId>>,
+    (id, pair): (ObjectId, (ObjectId, ObjectId)),
+    next: &[ObjectId],
+    most: usize,
+) -> Result<Vec<ObjectId>, WalkError> {
+    if let Some(bases) = found.remove(&id) {
+        return Ok(bases);
+    }
+    let before = walker.left();
+    let bases = walker.merge_bases(pair.0, pair.1, most)?;
+    let (left, cost) = (walker.left(), before.saturating_sub(walker.left()));
+    if cost < FAR || !walker.follows() {
+        return Ok(bases);
+    }
+    let (mut ids, mut pairs) = (Vec::new(), Vec::new());
+    // No more are read than were just walked.
+    let ahead = usize::try_from(cost).unwrap_or(usize::MAX).min(next.len());
+    for id in next.iter().take(ahead) {
+        let step = walker.step(*id)?;
+        let (tree, [first, second]) = (step.tree, step.node.parents.as_slice()) else {
+            continue;
+        };
+        let pair = (*first, *second);
+        let (a, b) = sides(walker, pair)?;
+        if a != tree || b != tree {
+            ids.push(*id);
+            pairs.push(pair);
+        }
+        if pairs.len() == MANY {
+            break;
+        }
+    }
+    match walker.merge_bases_of(&pairs, most) {
+        Ok(all) => found.extend(ids.into_iter().zip(all)),
+        // Each has its own turn, and its own fault.
+        Err(_) => walker.allow(left),
+    }
+    Ok(bases)
 }
 
 impl<'a> Validation<'a> {
@@ -237,6 +294,7 @@ impl<'a> Validation<'a> {
             at: 0,
             window: true,
             limits: Limits::default(),
+            bases: BTreeMap::new(),
         }
     }
 
@@ -270,6 +328,7 @@ impl<'a> Validation<'a> {
             at: 0,
             window: false,
             limits,
+            bases: BTreeMap::new(),
         })
     }
 
@@ -449,15 +508,16 @@ impl<'a> Validation<'a> {
             }
             [first, second] => {
                 let (first, second) = (*first, *second);
-                let trees = (
-                    judge.walker.step(first)?.tree,
-                    judge.walker.step(second)?.tree,
-                );
+                let trees = sides(&mut judge.walker, (first, second))?;
                 // What changes nothing drops nothing.
                 let same = trees.0 == trees.1 && trees.0 == commit.tree;
                 let bases = match same {
                     true => Ok(Vec::new()),
-                    false => judge.walker.merge_bases(first, second, most),
+                    false => {
+                        let next = self.commits.get(self.at..).unwrap_or_default();
+                        let this = (id, (first, second));
+                        bases_of(&mut judge.walker, &mut self.bases, this, next, most)
+                    }
                 };
                 let bases = match bases {
                     Ok(bases) => bases,
