@@ -247,19 +247,9 @@ async fn of_a_daemon_that_breaks_off_a_copy_and_what_came_since_are_had_in_steps
     let id = room.conversation;
     for round in 0..2 {
         tokio::task::block_in_place(|| go_on(&mut room, &ben, 300));
-        let head = room.head;
         let asked = Arc::new(watch::Sender::new(Vec::new()));
         eve.serve(id, newest_first(&room, 100_000, asked.clone()));
-        if round == 0 {
-            eve.invite(id);
-            vic.accepts(id).await;
-        } else {
-            eve.tell_commit(id, head);
-        }
-        vic.until("all of it", |a| async move {
-            (a.conversation(&id)?.head() == head).then_some(())
-        })
-        .await;
+        comes_to(&vic, &eve, &room, round == 0).await;
         assert!(vic.account().verify(id).await.unwrap().valid);
         let path = vic.account().repository_path(&id);
         verify(&path);
@@ -267,7 +257,10 @@ async fn of_a_daemon_that_breaks_off_a_copy_and_what_came_since_are_had_in_steps
         let asked = asked.borrow().clone();
         let distinct: BTreeSet<_> = asked.iter().collect();
         println!("{} fetches of {} commits", asked.len(), distinct.len());
-        assert_eq!((asked.first(), asked.last()), (Some(&head), Some(&head)));
+        assert_eq!(
+            (asked.first(), asked.last()),
+            (Some(&room.head), Some(&room.head))
+        );
         // Down, and up again.
         assert!(distinct.len() > 2, "{asked:?}");
         assert!(asked.len() <= 2 * distinct.len(), "{asked:?}");

@@ -270,7 +270,7 @@ async fn look(dir: PathBuf) {
     let conversation = open(&dir);
     say("open_ms", millis(begun));
     let since = Instant::now();
-    let row = conversation.ask(|r| (r.last_message(), r.unread(None)));
+    let row = conversation.ask(|r| (r.last_message(), r.unread(None, &[])));
     let row = row.await.unwrap();
     say("list_ms", millis(since));
     assert!(row.0.is_some() && !conversation.store.is_open());

@@ -414,19 +414,8 @@ impl Account {
             });
         };
         let late = local.late;
-        let (last_message, unread, read_up_to) = conversation
-            .ask(move |r| {
-                let read = info.last_displayed;
-                let late = r.late(&late, read.as_ref());
-                let unread = r
-                    .unread(read.as_ref())
-                    .saturating_add(u32::try_from(late.len()).unwrap_or(u32::MAX));
-                let read = match late.as_slice() {
-                    [] => read,
-                    late => r.before_first(late),
-                };
-                (r.last_message(), unread, read)
-            })
+        let (last_message, (unread, read_up_to)) = conversation
+            .ask(move |r| (r.last_message(), r.unread(info.last_displayed, &late)))
             .await?;
         let snapshot = conversation.snapshot();
         let read_only = self.read_only(local.invalid.is_some(), &snapshot);

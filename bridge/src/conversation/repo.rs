@@ -746,10 +746,13 @@ impl Repo {
 
     /// Whether a device of somebody else is known to have a commit.
     pub fn is_known_elsewhere(&self, commit: &ObjectId) -> bool {
-        self.progress
-            .fetched
-            .values()
-            .any(|f| f.commit == *commit || self.timeline.is_after(&f.commit, Some(commit)))
+        let mut fetched = self.progress.fetched.values();
+        fetched.any(|f| self.has(&f.commit, commit))
+    }
+
+    /// Whether who has the first has the second as well.
+    pub(super) fn has(&self, have: &ObjectId, commit: &ObjectId) -> bool {
+        have == commit || self.timeline.is_after(have, Some(commit))
     }
 
     /// Whether all of these were written here, and no other device is known to have any of them.
@@ -760,13 +763,11 @@ impl Repo {
                 .is_some_and(|c| c.device == self.me.identity.device_id())
         };
         // Who has a later one has the first.
-        let first = commits.iter().filter_map(|id| self.timeline.place(id));
-        let Some(first) = first.min() else {
+        let Some(first) = commits.iter().min_by_key(|id| self.timeline.place(id)) else {
             return false;
         };
-        let fetched = self.progress.fetched.values().map(|f| &f.commit);
-        let mut elsewhere = fetched.chain(self.heads.values());
-        !elsewhere.any(|id| self.timeline.place(id).is_some_and(|place| place >= first))
+        !self.is_known_elsewhere(first)
+            && !self.heads.values().any(|head| self.has(head, first))
             && commits.iter().all(own)
     }
 

@@ -31,7 +31,7 @@ impl Repo {
         if self.timeline.author(id) != Some(self.own()) {
             return MessageStatus::default();
         }
-        let has = |commit: &ObjectId| commit == id || self.timeline.is_after(commit, Some(id));
+        let has = |commit: &ObjectId| self.has(commit, id);
         let mut people: BTreeMap<AccountId, PersonStatus> = BTreeMap::new();
         let mut steps = Vec::new();
         for member in &self.snapshot.members {
@@ -177,10 +177,27 @@ impl Repo {
         self.last_or_kept(last)
     }
 
-    /// How many messages of others came since one: texts, files and calls.
-    pub fn unread(&self, read_up_to: Option<&ObjectId>) -> u32 {
+    /// How many messages of others came since one, texts, files and calls, or came `late`; and the last one before all of
+    /// them, for a line that says from where on there is something new.
+    pub fn unread(
+        &self,
+        read_up_to: Option<ObjectId>,
+        late: &[ObjectId],
+    ) -> (u32, Option<ObjectId>) {
         // What one wrote oneself, one has read up to.
-        u32::try_from(self.timeline.unread(read_up_to, &self.own(), MAX_UNREAD)).unwrap_or(u32::MAX)
+        let since = self
+            .timeline
+            .unread(read_up_to.as_ref(), &self.own(), MAX_UNREAD);
+        let late = self.late(late, read_up_to.as_ref());
+        let line = match late.iter().min_by_key(|id| self.timeline.place(id)) {
+            Some(first) => {
+                let page = self.timeline.page(Some(first), 1);
+                page.and_then(|(page, _)| page.first().map(|m| m.id()))
+            }
+            None => read_up_to,
+        };
+        let count = since.saturating_add(late.len());
+        (u32::try_from(count).unwrap_or(u32::MAX), line)
     }
 
     /// Of these, what others wrote that says something and stands no later than what was read last: it came after that
@@ -213,13 +230,6 @@ impl Repo {
         let read = self.timeline.look(|rows| rows.authors(start..end));
         let late = late.iter().filter_map(|id| self.timeline.author(id));
         read.into_iter().chain(late).collect()
-    }
-
-    /// The message before the first of these, for a line that says from where on there is something new.
-    pub fn before_first(&self, of: &[ObjectId]) -> Option<ObjectId> {
-        let first = of.iter().min_by_key(|id| self.timeline.place(id))?;
-        let (page, _) = self.timeline.page(Some(first), 1)?;
-        page.first().map(|m| m.id())
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::ancestry::{WalkError, Walker};
 use super::object::NewObject;
+use super::order::Node;
 use super::path::{Standing, Target, TreePath};
 use super::tree::{TreeFault, Trees};
 use super::validate::{Limits, MAX_COMMITS};
@@ -54,8 +55,8 @@ pub enum Union {
     Theirs,
     /// Ours holds all of theirs, but for merges.
     Ours,
-    /// A merge with this tree and these new objects.
-    Commit(ObjectId, Vec<NewObject>),
+    /// A merge with this tree and these new objects; and what only we have.
+    Commit(ObjectId, Vec<NewObject>, BTreeMap<ObjectId, Node>),
 }
 
 /// Whether an account is banned in a tree.
@@ -121,43 +122,37 @@ pub fn unite(
 ) -> Result<Union, MergeFault> {
     let (tree, objects) = merge_trees(walker, trees, ours, theirs)?;
     let (our_tree, their_tree) = (walker.step(ours)?.tree, walker.step(theirs)?.tree);
-    let mut only_merges = |head, have| -> Result<bool, WalkError> {
+    let mut own = |head, have| {
         walker.allow(STEPS);
-        let own = walker.new_commits(head, have, MAX_COMMITS)?;
-        Ok(own.values().all(|node| node.parents.len() > 1))
+        walker.new_commits(head, have, MAX_COMMITS)
     };
-    let (we, they) = (only_merges(ours, theirs)?, only_merges(theirs, ours)?);
+    let (own, other) = (own(ours, theirs)?, own(theirs, ours)?);
+    let only_merges = |all: &BTreeMap<_, Node>| all.values().all(|node| node.parents.len() > 1);
+    let (we, they) = (only_merges(&own), only_merges(&other));
     Ok(if we && tree == their_tree && (!they || theirs > ours) {
         Union::Theirs
     } else if they && tree == our_tree {
         Union::Ours
     } else {
-        Union::Commit(tree, objects)
+        Union::Commit(tree, objects, own)
     })
 }
 
-/// What we wrote that a daemon does not show if it is at `theirs` and fetches our merge of both, and the time of the
-/// oldest of it.
+/// What we wrote, of our `own` commits, that a daemon does not show if it is at a head of the time `stop` and fetches our
+/// merge of both; and the time of the oldest of ours.
 ///
 /// It lists what is new to it by time, newest first ([`super::order::linear`]), and stops where it meets its own head.
 /// Who writes without a network is older than what the others wrote meanwhile: then all that they wrote comes after the
 /// stop, and the daemon takes it into its repository and says nothing of it. A commit that stands between the merge
-/// and their head, and is older than all of ours, has their head listed last. (Those who are at `ours` would not be shown
+/// and their head, and is older than all of ours, has their head listed last. (Those who are at ours would not be shown
 /// theirs then, so this is for what nobody else has.)
-pub fn hidden_before(
-    walker: &mut Walker<'_>,
-    ours: ObjectId,
-    theirs: ObjectId,
-) -> Result<Option<(Vec<ObjectId>, i64)>, MergeFault> {
-    let stop = walker.step(theirs)?.node.time;
-    walker.allow(STEPS);
-    let own = walker.new_commits(ours, theirs, MAX_COMMITS)?;
+pub fn hidden_before(own: &BTreeMap<ObjectId, Node>, stop: i64) -> Option<(Vec<ObjectId>, i64)> {
     let oldest = own.values().map(|node| node.time).min();
     let said = own.iter().filter(|(_, node)| node.parents.len() < 2);
     let said: Vec<ObjectId> = said.map(|(id, _)| *id).collect();
-    Ok(oldest
+    oldest
         .filter(|time| *time <= stop && !said.is_empty())
-        .map(|time| (said, time)))
+        .map(|time| (said, time))
 }
 
 /// The merged tree of two heads, and the objects that are new.

@@ -171,6 +171,11 @@ fn sides(
     Ok((walker.step(first)?.tree, walker.step(second)?.tree))
 }
 
+/// What changes nothing drops nothing: its sides need not be compared with what they have in common.
+fn changes_nothing(sides: (ObjectId, ObjectId), tree: ObjectId) -> bool {
+    sides == (tree, tree)
+}
+
 /// The newest common ancestors of a merge's parents. If those are far, also of the next merges that drop something.
 fn bases_of(
     walker: &mut Walker<'_>,
@@ -198,8 +203,7 @@ fn bases_of(
             continue;
         };
         let pair = (*first, *second);
-        let (a, b) = sides(walker, pair)?;
-        if a != tree || b != tree {
+        if !changes_nothing(sides(walker, pair)?, tree) {
             ids.push(*id);
             pairs.push(pair);
         }
@@ -510,9 +514,7 @@ impl<'a> Validation<'a> {
             [first, second] => {
                 let (first, second) = (*first, *second);
                 let trees = sides(&mut judge.walker, (first, second))?;
-                // What changes nothing drops nothing.
-                let same = trees.0 == trees.1 && trees.0 == commit.tree;
-                let bases = match same {
+                let bases = match changes_nothing(trees, commit.tree) {
                     true => Ok(Vec::new()),
                     false => {
                         let next = self.commits.get(self.at..).unwrap_or_default();

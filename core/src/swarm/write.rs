@@ -10,6 +10,7 @@ use super::merge::{self, MergeFault, Relation, Union};
 use super::message::{Action, ConversationMode, Message};
 use super::misbehaviour::Misbehaviour;
 use super::object::{EMPTY_BLOB, Kind, NewObject, Objects};
+use super::order::Node;
 use super::path::{Direction, Standing, Target, TreePath};
 use super::tree::{TreeFault, Trees};
 use crate::crypto::{CryptoError, PrivateKey};
@@ -624,13 +625,13 @@ impl<'a> Repository<'a> {
             Relation::Diverged | Relation::Alike => {}
         }
         let Judge { walker, trees, .. } = &mut self.judge;
-        let (tree, objects) = match merge::unite(walker, trees, ours, theirs)? {
+        let (tree, objects, own) = match merge::unite(walker, trees, ours, theirs)? {
             Union::Theirs => return Ok(Merged::Adopt(theirs)),
             Union::Ours => return Ok(Merged::UpToDate),
-            Union::Commit(tree, objects) => (tree, objects),
+            Union::Commit(tree, objects, own) => (tree, objects, own),
         };
         let mut all = objects;
-        let below = self.stand_below(writer, ours, theirs, unknown)?;
+        let below = self.stand_below(writer, &own, theirs, unknown)?;
         let second = below.as_ref().map_or(theirs, |b| b.id);
         all.extend(below);
         let message = Message::merge(second);
@@ -666,16 +667,15 @@ impl<'a> Repository<'a> {
     fn stand_below(
         &mut self,
         writer: &Writer<'_>,
-        ours: ObjectId,
+        own: &BTreeMap<ObjectId, Node>,
         theirs: ObjectId,
         unknown: &dyn Fn(&[ObjectId]) -> bool,
     ) -> Result<Option<NewObject>, WriteError> {
-        let Some((hidden, oldest)) = merge::hidden_before(&mut self.judge.walker, ours, theirs)?
-        else {
-            return Ok(None);
-        };
         let step = self.judge.walker.step(theirs).map_err(MergeFault::from)?;
         let (tree, past) = (step.tree, step.node.parents.first().copied());
+        let Some((hidden, oldest)) = merge::hidden_before(own, step.node.time) else {
+            return Ok(None);
+        };
         let (Some(past), Some(time)) =
             (past, oldest.checked_sub(1).and_then(|t| t.try_into().ok()))
         else {
