@@ -7,9 +7,11 @@ use account_support::{Bridge, befriend, group, keys, messages, named, node};
 use serde_json::{Value, json};
 use starling_bridge::api::{App, Bootstrap, Caller, Config, Service as _, now_millis};
 use starling_core::api::{
-    AccountState, ApiError, ConversationMode, ConversationState, ErrorCode, PresenceState,
+    AccountState, ApiError, ConversationMode, ConversationState, ErrorCode, Event, LinkPhase,
+    PresenceState,
 };
 use starling_core::id::{AccountId, ConversationId};
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_no_contact_is_none_after_the_block() {
@@ -275,4 +277,36 @@ async fn what_a_conversation_is_called_has_measure() {
         "{text}"
     );
     app.shutdown().await;
+}
+
+/// Whoever asks while an account is still being opened is connected before the account looks on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_link_that_comes_up_while_the_account_is_opened_is_shown() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let bob = Arc::new(Bridge::of(&first, "Bob").await);
+    let id = befriend(&alice, &bob).await;
+    let (dir, alice_id) = (alice.account().dir().to_owned(), alice.id());
+    alice.stop().await;
+    bob.until("the end of the link", |b| async move {
+        let up = |l: &starling_core::api::LinkState| l.phase == LinkPhase::Connected;
+        (!b.link_states().iter().any(up)).then_some(())
+    })
+    .await;
+    // Of this she hears while she is opened, and what hears it waits for Bob.
+    std::fs::write(dir.join("index.sqlite"), "no index").unwrap();
+    let waits = bob.clone();
+    let runtime = tokio::runtime::Handle::current();
+    alice
+        .open_and(move |event| {
+            if matches!(event, Event::BridgeNotice { code, .. } if code == "index_rebuilt") {
+                tokio::task::block_in_place(|| runtime.block_on(waits.linked(alice_id)));
+            }
+        })
+        .await;
+    alice.linked(bob.id()).await;
+    let sent = alice.account().send(id, "at once".into(), None).await;
+    sent.unwrap();
+    bob.has_texts(id, &["at once"]).await;
+    alice.stop().await;
 }

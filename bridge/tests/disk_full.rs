@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A file system in memory; gone when this is dropped.
 struct Small {
@@ -127,16 +127,7 @@ async fn writing_and_fetching_on_a_full_disk_lose_nothing() {
         return;
     };
     alice.open().await;
-    let other = bob.id();
-    alice
-        .until("a link", |a| async move {
-            let linked = a
-                .link_states()
-                .into_iter()
-                .any(|l| l.peer == other && l.phase == starling_core::api::LinkPhase::Connected);
-            linked.then_some(())
-        })
-        .await;
+    alice.linked(bob.id()).await;
     disk.fill();
     let head = alice.account().conversation(&id).unwrap().head();
     let refused = alice.account().send(id, "no room".into(), None).await;
@@ -299,24 +290,17 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
     let Some(disk) = Small::under(&dir) else {
         return;
     };
-    let (disk, events) = (Arc::new(disk), Arc::new(Mutex::new(Vec::new())));
-    let context = Context {
-        emit: {
-            let (disk, events) = (disk.clone(), events.clone());
-            Arc::new(move |event| {
-                // The first commit is written, and then there is no room.
-                if matches!(event, Event::ConversationReady { .. }) {
-                    disk.fill();
-                }
-                events.lock().unwrap().push(event);
-            })
-        },
-        dht: alice.dht.clone(),
-        loopback: true,
-        bounds: Bounds::default(),
-    };
-    let accounts = Accounts::open(alice.dir.path(), context).await.unwrap();
-    let account = accounts.all().pop().unwrap();
+    let disk = Arc::new(disk);
+    let fills = disk.clone();
+    alice
+        .open_and(move |event| {
+            // The first commit is written, and then there is no room.
+            if matches!(event, Event::ConversationReady { .. }) {
+                fills.fill();
+            }
+        })
+        .await;
+    let account = alice.account();
     let (mode, title) = (ConversationMode::InvitesOnly, Some("Tea".to_owned()));
     let friends: Vec<AccountId> = (1..=9).map(|n| AccountId([n; 20])).collect();
     let group = account
@@ -324,8 +308,8 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
         .await
         .unwrap();
     assert_eq!((group.title, group.member_count), (None, 1));
-    let said = events.lock().unwrap().iter().find_map(|e| match e {
-        Event::BridgeNotice { code, text, .. } if code == "group_incomplete" => Some(text.clone()),
+    let said = alice.events().into_iter().find_map(|e| match e {
+        Event::BridgeNotice { code, text, .. } if code == "group_incomplete" => Some(text),
         _ => None,
     });
     let said = said.unwrap();
@@ -340,7 +324,7 @@ async fn a_group_that_was_made_is_given_back_though_nobody_could_be_invited() {
     let invited = view.members.iter().find(|m| m.id == friends[0]);
     assert_eq!(invited.unwrap().role, MemberRole::Invited);
     drop(account);
-    accounts.stop().await;
+    alice.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

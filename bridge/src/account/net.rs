@@ -378,11 +378,19 @@ impl Account {
 
     pub(super) async fn follow_links(self: Arc<Self>) {
         let mut events = self.peers.events();
+        let look_at_those_up = || {
+            for event in self.peers.links() {
+                self.on_link(event);
+            }
+        };
+        // Whoever asked while the conversations were being opened is connected by now.
+        look_at_those_up();
         loop {
             match events.recv().await {
                 Ok(event) => self.on_link(event),
                 // Too slow: what matters is looked at as a whole.
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                    look_at_those_up();
                     self.wake.notify_one();
                     self.spawn(self.clone().tell_all_revoked());
                 }

@@ -409,6 +409,27 @@ impl PeerManager {
         self.inner.events.subscribe()
     }
 
+    /// The connections that are up, as it was said of each when it came up: for who begins to
+    /// follow [`Self::events`], or has missed some.
+    pub fn links(&self) -> Vec<LinkEvent> {
+        let table = self.inner.table();
+        let up = |e: &Entry| match &*e.link.progress.borrow() {
+            Progress::Connected { remote, tls } => Some((e.account, *remote, tls.clone())),
+            _ => None,
+        };
+        let links = table.links.iter();
+        links
+            .filter_map(|(device, links)| {
+                let (account, over, tls) = links.iter().find_map(up)?;
+                Some(LinkEvent {
+                    device: *device,
+                    account: Some(account),
+                    state: LinkState::Connected { over, tls },
+                })
+            })
+            .collect()
+    }
+
     /// The devices that channels can be opened to at once.
     pub fn connected(&self) -> Vec<(DeviceId, AccountId)> {
         let table = self.inner.table();

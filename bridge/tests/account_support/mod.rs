@@ -12,8 +12,8 @@ use starling_bridge::account::{Account, Bounds, Context, Options};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::{Dht, DhtConfig};
 use starling_core::api::{
-    ApiError, Conversation, ConversationMode, ConversationState, Event, LocalAccountId, Member,
-    MemberRole, Message,
+    ApiError, Conversation, ConversationMode, ConversationState, Event, LinkPhase, LocalAccountId,
+    Member, MemberRole, Message,
 };
 use starling_core::id::{AccountId, ConversationId, ObjectId};
 use starling_core::swarm::commit::{Commit, Draft};
@@ -125,9 +125,15 @@ impl Bridge {
     }
 
     pub(crate) async fn open(&mut self) {
+        self.open_and(|_| {}).await;
+    }
+
+    /// The same; `then` is called with each event, at the place that reports it.
+    pub(crate) async fn open_and(&mut self, then: impl Fn(&Event) + Send + Sync + 'static) {
         let (events, count) = (self.events.clone(), self.count.clone());
         let context = Context {
             emit: Arc::new(move |event| {
+                then(&event);
                 events.lock().unwrap().push(event);
                 count.send_modify(|n| *n += 1);
             }),
@@ -219,6 +225,18 @@ impl Bridge {
             async move { found }
         })
         .await
+    }
+
+    /// Waits until there is a connection to somebody, as it is shown.
+    pub(crate) async fn linked(&self, other: AccountId) {
+        self.until("a link", |a| async move {
+            let linked = a
+                .link_states()
+                .into_iter()
+                .any(|l| l.peer == other && l.phase == LinkPhase::Connected);
+            linked.then_some(())
+        })
+        .await;
     }
 
     /// Waits to be asked into a conversation, and accepts.
