@@ -403,7 +403,8 @@ impl Book {
             return Ok(Incoming::Ignore("the conversation is here already"));
         }
         let one_to_one = request.mode() == MODE_ONE_TO_ONE;
-        if one_to_one && from.is_active() && from.confirmed {
+        // Whoever was asked and asks meanwhile has accepted.
+        if one_to_one && from.is_active() {
             return Ok(Incoming::Contact);
         }
         // By the clock of who asks: compared with nothing but what the same person said before.
@@ -710,11 +711,15 @@ mod tests {
     fn blocked_people_ask_in_vain_and_contacts_need_not_ask() {
         let dir = tempfile::tempdir().unwrap();
         let mut book = book(&dir);
-        book.change_contact(BOB, |c| c.add(1, None, true)).unwrap();
-        assert_eq!(
-            book.incoming(request(1, 1), false, 1).unwrap(),
-            Incoming::Contact
-        );
+        // Whether or not it is known that they have accepted: they ask, so they have.
+        for confirmed in [false, true] {
+            book.change_contact(BOB, |c| c.add(1, None, confirmed))
+                .unwrap();
+            assert_eq!(
+                book.incoming(request(1, 1), false, 1).unwrap(),
+                Incoming::Contact
+            );
+        }
         book.change_contact(BOB, |c| c.remove(2, true)).unwrap();
         assert_eq!(
             book.incoming(request(1, 1), false, 1).unwrap(),

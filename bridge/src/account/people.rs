@@ -773,7 +773,12 @@ impl Account {
                 tracing::debug!(conversation = %id, why, "a request is passed over");
                 Ok(())
             }
-            Incoming::Contact => self.offered(from, theirs, newest_counts).await,
+            Incoming::Contact => {
+                if self.book.ask(move |b| b.confirm(from)).await?? {
+                    self.emit_contact(from, false).await?;
+                }
+                self.offered(from, theirs, newest_counts).await
+            }
             Incoming::Show { request, replaces } => {
                 for conversation in replaces {
                     self.emit(Event::RequestRemoved {
