@@ -17,8 +17,10 @@ use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::{Identity, create_account};
 use starling_core::notice::Notice;
 use starling_core::peer::channel_name::{Arguments, ChannelName};
+use starling_core::swarm::members::Role;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -325,6 +327,48 @@ async fn a_stranger_gets_nothing_and_a_banned_member_no_more() {
     let view = bob.account().conversation_view(group).await.unwrap();
     let role = view.members.iter().find(|m| m.id == carol_id);
     assert!(role.is_none_or(|m| m.role == MemberRole::Banned));
+}
+
+/// What was fetched before the ban was known, and stands after it, is no news of the ban.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fetched_something_newer_than_a_ban_has_yet_to_hear_of_it() {
+    let first = node(None);
+    let mut alice = Bridge::of(&first, "Alice").await;
+    let mut bob = Bridge::of(&first, "Bob").await;
+    let mut carol = Bridge::of(&first, "Carol").await;
+    let (_, group) = three(&alice, &bob, &carol).await;
+    let (dir, carol_id) = (carol.account().dir().to_owned(), carol.id());
+    carol.stop().await;
+    bob.stop().await;
+    alice.account().ban(group, carol_id, None).await.unwrap();
+    let ban = alice.account().conversation(&group).unwrap().head();
+    let banned = now_unix();
+    alice.stop().await;
+    // In a later second Bob, who does not know of it, writes something, and Carol fetches that.
+    while now_unix() == banned {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bob.open().await;
+    let newer = bob.account().send(group, "newer".into(), None).await;
+    let identity = read_identity(&dir, now_unix()).unwrap();
+    let raw = Raw::new(&carol.dht, &identity).await;
+    let git = || ChannelName::Git {
+        device: bob.account().device_id(),
+        conversation: group,
+    };
+    let last = async |name| {
+        let device = bob.account().device_id();
+        let mut fetcher = Fetcher::new(raw.open(&bob, name).await.unwrap(), group, device);
+        fetcher.fetch(&mut Nothing).await.unwrap()
+    };
+    assert_eq!(last(git()).await, Fetched::Pack(newer.unwrap()));
+    alice.open().await;
+    bob.until("the ban", |b| async move {
+        let snapshot = b.conversation(&group).unwrap().snapshot();
+        (snapshot.role(&carol_id) == Some(Role::Banned)).then_some(())
+    })
+    .await;
+    assert_eq!(last(git()).await, Fetched::Pack(ban));
 }
 
 /// Who fetches and has nothing yet.

@@ -1,9 +1,10 @@
 //! Channels that others open to us: git, routing, cards; and our own card given to them.
 
 use super::guests::Kind;
+use super::net::statuses;
 use super::{Account, now};
 use crate::conversation::Conversation;
-use crate::conversation::wire::{serve, serve_until};
+use crate::conversation::wire::serve;
 use crate::peer::{Channel, Incoming};
 use crate::store::objects::ObjectStore;
 use starling_core::account::VCard;
@@ -17,14 +18,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-use super::net::statuses;
+use tokio_util::sync::CancellationToken;
 
 /// Longest card of a person that is taken; the reference has no limit.
 const MAX_CARD: usize = 2 << 20;
 
 /// How long a card may take.
 const CARD_TIME: Duration = Duration::from_secs(60);
+
+/// How long what a banned person was sent last may be on its way to them.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 impl Account {
     // --- channels that others open ---
@@ -165,7 +168,7 @@ impl Account {
         let over = conversation.engines.git_over(device);
         let turns = self.guests.packs(id);
         let allowed = || !self.is_blocked(&id) && conversation.snapshot().admits(&id, &device);
-        let serving = serve_until(
+        let serving = serve(
             channel,
             conversation.id,
             store,
@@ -201,17 +204,23 @@ impl Account {
             head: ban,
         });
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let over = CancellationToken::new();
         let note = async {
-            while let Some(commit) = told.recv().await {
-                self.note_fetched(&conversation, id, device, commit).await;
-                // Nothing is left to say to them.
-                self.enforce();
-            }
+            let Some(commit) = told.recv().await else {
+                return;
+            };
+            // The last of it is on its way: they let go of the channel when they have it.
+            let _ = tokio::time::timeout(LAST_WORDS, told.recv()).await;
+            over.cancel();
+            self.note_fetched(&conversation, id, device, commit).await;
+            // Nothing is left to say to them.
+            self.enforce();
         };
         let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
         let turns = self.guests.packs(id);
         let channel = incoming.accept();
         let id = conversation.id;
+        let allowed = (allowed, &over);
         let serving = serve(channel, id, store, &turns, allowed, move |event| {
             if let Served::UpToDate(commit) | Served::Sent(commit) = event {
                 let _ = tell.send(commit);

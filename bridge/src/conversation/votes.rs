@@ -6,6 +6,7 @@ use starling_core::api::{self, MessageType};
 use starling_core::id::{AccountId, DeviceId, ObjectId};
 use starling_core::swarm::ballot::{self, Ballot, Subject};
 use starling_core::swarm::members::Role;
+use starling_core::swarm::merge::Relation;
 use starling_core::swarm::path::Direction;
 use starling_core::swarm::write::{Repository, WriteError};
 use std::collections::BTreeSet;
@@ -97,8 +98,11 @@ impl Repo {
         }
     }
 
+    /// Whether a device has fetched a ban. To stand after it says little: where we had something else and
+    /// merged the ban, what was fetched before may do so.
     fn has_heard(&self, device: &Fetched, ban: &ObjectId) -> bool {
-        device.commit == *ban || self.timeline.is_after(&device.commit, Some(ban))
+        let has = self.has(&device.commit, ban);
+        has && matches!(self.relation(device.commit, *ban), Ok(Relation::UpToDate))
     }
 
     /// The commit of which a banned person, or device, has yet to hear; that far they may fetch.

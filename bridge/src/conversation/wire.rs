@@ -36,27 +36,12 @@ const SPARE: u64 = 1 << 20;
 /// What is read from a channel at once.
 const PIECE: usize = 16 << 10;
 
-/// Serves fetches on one channel until the peer closes it, or breaks the protocol.
+/// Serves fetches on one channel until the peer closes it, or breaks the protocol; or until `over`: what
+/// is being answered then is answered to its end.
 /// `event` hears what the peer has fetched; `allowed` is asked before every answer, since who
 /// may fetch changes while a channel is open. A pack is made only while holding one of `turns`:
 /// each takes memory and time, and a peer can open many channels.
 pub async fn serve<C, R>(
-    channel: C,
-    conversation: ConversationId,
-    repo: Arc<R>,
-    turns: &Semaphore,
-    allowed: impl Fn() -> bool,
-    event: impl FnMut(Event),
-) where
-    C: AsyncRead + AsyncWrite + Unpin,
-    R: Repository,
-{
-    let never = CancellationToken::new();
-    serve_until(channel, conversation, repo, turns, (allowed, &never), event).await;
-}
-
-/// The same, until `over`: what is being answered then is answered to its end.
-pub async fn serve_until<C, R>(
     mut channel: C,
     conversation: ConversationId,
     repo: Arc<R>,
@@ -197,15 +182,18 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
         let mut received = 0u64;
         let mut wanted = ObjectId([0; 20]);
         loop {
+            let mut broken = None;
             while let Some(output) = self.engine.poll_output() {
                 match output {
+                    // What cannot be said may be no more than that everything has come.
+                    FetchOutput::Send(_) if broken.is_some() => {}
                     FetchOutput::Send(bytes) => {
                         let send = async {
                             self.channel.write_all(&bytes).await?;
                             self.channel.flush().await
                         };
                         match timeout(SILENCE, send).await {
-                            Ok(sent) => sent.map_err(FetchFailed::Channel)?,
+                            Ok(sent) => broken = sent.err(),
                             Err(_) => self.engine.handle_timeout(),
                         }
                     }
@@ -232,6 +220,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Fetcher<C> {
                     }
                     FetchOutput::Outcome(Outcome::Failed(e)) => return Err(e.into()),
                 }
+            }
+            if let Some(e) = broken {
+                return Err(FetchFailed::Channel(e));
             }
             let slow = begun + AT_FIRST + Duration::from_secs(received / SLOWEST);
             let until = slow.min(Instant::now() + SILENCE);
@@ -294,6 +285,31 @@ mod tests {
         pktline::write(&mut out, line.as_bytes()).unwrap();
         out.extend_from_slice(pktline::FLUSH);
         out
+    }
+
+    /// Reads until these bytes have come.
+    async fn reads(channel: &mut DuplexStream, until: &[u8]) {
+        let mut read = Vec::new();
+        while !read.windows(until.len()).any(|w| w == until) {
+            read.push(channel.read_u8().await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_whole_counts_though_the_server_hung_up() {
+        let (here, mut there) = duplex(1 << 20);
+        let mut fetcher = Fetcher::new(here, ConversationId([1; 20]), DeviceId([2; 32]));
+        let serves = async move {
+            reads(&mut there, b"git-upload-pack").await;
+            there.write_all(&branch()).await.unwrap();
+            reads(&mut there, b"done\n").await;
+            there.write_all(b"0008NAK\n0009\x01PACK0000").await.unwrap();
+        };
+        let mut nothing = Nothing;
+        let (_, fetched) = tokio::join!(serves, fetcher.fetch(&mut nothing));
+        assert_eq!(fetched.unwrap(), Fetched::Pack(HEAD));
+        // Of more use it is not.
+        assert!(fetcher.fetch(&mut Nothing).await.is_err());
     }
 
     async fn drips(mut channel: DuplexStream, every: Duration) {
