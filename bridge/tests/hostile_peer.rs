@@ -344,8 +344,12 @@ async fn a_first_copy_that_is_a_bomb_costs_little() {
             .await;
         assert_eq!(refused[0], rule, "{what}");
         stage.vic.check_peak(what);
-        let shown = stage.vic.conversation(id);
-        assert_eq!(shown["state"], "refused", "{what}: {shown}");
+        stage
+            .vic
+            .until("that it is shown", |v| {
+                (v.conversation(id)["state"] == "refused").then_some(())
+            })
+            .await;
         assert!(!stage.vic.repository(id).exists(), "{what}");
     }
     stage.finish(&[]);

@@ -17,6 +17,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// What dhtnet gives to GnuTLS.
@@ -112,12 +113,17 @@ fn identity() -> TlsIdentity {
     TlsIdentity::new(&alice.chain, alice.key.as_ref(), Arc::new(AwsLc)).unwrap()
 }
 
+/// A port that nobody else is given meanwhile: below those that the system hands out, and for each process
+/// others.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 600).unwrap() * 20;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 20;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn connect(port: u16) -> TcpStream {
