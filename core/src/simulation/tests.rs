@@ -412,6 +412,14 @@ fn many_of_both_who_write_at_once_come_to_rest() {
 }
 
 #[test]
+fn many_of_both_come_to_rest_on_slow_links() {
+    seeds_with(0, 2, None, &|c| {
+        mixed(c);
+        c.latency = (100, 300);
+    });
+}
+
+#[test]
 fn it_is_noticed_when_many_of_both_tell_of_merges_at_once() {
     notices(Check::Merges, |c| {
         mixed(c);

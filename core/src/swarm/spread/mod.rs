@@ -12,7 +12,7 @@
 //! * news go to each linked device once, never back to where they came from, and only after they
 //!   really arrived here; while a device waits for its next notice, a newer head replaces the older;
 //! * who does nothing about what it was told when its link came up is told again, up to three times (`again.rs`);
-//! * one fetch a device at a time, and one a conversation as long as it gets on: what the first
+//! * one fetch a device at a time, and one a conversation as long as it gets on (looks for merges apart): what the first
 //!   device sends need not be loaded from the second; news during a fetch are looked at after it;
 //! * one owner of backoff a device, asked whatever the reason of a fetch is;
 //! * a head that broke a rule is not asked for again, whoever offers it; one that came damaged is
@@ -711,20 +711,17 @@ impl Spread {
         if self.entering.is_some() {
             return next;
         }
-        let wanted = self
-            .peers
-            .values()
-            .filter(|p| p.running.is_none())
-            .filter_map(|p| Some(p.want?.from.max(p.not_before)))
-            .min();
-        let Some(wanted) = wanted else { return next };
-        let running = self.peers.values().filter(|p| p.running.is_some());
-        if running.clone().count() >= MAX_RUNNING {
+        if self.peers.values().filter(|p| p.running.is_some()).count() >= MAX_RUNNING {
             return next;
         }
-        let free = running.filter_map(Peer::holds_until).max();
-        let fetch = free.map_or(wanted, |free| free.max(wanted));
-        Some(next.map_or(fetch, |n| n.min(fetch)))
+        let (look, other) = (self.held_until(true), self.held_until(false));
+        let fetches = self.peers.values().filter(|p| p.running.is_none());
+        let fetches = fetches.filter_map(|p| {
+            let want = p.want?;
+            let held = if want.insists { look } else { other };
+            Some(want.from.max(p.not_before).max(held))
+        });
+        fetches.chain(next).min()
     }
 
     /// How many entries are kept, of all kinds: for those who want to see that it is bounded.
@@ -839,21 +836,30 @@ impl Spread {
         Some((device, head))
     }
 
+    /// Until when what is being fetched keeps others from starting, so that the same is not loaded twice. Looks
+    /// go on beside each other: each daemon has a merge of its own, and until all of them are here whatever
+    /// is told makes them merge anew. On slow links, one after the other takes longer than that.
+    fn held_until(&self, look: bool) -> Duration {
+        let beside = |p: &&Peer| look && p.running.is_some_and(|r| r.looks);
+        let held = self.peers.values().filter(|p| !beside(p));
+        held.filter_map(Peer::holds_until).max().unwrap_or_default()
+    }
+
     fn due_fetch(&self, now: Duration) -> Option<DeviceId> {
         // A head that is being taken in may be what is wanted.
         if self.entering.is_some() || self.only_tells {
             return None;
         }
-        let running = self.peers.values().filter(|p| p.running.is_some());
-        let held = |p: &Peer| p.holds_until().is_some_and(|until| until > now);
-        if running.clone().count() >= MAX_RUNNING || running.clone().any(held) {
+        if self.peers.values().filter(|p| p.running.is_some()).count() >= MAX_RUNNING {
             return None;
         }
+        let (look, other) = (self.held_until(true), self.held_until(false));
+        let free = |w: &Want| if w.insists { look } else { other } <= now;
         self.peers
             .iter()
             .filter(|(_, p)| p.running.is_none() && p.not_before <= now)
             .filter_map(|(device, p)| {
-                let want = p.want.filter(|w| w.from <= now)?;
+                let want = p.want.filter(|w| w.from <= now && free(w))?;
                 Some((p.failures.saturating_add(p.refusals), want.turn, *device))
             })
             .min()

@@ -112,24 +112,45 @@ fn when_somebody_says_something_it_is_looked_soon() {
     assert_eq!(due(&s), then);
 }
 
+/// Each has a merge of its own. Of what is told, one may bring what the other does.
+#[test]
+fn looks_go_on_beside_each_other_and_beside_nothing_else() {
+    let mut s = among(ALICE, &[BOB, CAROL, DAVE]);
+    s.look(BOB, true, at(0));
+    s.look(CAROL, true, at(0));
+    let now = due(&s);
+    assert_eq!(all(&mut s, now), [Action::Fetch(BOB), Action::Fetch(CAROL)]);
+    s.heard(DAVE, NEW, false, now);
+    assert_eq!(all(&mut s, now), []);
+    assert_eq!(due(&s), now + PATIENCE);
+    for device in [BOB, CAROL] {
+        s.fetched(device, well(OLD, Relation::UpToDate), now);
+    }
+    assert_eq!(all(&mut s, now), [Action::Fetch(DAVE)]);
+    s.look(BOB, true, now);
+    assert_eq!(due(&s), now + PATIENCE);
+    assert_eq!(all(&mut s, now + PATIENCE - at(1)), []);
+    assert_eq!(all(&mut s, now + PATIENCE), [Action::Fetch(BOB)]);
+}
+
 /// Bob and Carol may have merged; Bob's merge was found.
 fn bobs_was_found() -> (Spread, Duration) {
     let mut s = among(ALICE, &[BOB, CAROL, DAVE]);
     s.look(BOB, true, at(0));
     s.look(CAROL, true, at(0));
     let now = due(&s);
-    assert_eq!(all(&mut s, now), [Action::Fetch(BOB)]);
+    assert_eq!(all(&mut s, now), [Action::Fetch(BOB), Action::Fetch(CAROL)]);
     s.fetched(BOB, well(NEW, Relation::FastForward), now);
     assert_eq!(all(&mut s, now), [Action::Merge(NEW)]);
     s.settled(NEW, Some(NEW), &|h| *h == NEW, now);
+    assert_eq!(all(&mut s, now), []);
     (s, now)
 }
 
 #[test]
 fn what_several_have_merged_is_told_once() {
     let (mut s, now) = bobs_was_found();
-    // Carol first: Dave is to make one merge.
-    assert_eq!(all(&mut s, now), [Action::Fetch(CAROL)]);
+    // Dave is to make one merge.
     s.fetched(CAROL, well(NEWER, Relation::Alike), now);
     assert_eq!(all(&mut s, now), [Action::Merge(NEWER)]);
     s.settled(NEWER, Some(NEWER), &|_| true, now);
@@ -140,7 +161,6 @@ fn what_several_have_merged_is_told_once() {
 #[test]
 fn who_says_nothing_when_looked_at_keeps_nothing_from_the_others_for_long() {
     let (mut s, now) = bobs_was_found();
-    assert_eq!(all(&mut s, now), [Action::Fetch(CAROL)]);
     assert_eq!(s.poll_timeout(), Some(now + HUSH));
     assert_eq!(all(&mut s, now + HUSH - at(1)), []);
     // What is written is told at once; what was found, after a while.
