@@ -11,7 +11,7 @@ use starling_bridge::conversation::wire::{Fetched, Fetcher, Sink};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::Dht;
 use starling_bridge::peer::{Channel, DhtSignalling, Limits, OpenError, PeerConfig, PeerManager};
-use starling_core::api::{ConversationMode, Event, MemberRole};
+use starling_core::api::{ConversationMode, Event, LinkPhase, LinkState, MemberRole};
 use starling_core::drt::Message;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::{Identity, create_account};
@@ -329,9 +329,10 @@ async fn a_stranger_gets_nothing_and_a_banned_member_no_more() {
     assert!(role.is_none_or(|m| m.role == MemberRole::Banned));
 }
 
-/// What was fetched before the ban was known, and stands after it, is no news of the ban.
+/// What was fetched before the ban was known, and stands after it, is no news of the ban; nor is what was on its
+/// way when the connection ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_fetched_something_newer_than_a_ban_has_yet_to_hear_of_it() {
+async fn only_who_has_fetched_a_ban_has_heard_of_it() {
     let first = node(None);
     let mut alice = Bridge::of(&first, "Alice").await;
     let mut bob = Bridge::of(&first, "Bob").await;
@@ -356,19 +357,29 @@ async fn who_fetched_something_newer_than_a_ban_has_yet_to_hear_of_it() {
         device: bob.account().device_id(),
         conversation: group,
     };
-    let last = async |name| {
-        let device = bob.account().device_id();
-        let mut fetcher = Fetcher::new(raw.open(&bob, name).await.unwrap(), group, device);
-        fetcher.fetch(&mut Nothing).await.unwrap()
+    let fetches = async |raw: &Raw| {
+        let channel = raw.open(&bob, git()).await.unwrap();
+        let mut fetcher = Fetcher::new(channel, group, bob.account().device_id());
+        let fetched = fetcher.fetch(&mut Nothing).await.unwrap();
+        (fetched, fetcher)
     };
-    assert_eq!(last(git()).await, Fetched::Pack(newer.unwrap()));
+    assert_eq!(fetches(&raw).await.0, Fetched::Pack(newer.unwrap()));
     alice.open().await;
     bob.until("the ban", |b| async move {
         let snapshot = b.conversation(&group).unwrap().snapshot();
         (snapshot.role(&carol_id) == Some(Role::Banned)).then_some(())
     })
     .await;
-    assert_eq!(last(git()).await, Fetched::Pack(ban));
+    let (fetched, _still_open) = fetches(&raw).await;
+    assert_eq!(fetched, Fetched::Pack(ban));
+    raw.peers.shutdown();
+    bob.until("the end of the connection", |b| async move {
+        let up = |l: &LinkState| l.peer == carol_id && l.phase == LinkPhase::Connected;
+        (!b.link_states().iter().any(up)).then_some(())
+    })
+    .await;
+    let again = Raw::new(&carol.dht, &identity).await;
+    assert_eq!(fetches(&again).await.0, Fetched::Pack(ban));
 }
 
 /// Who fetches and has nothing yet.

@@ -181,7 +181,7 @@ impl Account {
                 }
             },
         );
-        tokio::join!(serving, note);
+        let (_, ()) = tokio::join!(serving, note);
         if over.is_cancelled() {
             self.tell_ban(&conversation, id, device).await;
         }
@@ -205,28 +205,33 @@ impl Account {
         });
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let over = CancellationToken::new();
-        let note = async {
-            let Some(commit) = told.recv().await else {
-                return;
-            };
+        let sent = async {
+            let commit = told.recv().await?;
             // The last of it is on its way: they let go of the channel when they have it.
             let _ = tokio::time::timeout(LAST_WORDS, told.recv()).await;
             over.cancel();
-            self.note_fetched(&conversation, id, device, commit).await;
-            // Nothing is left to say to them.
-            self.enforce();
+            Some(commit)
         };
         let allowed = || !self.is_blocked(&id) && !conversation.snapshot().admits(&id, &device);
         let turns = self.guests.packs(id);
-        let channel = incoming.accept();
-        let id = conversation.id;
-        let allowed = (allowed, &over);
-        let serving = serve(channel, id, store, &turns, allowed, move |event| {
-            if let Served::UpToDate(commit) | Served::Sent(commit) = event {
-                let _ = tell.send(commit);
-            }
-        });
-        tokio::join!(serving, note);
+        let serving = serve(
+            incoming.accept(),
+            conversation.id,
+            store,
+            &turns,
+            (allowed, &over),
+            move |event| {
+                if let Served::UpToDate(commit) | Served::Sent(commit) = event {
+                    let _ = tell.send(commit);
+                }
+            },
+        );
+        // Where the connection broke meanwhile, they may come for it once more.
+        if let (Ok(()), Some(commit)) = tokio::join!(serving, sent) {
+            self.note_fetched(&conversation, id, device, commit).await;
+            // Nothing is left to say to them.
+            self.enforce();
+        }
     }
 
     /// A device has our history up to a commit.

@@ -41,6 +41,9 @@ const PIECE: usize = 16 << 10;
 /// `event` hears what the peer has fetched; `allowed` is asked before every answer, since who
 /// may fetch changes while a channel is open. A pack is made only while holding one of `turns`:
 /// each takes memory and time, and a peer can open many channels.
+///
+/// # Errors
+/// The channel broke: whether what was sent last has come is not known.
 pub async fn serve<C, R>(
     mut channel: C,
     conversation: ConversationId,
@@ -48,7 +51,8 @@ pub async fn serve<C, R>(
     turns: &Semaphore,
     (allowed, over): (impl Fn() -> bool, &CancellationToken),
     mut event: impl FnMut(Event),
-) where
+) -> io::Result<()>
+where
     C: AsyncRead + AsyncWrite + Unpin,
     R: Repository,
 {
@@ -66,8 +70,8 @@ pub async fn serve<C, R>(
                 () = over.cancelled() => break,
             }
         };
-        let Ok(n @ 1..) = n else { break };
-        if !allowed() {
+        let n = n?;
+        if n == 0 || !allowed() {
             break;
         }
         engine.handle_input(piece.get(..n).unwrap_or_default(), &*repo);
@@ -81,23 +85,18 @@ pub async fn serve<C, R>(
             match tokio::task::block_in_place(|| engine.poll_output(&*repo)) {
                 Some(ServeOutput::Send(bytes)) => {
                     match timeout(SILENCE, channel.write_all(&bytes)).await {
-                        Ok(Ok(())) => {}
-                        _ => return,
+                        Ok(sent) => sent?,
+                        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
                     }
                 }
                 Some(ServeOutput::Event(e)) => event(e),
-                Some(ServeOutput::Close) => {
-                    let _ = channel.shutdown().await;
-                    return;
-                }
+                Some(ServeOutput::Close) => return channel.shutdown().await,
                 None => break,
             }
         }
-        if channel.flush().await.is_err() {
-            return;
-        }
+        channel.flush().await?;
     }
-    let _ = channel.shutdown().await;
+    channel.shutdown().await
 }
 
 /// Where a fetch meets this side's repository.
