@@ -7,8 +7,7 @@ use account_support::{Bridge, befriend, group, keys, messages, named, node};
 use serde_json::{Value, json};
 use starling_bridge::api::{App, Bootstrap, Caller, Config, Service as _, now_millis};
 use starling_core::api::{
-    AccountState, ApiError, ConversationMode, ConversationState, ErrorCode, Event, LinkPhase,
-    PresenceState,
+    AccountState, ApiError, ConversationMode, ConversationState, ErrorCode, Event, PresenceState,
 };
 use starling_core::id::{AccountId, ConversationId};
 use std::sync::Arc;
@@ -288,11 +287,7 @@ async fn a_link_that_comes_up_while_the_account_is_opened_is_shown() {
     let id = befriend(&alice, &bob).await;
     let (dir, alice_id) = (alice.account().dir().to_owned(), alice.id());
     alice.stop().await;
-    bob.until("the end of the link", |b| async move {
-        let up = |l: &starling_core::api::LinkState| l.phase == LinkPhase::Connected;
-        (!b.link_states().iter().any(up)).then_some(())
-    })
-    .await;
+    bob.unlinked(alice_id).await;
     // Of this she hears while she is opened, and what hears it waits for Bob.
     std::fs::write(dir.join("index.sqlite"), "no index").unwrap();
     let waits = bob.clone();

@@ -11,7 +11,7 @@ use starling_bridge::conversation::wire::{Fetched, Fetcher, Sink};
 use starling_bridge::crypto::AwsLc;
 use starling_bridge::dht::Dht;
 use starling_bridge::peer::{Channel, DhtSignalling, Limits, OpenError, PeerConfig, PeerManager};
-use starling_core::api::{ConversationMode, Event, LinkPhase, LinkState, MemberRole};
+use starling_core::api::{ConversationMode, Event, MemberRole};
 use starling_core::drt::Message;
 use starling_core::id::{AccountId, ConversationId, DeviceId, ObjectId};
 use starling_core::identity::{Identity, create_account};
@@ -373,11 +373,7 @@ async fn only_who_has_fetched_a_ban_has_heard_of_it() {
     let (fetched, _still_open) = fetches(&raw).await;
     assert_eq!(fetched, Fetched::Pack(ban));
     raw.peers.shutdown();
-    bob.until("the end of the connection", |b| async move {
-        let up = |l: &LinkState| l.peer == carol_id && l.phase == LinkPhase::Connected;
-        (!b.link_states().iter().any(up)).then_some(())
-    })
-    .await;
+    bob.unlinked(carol_id).await;
     let again = Raw::new(&carol.dht, &identity).await;
     assert_eq!(fetches(&again).await.0, Fetched::Pack(ban));
 }

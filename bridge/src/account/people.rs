@@ -634,8 +634,7 @@ impl Account {
                 other_conversation,
             } => {
                 if newly_confirmed {
-                    self.book.ask(move |b| b.confirm(from)).await??;
-                    self.emit_contact(from, false).await?;
+                    self.accepted_by(from).await?;
                 }
                 self.learn_name(from, &request).await?;
                 tracing::debug!(%from, accepted, answer, ?other_conversation, "a contact asked or confirmed");
@@ -679,6 +678,14 @@ impl Account {
                 self.take_request(asked, request.newest_counts, said).await
             }
         }
+    }
+
+    /// A contact has accepted us: noted, and shown if it is news.
+    async fn accepted_by(self: &Arc<Self>, id: AccountId) -> Result<(), AccountError> {
+        if self.book.ask(move |b| b.confirm(id)).await?? {
+            self.emit_contact(id, false).await?;
+        }
+        Ok(())
     }
 
     /// Who is a member of the conversation with us has accepted us, whether or not their
@@ -774,9 +781,7 @@ impl Account {
                 Ok(())
             }
             Incoming::Contact => {
-                if self.book.ask(move |b| b.confirm(from)).await?? {
-                    self.emit_contact(from, false).await?;
-                }
+                self.accepted_by(from).await?;
                 self.offered(from, theirs, newest_counts).await
             }
             Incoming::Show { request, replaces } => {

@@ -750,7 +750,8 @@ impl Repo {
         fetched.any(|f| self.has(&f.commit, commit))
     }
 
-    /// Whether who has the first has the second as well.
+    /// Whether who has the first has the second as well, by their places: true of what was written here, which stands after
+    /// all that was here before; what came from the side may stand before what does not hold it.
     pub(super) fn has(&self, have: &ObjectId, commit: &ObjectId) -> bool {
         have == commit || self.timeline.is_after(have, Some(commit))
     }

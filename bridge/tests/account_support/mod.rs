@@ -229,12 +229,17 @@ impl Bridge {
 
     /// Waits until there is a connection to somebody, as it is shown.
     pub(crate) async fn linked(&self, other: AccountId) {
-        self.until("a link", |a| async move {
-            let linked = a
-                .link_states()
-                .into_iter()
-                .any(|l| l.peer == other && l.phase == LinkPhase::Connected);
-            linked.then_some(())
+        self.until(
+            "a link",
+            |a| async move { is_linked(&a, other).then_some(()) },
+        )
+        .await;
+    }
+
+    /// Waits until there is none.
+    pub(crate) async fn unlinked(&self, other: AccountId) {
+        self.until("the end of the link", |a| async move {
+            (!is_linked(&a, other)).then_some(())
         })
         .await;
     }
@@ -285,6 +290,11 @@ impl Bridge {
         })
         .await;
     }
+}
+
+fn is_linked(account: &Account, other: AccountId) -> bool {
+    let mut links = account.link_states().into_iter();
+    links.any(|l| l.peer == other && l.phase == LinkPhase::Connected)
 }
 
 pub(crate) async fn messages(account: &Arc<Account>, id: ConversationId) -> Vec<Message> {

@@ -711,17 +711,7 @@ impl Spread {
         if self.entering.is_some() {
             return next;
         }
-        if self.peers.values().filter(|p| p.running.is_some()).count() >= MAX_RUNNING {
-            return next;
-        }
-        let (look, other) = (self.held_until(true), self.held_until(false));
-        let fetches = self.peers.values().filter(|p| p.running.is_none());
-        let fetches = fetches.filter_map(|p| {
-            let want = p.want?;
-            let held = if want.insists { look } else { other };
-            Some(want.from.max(p.not_before).max(held))
-        });
-        fetches.chain(next).min()
+        self.fetches().map(|(at, ..)| at).chain(next).min()
     }
 
     /// How many entries are kept, of all kinds: for those who want to see that it is bounded.
@@ -845,23 +835,30 @@ impl Spread {
         held.filter_map(Peer::holds_until).max().unwrap_or_default()
     }
 
+    /// What may be fetched next, once what runs allows it: when, and who comes first of those that may at the same time.
+    fn fetches(&self) -> impl Iterator<Item = (Duration, (u32, u64, DeviceId))> + '_ {
+        let running = self.peers.values().filter(|p| p.running.is_some());
+        let full = running.count() >= MAX_RUNNING;
+        let (look, other) = (self.held_until(true), self.held_until(false));
+        let others = self.peers.iter().filter(|(_, p)| p.running.is_none());
+        others
+            .filter(move |_| !full)
+            .filter_map(move |(device, p)| {
+                let want = p.want?;
+                let held = if want.insists { look } else { other };
+                let at = want.from.max(p.not_before).max(held);
+                let failed = p.failures.saturating_add(p.refusals);
+                Some((at, (failed, want.turn, *device)))
+            })
+    }
+
     fn due_fetch(&self, now: Duration) -> Option<DeviceId> {
         // A head that is being taken in may be what is wanted.
         if self.entering.is_some() || self.only_tells {
             return None;
         }
-        if self.peers.values().filter(|p| p.running.is_some()).count() >= MAX_RUNNING {
-            return None;
-        }
-        let (look, other) = (self.held_until(true), self.held_until(false));
-        let free = |w: &Want| if w.insists { look } else { other } <= now;
-        self.peers
-            .iter()
-            .filter(|(_, p)| p.running.is_none() && p.not_before <= now)
-            .filter_map(|(device, p)| {
-                let want = p.want.filter(|w| w.from <= now && free(w))?;
-                Some((p.failures.saturating_add(p.refusals), want.turn, *device))
-            })
+        let due = self.fetches().filter(|(at, ..)| *at <= now);
+        due.map(|(_, order)| order)
             .min()
             .map(|(_, _, device)| device)
     }
